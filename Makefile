@@ -1,0 +1,29 @@
+.PHONY: demo test check proto run sim bench clean
+PY := .venv/bin/python
+
+demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
+	.venv/bin/toolmesh demo
+
+test: .venv/ready            # set everything up and run the tests
+	$(PY) -m pytest
+
+check: .venv/ready           # style, types, who may import whom, generated stubs
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache && deploy/stubs.sh --check
+
+proto: .venv/ready           # generate the stubs from proto/mesh.proto
+	deploy/stubs.sh
+
+run: .venv/ready             # start a node with your own node.yaml
+	.venv/bin/toolmesh up -c $(or $(CONFIG),node.yaml)
+
+sim: .venv/ready             # seeded simulation of the federation: SEED=7 replays one, SEEDS=500 runs many
+	$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
+
+bench: .venv/ready           # measure, and write bench/results/
+	$(PY) -m bench
+
+clean:                       # remove what these targets made
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.venv/ready: pyproject.toml deploy/constraints.txt deploy/setup.sh
+	deploy/setup.sh

@@ -1,0 +1,127 @@
+"""The seams of a node: who is calling, what they may do, and what stands behind an address that agents dial."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from proto.calls import Answer, Call, Exchange
+from proto.records import ANONYMOUS, Decision, Principal
+
+
+class Action(StrEnum):
+    SEARCH = "search"
+    LIST = "list"
+    CALL = "call"
+    READ = "read"
+    ADD = "add"
+    ADMINISTER = "administer"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What an action is about. `tool` is empty where the server as a whole is meant."""
+
+    server: str
+    owner: str
+    region: str = ""
+    tool: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Visibility(Protocol):
+    """A filter over the registry for one principal and one action.
+
+    `key` is equal for filters that let the same things through (policy class and version), so that what was
+    computed for one caller may be kept for the next of the same class.
+    """
+
+    @property
+    def key(self) -> Hashable: ...
+
+    def allows(self, resource: Resource) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a caller presented, transport-neutral. `peer` is the remote address, for limits and logs only."""
+
+    bearer: str = ""
+    basic: str = ""
+    api_key: str = ""
+    certificate: bytes = b""
+    peer: str = ""
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, credentials: Credentials) -> Principal:
+        """Who this is. Raises `Unauthenticated`; never guesses."""
+
+
+class Guard(Protocol):
+    """Asked at every place where something could leak or run. Fails closed."""
+
+    def visible(self, principal: Principal, action: Action) -> Visibility:
+        """The filter for lists, search and lookup alike."""
+
+    async def admit(self, call: Call, resource: Resource) -> Decision:
+        """Before anything is sent: may this call run? `call` is the inner call, already unwrapped.
+
+        Raises `Forbidden` (shown as unknown), `ScopeRequired` or `Exhausted`.
+        """
+
+    async def result(self, call: Call, answer: Answer) -> Answer:
+        """The answer as this caller may see it."""
+
+    def settle(self, call: Call, outcome: str) -> None:
+        """After the end, whatever it was: `ok`, `tool_error`, or the kind of a `MeshError`. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What an ingress knows of the agent behind one request.
+
+    `session_key` is stable for the caller's session, or, without sessions, for its principal. `era` is the MCP
+    revision it speaks, `trace` its W3C trace context.
+    """
+
+    principal: Principal = ANONYMOUS
+    era: str = ""
+    session_key: str = ""
+    client_capabilities: dict[str, Any] = field(default_factory=dict)
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+class Endpoint(Protocol):
+    """What an agent reaches at one path: the meta-tools, or one server passed through.
+
+    The ingress has done the protocol (envelopes, sessions, headers); an endpoint answers methods.
+    """
+
+    def describe(self, caller: Caller) -> dict[str, Any]:
+        """`{"serverInfo", "capabilities", "instructions"?}` for initialize and server/discover.
+
+        Raises `Unknown` where the caller may not see what stands here.
+        """
+
+    async def handle(self, method: str, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        """Answer one request (not initialize, ping, discover, subscriptions: those are the ingress's own).
+
+        Raises any `MeshError`; `Unknown` with `data["method"]` set for a method that does not exist here.
+        """
+
+
+class Endpoints(Protocol):
+    def endpoint(self, name: str | None) -> Endpoint:
+        """By path: None is `/mcp`, otherwise `/mcp/{name}`. Raises `Unknown`, `Conflict` or `Invalid`."""
+
+    def subscribe_changes(self, listener: ChangeListener) -> None: ...
+
+    def unsubscribe_changes(self, listener: ChangeListener) -> None: ...
+
+
+class ChangeListener(Protocol):
+    def __call__(self, server: str, kinds: frozenset[str]) -> None:
+        """A server's lists changed; `kinds` holds `tools`, `prompts`, `resources`. Must not block."""
