@@ -1,0 +1,325 @@
+"""The registry as this node sees it: its own servers and every peer's, by name, one dict lookup from a call.
+
+An owner's facts enter through `apply`, record by record; its liveness through `set_liveness`. Nothing here asks
+anybody anything: what is listed, searched and routed comes from what is held.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from federation.events import Liveness
+from node.ports import Resource, Visibility
+from proto.errors import Conflict, MeshError, Unknown
+from proto.names import NodeId, qualified, split_member, split_qualified
+from proto.records import MEMBERS, Kind, Record, RecordKey
+
+log = logging.getLogger("toolmesh.catalog")
+
+LISTED = frozenset({Liveness.ALIVE, Liveness.SUSPECT})
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Something a server offers: its raw MCP definition and the digest of it."""
+
+    definition: dict[str, Any]
+    digest: bytes
+
+
+@dataclass(slots=True)
+class Server:
+    """One MCP server of one owner. `info` is None until its server record has arrived."""
+
+    name: str
+    owner: Owner
+    info: dict[str, Any] | None = None
+    members: dict[Kind, dict[str, Member]] = field(default_factory=lambda: {kind: {} for kind in MEMBERS})
+
+    @property
+    def tools(self) -> dict[str, Member]:
+        return self.members[Kind.TOOL]
+
+    @property
+    def service(self) -> str:
+        return (self.info or {}).get("service") or ""
+
+    @property
+    def stateless(self) -> bool:
+        return bool((self.info or {}).get("stateless"))
+
+    @property
+    def health(self) -> dict[str, Any]:
+        return (self.info or {}).get("health") or {}
+
+    @property
+    def up(self) -> bool:
+        """Its owner is alive and says that the server is up."""
+        return self.owner.liveness is Liveness.ALIVE and self.health.get("state") == "up"
+
+    @property
+    def qualified(self) -> str:
+        return qualified(self.name, self.owner.id.name)
+
+    def resource(self, tool: str = "") -> Resource:
+        return Resource(
+            server=self.name,
+            owner=self.owner.id.name,
+            region=self.owner.id.region,
+            tool=tool,
+            labels=(self.info or {}).get("labels") or {},
+        )
+
+    def __repr__(self) -> str:
+        return f"Server({self.qualified} {len(self.tools)} tools {'up' if self.up else 'not up'})"
+
+
+@dataclass(slots=True)
+class Owner:
+    """A node and what it owns. `info` is the body of its node record."""
+
+    id: NodeId
+    liveness: Liveness = Liveness.ALIVE
+    listed: bool = True
+    draining: bool = False
+    info: dict[str, Any] = field(default_factory=dict)
+    servers: dict[str, Server] = field(default_factory=dict)
+
+    @property
+    def zone(self) -> str:
+        return str(self.info.get("zone") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a name means to one caller: the members of a service, or one server."""
+
+    name: str
+    servers: tuple[Server, ...]
+
+    @property
+    def lead(self) -> Server:
+        """The member that speaks for the service where one must: the first that is up, by node name."""
+        return next((s for s in self.servers if s.up), self.servers[0])
+
+    def members(self, kind: Kind) -> dict[str, Member]:
+        """What the route offers, each under the definition that most members share (ties: smallest digest)."""
+        if len(self.servers) == 1:
+            return self.servers[0].members[kind]
+        names = dict.fromkeys(name for s in (self.lead, *self.servers) for name in s.members[kind])
+        return {name: m for name in names if (m := self.member(kind, name)) is not None}
+
+    def member(self, kind: Kind, name: str) -> Member | None:
+        votes: dict[bytes, tuple[int, Member]] = {}
+        for server in self.servers:
+            if (m := server.members[kind].get(name)) is not None:
+                votes[m.digest] = (votes.get(m.digest, (0, m))[0] + 1, m)
+        if not votes:
+            return None
+        return min(votes.items(), key=lambda v: (-v[1][0], v[0]))[1][1]
+
+
+Listener = Callable[[Server, frozenset[Kind], Sequence[str], Sequence[str]], None]
+"""(server, kinds that changed, tools put, tools deleted): called after each change, on the loop, must not block.
+
+A change of the server's own record comes with every tool put; one that left the listings with every tool deleted.
+"""
+
+
+class Catalog:
+    """Name → route. `version` rises with every change."""
+
+    def __init__(self, me: NodeId) -> None:
+        self.me = me
+        self.version = 0
+        self.owners: dict[str, Owner] = {me.name: Owner(me)}
+        self._by_name: dict[str, dict[str, Server]] = {}
+        self._by_service: dict[str, dict[tuple[str, str], Server]] = {}
+        self._listeners: list[Listener] = []
+
+    def __repr__(self) -> str:
+        return f"Catalog({len(self.owners)} nodes, {len(self._by_name)} names, v{self.version})"
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    # ---- facts in -------------------------------------------------------------------------------
+
+    def apply(self, owner_id: NodeId, puts: Iterable[Record], deletes: Iterable[RecordKey]) -> None:
+        """Take an owner's changes. A record whose body is not what its kind needs is logged and left out."""
+        owner = self._owner(owner_id)
+        touched: dict[str, _Change] = {}
+        for record in puts:
+            try:
+                self._put(owner, record, touched)
+            except MeshError as e:
+                log.warning("record %s of %s left out: %s", record.id, owner_id.name, e.message)
+        for key in deletes:
+            self._delete(owner, key, touched)
+        self.version += 1
+        for name, change in touched.items():
+            self._tell(owner, name, change)
+
+    def set_liveness(self, owner_id: NodeId, liveness: Liveness, *, listed: bool = True) -> None:
+        """How the owner fares; not `listed`: its servers leave lists and search, but are kept for its return."""
+        owner = self._owner(owner_id)
+        owner.liveness = liveness
+        relisted = listed != owner.listed
+        owner.listed = listed
+        self.version += 1
+        if relisted:
+            for server in owner.servers.values():
+                tools = tuple(server.tools)
+                self._notify(server, frozenset(MEMBERS), tools if listed else (), () if listed else tools)
+
+    def _owner(self, owner_id: NodeId) -> Owner:
+        owner = self.owners.get(owner_id.name)
+        if owner is None:
+            owner = self.owners[owner_id.name] = Owner(owner_id)
+        return owner
+
+    def _put(self, owner: Owner, record: Record, touched: dict[str, _Change]) -> None:
+        if record.kind is Kind.NODE:
+            owner.info = record.data()
+        elif record.kind is Kind.SERVER:
+            server = self._server(owner, record.id)
+            self._unindex(server)
+            server.info = record.data()
+            self._index(server)
+            touched.setdefault(server.name, _Change()).info = True
+        elif record.kind in MEMBERS:
+            name, member = split_member(record.id)
+            server = self._server(owner, name)
+            server.members[record.kind][member] = Member(record.data(), record.digest)
+            touched.setdefault(name, _Change()).put(record.kind, member)
+
+    def _delete(self, owner: Owner, key: RecordKey, touched: dict[str, _Change]) -> None:
+        if key.kind is Kind.SERVER:
+            server = owner.servers.pop(key.id, None)
+            if server is not None:
+                self._unindex(server)
+                touched.pop(key.id, None)
+                self._notify(server, frozenset(MEMBERS), (), tuple(server.tools))
+        elif key.kind in MEMBERS:
+            name, member = split_member(key.id)
+            known = owner.servers.get(name)
+            if known is not None and known.members[key.kind].pop(member, None) is not None:
+                touched.setdefault(name, _Change()).delete(key.kind, member)
+
+    def _server(self, owner: Owner, name: str) -> Server:
+        server = owner.servers.get(name)
+        if server is None:
+            server = owner.servers[name] = Server(name, owner)
+        return server
+
+    def _index(self, server: Server) -> None:
+        self._by_name.setdefault(server.name, {})[server.owner.id.name] = server
+        if server.service:
+            self._by_service.setdefault(server.service, {})[server.owner.id.name, server.name] = server
+
+    def _unindex(self, server: Server) -> None:
+        _discard(self._by_name, server.name, server.owner.id.name)
+        if server.service:
+            _discard(self._by_service, server.service, (server.owner.id.name, server.name))
+
+    def _tell(self, owner: Owner, name: str, change: _Change) -> None:
+        server = owner.servers.get(name)
+        if server is None or server.info is None or not owner.listed:
+            return
+        put = tuple(server.tools) if change.info else tuple(t for t in change.tools_put if t in server.tools)
+        self._notify(server, frozenset(change.kinds), put, tuple(change.tools_deleted))
+
+    def _notify(self, server: Server, kinds: frozenset[Kind], put: Sequence[str], deleted: Sequence[str]) -> None:
+        for listener in self._listeners:
+            listener(server, kinds, put, deleted)
+
+    # ---- questions ------------------------------------------------------------------------------
+
+    def servers(self, visibility: Visibility) -> Iterator[Server]:
+        """Every listed server that the filter lets through, by node and name."""
+        for _, owner in sorted(self.owners.items()):
+            if owner.listed:
+                for _, server in sorted(owner.servers.items()):
+                    if server.info is not None and visibility.allows(server.resource()):
+                        yield server
+
+    def route(self, name: str, visibility: Visibility) -> Route:
+        """What `name` (a service, a server's bare name, or NAME--NODE) means to this caller.
+
+        Raises `Unknown`, `Conflict` listing the qualified names, or `Invalid` for what cannot be a name.
+        """
+        bare, node = split_qualified(name)
+        found: Iterable[Server]
+        if node is not None:
+            found = [s for s in self._by_name.get(bare, {}).values() if s.owner.id.name == node]
+        else:
+            found = self._by_service.get(bare, {}).values() or ()
+        servers = self._visible(found, visibility)
+        if node is None and not servers:
+            servers = self._visible(self._by_name.get(bare, {}).values(), visibility)
+            if len(servers) > 1:
+                names = sorted(s.qualified for s in servers)
+                raise Conflict(
+                    f"{len(servers)} servers are named {bare!r}; say which one: {', '.join(names)}", candidates=names
+                )
+        if not servers:
+            raise Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
+        return Route(name, servers)
+
+    def shown_name(self, server: Server, visibility: Visibility, tool: str = "") -> str:
+        """The shortest name under which this caller reaches exactly this server's definition of the tool."""
+        short = server.service or server.name
+        try:
+            route = self.route(short, visibility)
+        except MeshError:
+            return server.qualified
+        if server not in route.servers:
+            return server.qualified
+        if tool and len(route.servers) > 1:
+            agreed, own = route.member(Kind.TOOL, tool), server.tools.get(tool)
+            if agreed is None or own is None or agreed.digest != own.digest:
+                return server.qualified
+        return short
+
+    def find(self, owner: str, server: str) -> Server | None:
+        held = self.owners.get(owner)
+        return held.servers.get(server) if held else None
+
+    def _visible(self, servers: Iterable[Server], visibility: Visibility) -> tuple[Server, ...]:
+        listed = [s for s in servers if s.owner.listed and visibility.allows(s.resource())]
+        return tuple(sorted(listed, key=lambda s: (s.owner.id.name, s.name)))
+
+
+class _Change:
+    """What one `apply` did to one server."""
+
+    __slots__ = ("info", "kinds", "tools_deleted", "tools_put")
+
+    def __init__(self) -> None:
+        self.info = False
+        self.kinds: set[Kind] = set()
+        self.tools_put: dict[str, None] = {}
+        self.tools_deleted: dict[str, None] = {}
+
+    def put(self, kind: Kind, name: str) -> None:
+        self.kinds.add(kind)
+        if kind is Kind.TOOL:
+            self.tools_put[name] = None
+            self.tools_deleted.pop(name, None)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        self.kinds.add(kind)
+        if kind is Kind.TOOL:
+            self.tools_deleted[name] = None
+            self.tools_put.pop(name, None)
+
+
+def _discard(index: dict[Any, dict[Any, Server]], name: Any, key: Any) -> None:
+    held = index.get(name)
+    if held is not None:
+        held.pop(key, None)
+        if not held:
+            del index[name]
