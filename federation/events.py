@@ -1,0 +1,161 @@
+"""What the pure cores of the federation are told, and what they answer that should be done.
+
+A core (`view`, `log`, `liveness`, `peer`) takes an event and the time, changes its own state and returns effects;
+whoever runs it (the driver, or the simulation) carries them out in the order given. Times are monotonic milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from proto.frames import Down, Up
+from proto.records import Record, RecordKey, Version
+
+
+class Liveness(StrEnum):
+    """How a node fares, as seen from here.
+
+    `suspect`: its stream broke or fell silent, nothing is decided yet. `unreachable`: not heard here, but a witness
+    hears it or nobody could be asked. `down`: witnesses do not hear it either. `draining`: alive, takes no new work.
+    `left`: it said goodbye for good.
+    """
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    UNREACHABLE = "unreachable"
+    DOWN = "down"
+    DRAINING = "draining"
+    LEFT = "left"
+
+
+# ---- events --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream to the owner, authenticated by TLS, is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    frame: Down
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The stream, or the attempt to open one, has ended; `cause` is for people."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passes, at least once a second. `lag_ms`: how much later than planned this node itself came to it."""
+
+    lag_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """The end of `AskWitnesses`: who was asked and answered, and which of them hear the node."""
+
+    asked: tuple[str, ...] = ()
+    hearing: tuple[str, ...] = ()
+
+
+Event = Opened | Received | Broken | Tick | Testimony
+
+
+# ---- effects -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send this frame up the open stream."""
+
+    frame: Up
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Drop the stream; dial again after the usual pause."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The view changed: pass this on."""
+
+    puts: tuple[Record, ...] = ()
+    deletes: tuple[RecordKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Make the view durable: cursor and records in one transaction."""
+
+    version: Version
+    instance: bytes
+    loaded: bool
+    puts: Mapping[RecordKey, Record] = field(default_factory=dict)
+    deletes: frozenset[RecordKey] = frozenset()
+
+    def then(self, later: Save) -> Save:
+        """Both as one: what a slow disk is given instead of a queue. Bounded by the size of the view."""
+        puts = {k: r for k, r in self.puts.items() if k not in later.deletes}
+        puts.update(later.puts)
+        return Save(
+            later.version, later.instance, later.loaded, puts, (self.deletes | later.deletes) - later.puts.keys()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Delete what is saved of the view."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveEpoch:
+    """Make this node's own epoch durable, before anything is sent under it."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Whether the owner's tools belong into listings: not any more after the grace, again after its return."""
+
+    listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Became:
+    state: Liveness
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Drop the stream, if any, and dial a fresh connection now."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskWitnesses:
+    """Ask up to `most` other nodes whether they hear this one; answer with `Testimony`."""
+
+    most: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that an operator has to know of; `name` is stable, `message` tells the mend."""
+
+    name: str
+    message: str
+
+
+Effect = Send | Close | Changed | Save | Forget | SaveEpoch | Listed | Became | Probe | AskWitnesses | Alarm
+Effects = list[Effect]
