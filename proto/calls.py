@@ -66,7 +66,10 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Open:
+    """Run this. `chunked_bytes` above zero: `params` are still empty and follow in chunks, so long in all."""
+
     call: Call
+    chunked_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
+    """The client's answer, or `failed`: why it could not be asked."""
+
     request_id: int
-    answer: Answer
+    answer: Answer = field(default_factory=dict)
+    failed: Failed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,9 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What became of this call id?"""
+    """What became of this call id of this caller?"""
+
+    principal: Principal = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,281 @@
+"""Mutual TLS between nodes: who we are, who dials us, and whom we dialled.
+
+The answering side reads the caller's URI SAN. The dialling side of gRPC verifies names only and is told no
+identity, so it pins the DNS SAN that encodes the expected id (`NodeId.dns`); where the id is not known yet,
+`learn_identity` asks with one plain handshake. Either way the id comes from a certificate of the mesh's CA.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import grpc
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from federation.ca import roles_of
+from proto.errors import Invalid, Unauthenticated, Unavailable
+from proto.names import NodeId
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+"""Of one gRPC message, either way: far above a snapshot part or a chunk, far below what could hurt."""
+
+KEEPALIVE_MS = 5_000
+KEEPALIVE_TIMEOUT_MS = 3_000
+RECONNECT_MIN_MS = 3_000
+"""Between two attempts to connect, and also the time that gRPC gives one attempt: 100 ms never connects."""
+RECONNECT_MAX_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MeshTls:
+    """One node's certificate, its key and the CA that the mesh trusts, all PEM.
+
+    Raises `Invalid` on construction unless the three fit together and are valid now.
+    """
+
+    ca_pem: bytes
+    cert_pem: bytes
+    key_pem: bytes
+
+    def __post_init__(self) -> None:
+        self._check("the CA certificate", "the node certificate", "the node key")
+
+    @classmethod
+    def load(cls, ca: Path, cert: Path, key: Path) -> MeshTls:
+        """From files. Raises `Invalid` naming the file and the mend."""
+        data = []
+        for file, what in ((ca, "tls.ca"), (cert, "tls.cert"), (key, "tls.key")):
+            try:
+                data.append(file.read_bytes())
+            except OSError as e:
+                raise Invalid(f"{what} {file} cannot be read ({e.strerror}): give the path of a PEM file") from None
+        self = cls.__new__(cls)
+        for name, value in zip(("ca_pem", "cert_pem", "key_pem"), data, strict=True):
+            object.__setattr__(self, name, value)
+        self._check(str(ca), str(cert), str(key))
+        return self
+
+    def _check(self, ca: str, cert: str, key: str) -> None:
+        authorities, (own, *intermediate) = _parse(self.ca_pem, ca), _parse(self.cert_pem, cert)
+        for authority in authorities:
+            _check_dates(authority, ca)
+        _check_dates(own, cert)
+        try:
+            private = load_pem_private_key(self.key_pem, password=None)
+        except (ValueError, TypeError) as e:
+            raise Invalid(f"{key} is not an unencrypted PEM private key: {e}") from None
+        if private.public_key() != own.public_key():
+            raise Invalid(f"{key} is not the key of {cert}: give the two files that were issued together")
+        try:
+            identity = identity_of(own)
+        except Unauthenticated as e:
+            raise Invalid(f"{cert}: {e.message}; issue it for a node of this mesh") from None
+        if identity.dns not in _dns_names(own):
+            raise Invalid(f"{cert} lacks the DNS name {identity.dns!r} that peers verify: issue it again")
+        if not any(_issued_by(own, issuer) for issuer in (*authorities, *intermediate)):
+            raise Invalid(f"{cert} was not issued by {ca}: give the CA that issued it")
+
+    def __repr__(self) -> str:
+        return f"MeshTls({self.identity().uri} until {self.expires_at:%Y-%m-%d})"
+
+    def identity(self) -> NodeId:
+        """Who this node is, by its own certificate."""
+        return identity_of(self._own())
+
+    @property
+    def roles(self) -> frozenset[str]:
+        return roles_of(self._own())
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the certificate ends, in UTC."""
+        return self._own().not_valid_after_utc
+
+    def _own(self) -> x509.Certificate:
+        return _parse(self.cert_pem, "the node certificate")[0]
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """For the answering side: callers without a certificate of this CA fail in the handshake."""
+        return grpc.ssl_server_credentials(
+            [(self.key_pem, self.cert_pem)], root_certificates=self.ca_pem, require_client_auth=True
+        )
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(self.ca_pem, self.key_pem, self.cert_pem)
+
+    def channel_options(self, expected: NodeId) -> list[tuple[str, Any]]:
+        """For dialling one node: whoever answers without its DNS SAN fails in the handshake."""
+        return [
+            ("grpc.ssl_target_name_override", expected.dns),
+            ("grpc.default_authority", expected.dns),
+            *_KEEPALIVE,
+            ("grpc.min_reconnect_backoff_ms", RECONNECT_MIN_MS),
+            ("grpc.initial_reconnect_backoff_ms", 200),
+            ("grpc.max_reconnect_backoff_ms", RECONNECT_MAX_MS),
+            # A channel of its own per peer and purpose: sharing would tie their flow control together.
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.enable_retries", 0),
+            *_SIZES,
+        ]
+
+    def server_options(self) -> list[tuple[str, Any]]:
+        return [
+            *_KEEPALIVE,
+            # gRPC servers answer pings more often than each 5 minutes with GOAWAY unless told otherwise.
+            ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+            ("grpc.so_reuseport", 0),
+            *_SIZES,
+        ]
+
+    def client_context(self) -> ssl.SSLContext:
+        """For a handshake outside gRPC: the chain is verified and our certificate shown, the name is not checked."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_verify_locations(cadata=self.ca_pem.decode("ascii"))
+        context.set_alpn_protocols(["h2"])
+        # `ssl` loads a key from files only; the directory is 0700 and gone again at once.
+        with TemporaryDirectory(prefix="toolmesh-") as directory:
+            cert, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
+            cert.write_bytes(self.cert_pem)
+            key.write_bytes(self.key_pem)
+            context.load_cert_chain(cert, key)
+        return context
+
+
+_KEEPALIVE: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+_SIZES: list[tuple[str, Any]] = [
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+]
+
+
+def _parse(pem: bytes, what: str) -> list[x509.Certificate]:
+    # A CA file may hold two while one is being replaced, a node's file the chain up to it.
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as e:
+        raise Invalid(f"{what} is not a PEM certificate: {e}") from None
+
+
+def _issued_by(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        cert.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _check_dates(cert: x509.Certificate, what: str) -> None:
+    now = datetime.now(UTC)
+    if cert.not_valid_after_utc <= now:
+        raise Invalid(f"{what} expired at {cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: issue a new one")
+    if cert.not_valid_before_utc > now:
+        raise Invalid(
+            f"{what} is valid only from {cert.not_valid_before_utc:%Y-%m-%d %H:%M} UTC: set this machine's clock"
+        )
+
+
+def _dns_names(cert: x509.Certificate) -> list[str]:
+    try:
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.DNSName)
+
+
+def identity_of(cert: x509.Certificate) -> NodeId:
+    """The node id in a certificate whose chain was verified. Raises `Unauthenticated` unless it has exactly one."""
+    try:
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return _one_identity(())
+    return _one_identity(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def _one_identity(uris: Iterable[str]) -> NodeId:
+    # SPIFFE X509-SVID §2: exactly one URI SAN, or the certificate is rejected.
+    found = list(uris)
+    if len(found) != 1:
+        raise Unauthenticated(f"the certificate holds {len(found)} URI names, not exactly one spiffe:// id")
+    try:
+        return NodeId.parse(found[0])
+    except Invalid as e:
+        raise Unauthenticated(f"the certificate's URI name is no node id: {e.message}") from None
+
+
+class _Context(Protocol):
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
+
+
+def peer_identity(context: _Context) -> NodeId:
+    """Who dialled us, by the certificate that TLS verified. Raises `Unauthenticated`.
+
+    Whether its trust domain is one of ours is for the caller to decide.
+    """
+    auth = context.auth_context()
+    if not auth.get("transport_security_type"):
+        raise Unauthenticated("the connection is not protected by TLS")
+    return _one_identity(uri.decode("utf-8", "replace") for uri in auth.get("peer_uri", ()))
+
+
+async def learn_identity(address: str, tls: MeshTls, timeout_s: float = 5.0) -> NodeId:
+    """Who answers at `host:port`: one TLS handshake, nothing sent after it.
+
+    Raises `Unavailable` if nobody answers in time, `Unauthenticated` if the certificate is not of this mesh's CA
+    or holds no node id, `Invalid` for a malformed address.
+    """
+    host, port = split_address(address)
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, port, ssl=tls.client_context())
+        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    except ssl.SSLCertVerificationError as e:
+        raise Unauthenticated(f"{address} shows a certificate that this mesh's CA does not vouch for: {e}") from None
+    except ssl.SSLError as e:
+        raise Unauthenticated(f"{address} does not complete a TLS handshake: {e.reason or e}") from None
+    except TimeoutError:
+        raise Unavailable(f"{address} did not answer within {timeout_s:g} s") from None
+    except OSError as e:
+        raise Unavailable(f"{address} cannot be reached: {e.strerror or e}") from None
+    finally:
+        if writer is not None:
+            writer.close()
+            with suppress(OSError, TimeoutError):  # the peer may hang up first; its certificate is all we wanted
+                async with asyncio.timeout(1.0):
+                    await writer.wait_closed()
+    try:
+        return identity_of(x509.load_der_x509_certificate(der))
+    except Unauthenticated as e:
+        raise Unauthenticated(f"{address}: {e.message}") from None
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """(host, port) of `host:port` or `[v6]:port`. Raises `Invalid`."""
+    host, sep, port = address.rpartition(":")
+    if not sep or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise Invalid(f"address {address!r} is not valid: it reads host:port, such as 10.0.0.7:7400 or [::1]:7400")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise Invalid(f"address {address!r} is not valid: an IPv6 address stands in brackets, as in [::1]:7400")
+    return host, int(port)
