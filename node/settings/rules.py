@@ -1,0 +1,77 @@
+"""What must hold between sections: each broken rule is (key path, what is wrong and how to mend it)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from node.settings.values import is_loopback, is_unspecified, split_host_port
+
+if TYPE_CHECKING:
+    from node.config import NodeConfig
+
+Broken = tuple[tuple[str | int, ...], str]
+
+
+def broken_rules(config: NodeConfig) -> list[Broken]:
+    """Every rule that `config` breaks; empty for a sound one. Reads no files."""
+    return [*_listeners(config), *_federation(config), *_names(config), *_auth(config)]
+
+
+def _listeners(config: NodeConfig) -> Iterator[Broken]:
+    http, auth = config.http, config.auth
+    if not (is_loopback(http.host) or http.insecure_beyond_loopback or (http.tls and auth.keys)):
+        lacking = " and ".join(what for what, there in (("http.tls", http.tls), ("auth.keys", auth.keys)) if not there)
+        yield (
+            ("http", "listen"),
+            f"{http.listen!r} is reachable from other machines, but {lacking} is missing: add it "
+            "('toolmesh key new' makes keys), listen on 127.0.0.1, or, behind something that does TLS and "
+            "authentication, set http.insecure_beyond_loopback: true",
+        )
+    if config.federation.enabled and http.port and http.listen == config.federation.listen:
+        yield ("federation", "listen"), f"{http.listen!r} is http.listen too; choose another port"
+
+
+def _federation(config: NodeConfig) -> Iterator[Broken]:
+    federation = config.federation
+    if not federation.enabled:
+        given = sorted(federation.model_fields_set - {"tls"})
+        if given:
+            yield (
+                ("federation", "tls"),
+                f"is missing, so {', '.join(given)} would have no effect: nodes talk over mutual TLS only. "
+                "'toolmesh ca init' and 'toolmesh ca issue' make the files; or remove the section",
+            )
+        return
+    for key in ("name", "region"):
+        if key not in config.node.model_fields_set:
+            yield ("node", key), "is required in a mesh; it must equal the one in the certificate"
+    host, _ = split_host_port(federation.advertised)
+    if is_unspecified(host):
+        given_as = "advertise" if federation.advertise else "listen"
+        yield (
+            ("federation", given_as),
+            f"{federation.advertised!r} cannot be dialled by others; set federation.advertise to HOST:PORT "
+            "as they reach this node",
+        )
+
+
+def _names(config: NodeConfig) -> Iterator[Broken]:
+    for name in sorted(config.servers.keys() & config.catalogue.keys()):
+        yield ("catalogue", name), "is in servers too; keep one of them"
+
+
+def _auth(config: NodeConfig) -> Iterator[Broken]:
+    names: dict[str, int] = {}
+    digests: dict[str, int] = {}
+    for i, key in enumerate(config.auth.keys):
+        if names.setdefault(key.name, i) != i:
+            yield ("auth", "keys", i, "name"), f"{key.name!r} is used by an earlier key; names must differ"
+        if digests.setdefault(key.sha256, i) != i:
+            yield ("auth", "keys", i), f"is the same key as that of {config.auth.keys[digests[key.sha256]].name!r}"
+    if not config.auth.keys and config.auth.peers.servers != ("*",):
+        yield (
+            ("auth", "peers", "servers"),
+            "needs auth.keys: without keys every caller is anonymous, here and at peers; "
+            "add a key ('toolmesh key new') or remove auth.peers",
+        )

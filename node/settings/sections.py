@@ -1,0 +1,127 @@
+"""The sections of a configuration, servers and keys apart. Defaults are in docs/operations.md, tested equal."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from node.settings.values import (
+    Dialable,
+    FilePath,
+    HostPort,
+    NodeName,
+    OptionalHostPort,
+    Region,
+    Section,
+    TrustDomain,
+    Zone,
+    split_host_port,
+)
+
+
+class NodeSection(Section):
+    """Who this node is. `mesh` is the trust domain that its certificate must name."""
+
+    name: NodeName = "local"
+    region: Region = "local"
+    zone: Zone = ""
+    mesh: TrustDomain = "toolmesh.local"
+    data_dir: FilePath = Path("data")
+
+
+class HttpTls(Section):
+    """PEM files of the listener that agents dial."""
+
+    cert: FilePath
+    key: FilePath
+
+
+def _origin(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or parts.path or parts.query or parts.fragment or parts.username:
+        raise ValueError(f"{value!r} is not an origin; write scheme, host and port only, like https://chat.example.org")
+    return value.lower()
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
+class HttpSection(Section):
+    """The listener that agents and operators dial."""
+
+    listen: HostPort = "127.0.0.1:7400"
+    tls: HttpTls | None = None
+    allowed_origins: tuple[Origin, ...] = ()
+    body_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1_024, le=256 * 1024 * 1024)
+    insecure_beyond_loopback: bool = False
+
+    @property
+    def host(self) -> str:
+        return split_host_port(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        return split_host_port(self.listen)[1]
+
+
+class MeshTlsFiles(Section):
+    """PEM files: the mesh's CA, this node's certificate and its key. 'toolmesh ca' makes all three."""
+
+    ca: FilePath
+    cert: FilePath
+    key: FilePath
+
+
+def _ip_address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an IP address of one of this machine's interfaces") from None
+    return value
+
+
+class MdnsSection(Section):
+    """Multicast DNS: a hint where peers are. `interface` is the IP address of the interface to use."""
+
+    enabled: bool = True
+    interface: Annotated[str, AfterValidator(_ip_address)] = "127.0.0.1"
+
+
+class FederationSection(Section):
+    """The listener that other nodes dial: on if, and only if, `tls` is given."""
+
+    listen: HostPort = "127.0.0.1:7401"
+    advertise: OptionalHostPort = ""
+    tls: MeshTlsFiles | None = None
+    static: tuple[Dialable, ...] = Field(default=(), max_length=1_000)
+    mdns: MdnsSection = MdnsSection()
+
+    @property
+    def enabled(self) -> bool:
+        return self.tls is not None
+
+    @property
+    def advertised(self) -> str:
+        """`host:port` that peers are told; its port is 0 where `listen` leaves the choice to the system."""
+        return self.advertise or self.listen
+
+
+class SearchSection(Section):
+    """`embedder`: minilm, none (words only), or the name of a sentence-transformers model (extra `models`)."""
+
+    embedder: str = Field(default="minilm", min_length=1, max_length=200)
+    top_k: int = Field(default=5, ge=1, le=50)
+
+
+class LogSection(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    # `json` is a method of pydantic's models.
+    as_json: bool = Field(default=False, alias="json")
