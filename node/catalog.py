@@ -19,7 +19,8 @@ from proto.records import MEMBERS, Kind, Record, RecordKey
 
 log = logging.getLogger("toolmesh.catalog")
 
-LISTED = frozenset({Liveness.ALIVE, Liveness.SUSPECT})
+SERVING = frozenset({Liveness.ALIVE, Liveness.DRAINING})
+"""States in which an owner answers calls; one that drains is asked only where nobody else can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class Server:
 
     @property
     def up(self) -> bool:
-        """Its owner is alive and says that the server is up."""
-        return self.owner.liveness is Liveness.ALIVE and self.health.get("state") == "up"
+        """Its owner answers, and says that the server is up."""
+        return self.owner.liveness in SERVING and self.health.get("state") == "up"
 
     @property
     def qualified(self) -> str:
@@ -84,9 +85,12 @@ class Owner:
     id: NodeId
     liveness: Liveness = Liveness.ALIVE
     listed: bool = True
-    draining: bool = False
     info: dict[str, Any] = field(default_factory=dict)
     servers: dict[str, Server] = field(default_factory=dict)
+
+    @property
+    def draining(self) -> bool:
+        return self.liveness is Liveness.DRAINING
 
     @property
     def zone(self) -> str:
@@ -174,6 +178,15 @@ class Catalog:
             for server in owner.servers.values():
                 tools = tuple(server.tools)
                 self._notify(server, frozenset(MEMBERS), tools if listed else (), () if listed else tools)
+
+    def forget(self, owner_id: NodeId) -> None:
+        """The owner left for good: drop what is held of it."""
+        owner = self.owners.pop(owner_id.name, None)
+        if owner is not None:
+            for server in owner.servers.values():
+                self._unindex(server)
+                self._notify(server, frozenset(MEMBERS), (), tuple(server.tools))
+            self.version += 1
 
     def _owner(self, owner_id: NodeId) -> Owner:
         owner = self.owners.get(owner_id.name)

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from federation.events import Liveness
 from node.balance import Candidate, Latencies, Place, choose
-from node.catalog import Catalog, Member, Route, Server
+from node.catalog import SERVING, Catalog, Member, Route, Server
 from node.ports import Action, Caller, Guard
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Conflict, Expired, Fault, MeshError, Unavailable, Unknown
@@ -310,7 +309,7 @@ def _unknown(route: Route, method: str, asked: str) -> Unknown:
 def _states(route: Route) -> str:
     return "; ".join(
         f"{s.owner.id.name} is {s.owner.liveness}"
-        if s.owner.liveness is not Liveness.ALIVE
+        if s.owner.liveness not in SERVING
         else f"{s.name} on {s.owner.id.name} is {s.health.get('state') or 'not started'}"
         + (f" ({s.health['cause']})" if s.health.get("cause") else "")
         for s in route.servers
