@@ -1,0 +1,129 @@
+"""API keys: who a caller is, by the SHA-256 of the key that it shows, and which servers that key may see and use."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import hmac
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from node.ports import Action, Credentials, Resource, Visibility
+from proto.calls import Answer, Call
+from proto.errors import Forbidden, Unauthenticated
+from proto.names import qualified
+from proto.records import Decision, Principal
+
+EVERY_SERVER = ("*",)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """`digest` is SHA-256 of the key's UTF-8 text (32 bytes); `servers` are globs over bare or qualified names."""
+
+    name: str
+    digest: bytes
+    tenant: str = ""
+    groups: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    servers: tuple[str, ...] = EVERY_SERVER
+
+    def principal(self, mesh: str) -> Principal:
+        return Principal(self.name, mesh, self.tenant, self.groups, self.scopes, "key")
+
+
+class KeyAuthenticator:
+    """A key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`; `mesh` becomes the principal's issuer."""
+
+    def __init__(self, keys: Sequence[ApiKey], mesh: str) -> None:
+        self._known = tuple((key.digest, key.principal(mesh)) for key in keys)
+
+    async def authenticate(self, credentials: Credentials) -> Principal:
+        shown = {secret for secret in (credentials.bearer, credentials.api_key) if secret}
+        if len(shown) > 1:
+            raise Unauthenticated("two different keys were shown; send one, as 'Authorization: Bearer KEY'")
+        found: Principal | None = None
+        for secret in shown:
+            digest = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+            # Every key is compared, so that the time taken tells nothing about which one matched.
+            for known, principal in self._known:
+                if hmac.compare_digest(known, digest):
+                    found = principal
+        if found is None:
+            # The same words whether no key, a wrong one or another scheme was shown.
+            raise Unauthenticated("a valid key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+        return found
+
+    def __repr__(self) -> str:
+        return f"KeyAuthenticator({len(self._known)} keys)"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerGlobs:
+    """Lets through the servers whose bare or qualified name matches one of the globs; none match nothing."""
+
+    globs: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def of(cls, globs: Sequence[str]) -> ServerGlobs:
+        unique = tuple(sorted(set(globs)))
+        # An alternation of nothing would match the empty string; `(?!)` matches none.
+        return cls(unique, re.compile("|".join(map(fnmatch.translate, unique)) or "(?!)"))
+
+    @property
+    def key(self) -> Hashable:
+        return ("servers", self.globs)
+
+    def allows(self, resource: Resource) -> bool:
+        match = self.pattern.match
+        return bool(match(resource.server) or match(qualified(resource.server, resource.owner)))
+
+
+_NOTHING = ServerGlobs.of(())
+
+
+class KeyGuard:
+    """Which servers a principal may see and use on this node, whoever vouched for it.
+
+    A key of this node's own configuration decides for the principal of its name, wherever it entered the mesh. Other
+    principals were authenticated by peers of the same trust domain (here every caller shows a key): `peers` says what
+    they see. Principals of another issuer, or that bear a key's name and another tenant, see nothing.
+    """
+
+    def __init__(self, keys: Sequence[ApiKey], mesh: str, peers: Sequence[str] = EVERY_SERVER) -> None:
+        self._mesh = mesh
+        self._keys = {key.name: (key, ServerGlobs.of(key.servers)) for key in keys}
+        self._peers = ServerGlobs.of(peers)
+
+    def visible(self, principal: Principal, action: Action) -> Visibility:
+        return self._decide(principal)[0]
+
+    async def admit(self, call: Call, resource: Resource) -> Decision:
+        visibility, rule = self._decide(call.principal)
+        if not visibility.allows(resource):
+            raise Forbidden(f"{call.principal.subject!r} may not use server {resource.server!r} by {rule}", rule=rule)
+        return Decision(allowed=True, rule=rule)
+
+    async def result(self, call: Call, answer: Answer) -> Answer:
+        return answer
+
+    def settle(self, call: Call, outcome: str) -> None:
+        return
+
+    def _decide(self, principal: Principal) -> tuple[ServerGlobs, str]:
+        if principal.kind == "anonymous":
+            return self._peers, "auth.peers"
+        if principal.issuer != self._mesh:
+            return _NOTHING, "foreign issuer"
+        entry = self._keys.get(principal.subject) if principal.kind == "key" else None
+        if entry is None:
+            return self._peers, "auth.peers"
+        key, globs = entry
+        if key.tenant != principal.tenant:
+            return _NOTHING, f"auth.keys {key.name!r}: other tenant"
+        return globs, f"auth.keys {key.name!r}"
+
+    def __repr__(self) -> str:
+        return f"KeyGuard({len(self._keys)} keys, peers {','.join(self._peers.globs) or 'nothing'})"

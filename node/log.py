@@ -1,0 +1,56 @@
+"""Log set-up, once per process: lines for people, or one JSON object a line for machines; both on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import IO
+
+from proto import jsons
+
+# Names and messages come from servers and peers too: no line break or escape sequence of theirs forges a line.
+_CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))}
+_QUIET = ("aiohttp.access", "chromadb", "grpc", "httpx", "zeroconf")
+
+
+class TextFormatter(logging.Formatter):
+    """`12:34:56.789 INFO  toolmesh.sync: message`, UTC; a traceback follows on its own lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
+        text = f"{at} {record.levelname:<7} {record.name}: {_message(record)}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+class JsonFormatter(logging.Formatter):
+    """`{"time", "level", "logger", "message", "traceback"?}`; time is RFC 3339 in UTC."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return jsons.dumps(line).decode()
+
+
+def _message(record: logging.LogRecord) -> str:
+    text = record.getMessage().encode("utf-8", "replace").decode()
+    return text.translate(_CONTROLS)
+
+
+def set_up(level: str = "info", *, as_json: bool = False, stream: IO[str] | None = None) -> None:
+    """Replace the root's handlers. `level` is debug, info, warning or error; chatty libraries start at warning."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
