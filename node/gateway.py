@@ -76,6 +76,7 @@ class Gateway:
         self.draining = False
         self.recent: deque[CallRecord] = deque(maxlen=RECENT_MAX)
         self.calls_total = 0
+        self.calls_failed = 0
         self.in_flight = 0
 
     def __repr__(self) -> str:
@@ -164,6 +165,7 @@ class Gateway:
         finally:
             self.in_flight -= 1
             self.calls_total += 1
+            self.calls_failed += outcome != "ok"
             self._guard.settle(call, outcome)
             self.recent.append(
                 CallRecord(

@@ -1,0 +1,252 @@
+"""The composition root: every part of a node made, joined, started and stopped, here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from aiohttp import web
+
+from federation.discovery.mdns import MdnsDiscovery
+from federation.discovery.static import StaticDiscovery
+from federation.driver import Federation
+from federation.ports import Discovery
+from federation.store import SqliteViewStore
+from federation.tls import MeshTls
+from node.catalog import Catalog, Server
+from node.config import NodeConfig
+from node.endpoints import MeshEndpoints, MetaEndpoint
+from node.gateway import Gateway
+from node.guard.keys import KeyAuthenticator, KeyGuard
+from node.guard.open import OpenAuthenticator, OpenGuard
+from node.hosting import Hosting
+from node.indexing import Indexing
+from node.ingress.http import IngressSettings, McpIngress
+from node.operations import Operations
+from node.operator.api import operator_routes
+from node.ports import Action, Authenticator, Caller, Guard, Resource
+from node.store import AddedServers
+from node.views import MeshViews
+from proto.calls import Target
+from proto.errors import Invalid, MeshError, Unavailable, Unknown
+from proto.frames import Farewell
+from proto.names import check_server_name
+from proto.records import Kind, Record, RecordKey
+from router.chroma import ChromaStore
+from router.embedders.choice import make_embedder
+from router.router import Router
+
+log = logging.getLogger("toolmesh.node")
+
+SOFTWARE = f"toolmesh/{version('toolmesh')}"
+HTTP_CLOSE_S = 5.0
+
+
+class App:
+    """One node. `start` returns once agents are served; servers, peers and the search model follow on their own."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.started_ms = int(time.time() * 1000)
+        data_dir = config.node.data_dir
+        me = config.node_id
+        self.catalog = Catalog(me)
+        self.authenticator, self.guard = _guard(config)
+        embedder = make_embedder(config.search.embedder)
+        self.router = Router(embedder, ChromaStore(data_dir / "vectors") if embedder is not None else None)
+        Indexing(self.catalog, self.router)
+        self.hosting = Hosting(self.catalog, self._publish)
+        self.gateway = Gateway(self.catalog, self.guard, local=self.hosting.target, remote=self._remote)
+        self.meta = MetaEndpoint(
+            self.catalog, self.guard, self.gateway, self.router, self._add, config.search.top_k
+        )
+        self.endpoints = MeshEndpoints(self.meta, self.catalog, self.guard, self.gateway)
+        self.ingress = McpIngress(
+            self.endpoints,
+            self.authenticator,
+            IngressSettings(
+                body_bytes_max=config.http.body_bytes_max, allowed_origins=frozenset(config.http.allowed_origins)
+            ),
+        )
+        self.added = AddedServers(data_dir / "servers.db")
+        self.federation = self._federation() if config.federation.enabled else None
+        self.loaded = False
+        self._runner: web.AppRunner | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self.http_port = 0
+
+    async def start(self) -> None:
+        """Raises `Unavailable` if a port is taken, `Invalid` if files are not what the configuration says."""
+        self.config.node.data_dir.mkdir(parents=True, exist_ok=True)
+        await self.router.start()
+        node = Record.of(Kind.NODE, self.catalog.me.name, self._node_body())
+        self.catalog.apply(self.catalog.me, [node], [])
+        if self.federation is not None:
+            await self.federation.start()
+            self.federation.publish([node], [])
+        await self._listen()
+        self.added.open()
+        specs = {name: server.to_spec(name) for name, server in self.config.servers.items()}
+        for name in self.added.names():
+            if name in self.config.catalogue and name not in specs:
+                specs[name] = self.config.catalogue[name].to_spec(name)
+        await self.hosting.start(specs)
+        self._loading = asyncio.create_task(self._load())
+        log.info(
+            "node %s (%s) serves agents at %s, %s",
+            self.catalog.me.name,
+            self.catalog.me.region,
+            self.url,
+            f"federates on port {self.federation.bound_port}" if self.federation else "runs alone",
+        )
+
+    async def stop(self) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
+        if self.federation is not None:
+            await self.federation.stop(Farewell.RESTART)
+        await self.ingress.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self.hosting.stop()
+        await self.router.stop()
+        self.added.close()
+        log.info("node %s has stopped", self.catalog.me.name)
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self.config.http.tls else "http"
+        host = self.config.http.host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.http_port}"
+
+    # ---- parts ----------------------------------------------------------------------------------
+
+    def _federation(self) -> Federation:
+        section = self.config.federation
+        assert section.tls is not None
+        tls = MeshTls.load(section.tls.ca, section.tls.cert, section.tls.key)
+        if tls.identity() != self.config.node_id:
+            raise Invalid(
+                f"federation.tls.cert {section.tls.cert} names {tls.identity().uri}, but the node section says "
+                f"{self.config.node_id.uri}; issue a certificate for this node or mend node.name, region and mesh"
+            )
+        discoveries: list[Discovery] = []
+        if section.static:
+            discoveries.append(StaticDiscovery(section.static))
+        if section.mdns.enabled:
+            discoveries.append(MdnsDiscovery(section.mdns.interface))
+        return Federation(
+            me=self.config.node_id,
+            mesh=self.config.node.mesh,
+            listen=section.listen,
+            advertise=section.advertised,
+            tls=tls,
+            discoveries=discoveries,
+            store=SqliteViewStore(self.config.node.data_dir / "node.db"),
+            listener=MeshViews(self.catalog),
+            answer=self.gateway.answer,
+            software=SOFTWARE,
+        )
+
+    async def _listen(self) -> None:
+        http = self.config.http
+        app = web.Application(client_max_size=http.body_bytes_max + 1)
+        app.add_routes(self.ingress.routes())
+        app.add_routes(operator_routes(Operations(self), self.authenticator))
+        # A modern client's disconnect is its cancellation; the legacy ingress shields its calls from it.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=HTTP_CLOSE_S)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, http.host, http.port, ssl_context=_http_tls(self.config))
+        try:
+            await site.start()
+        except OSError as e:
+            raise Unavailable(
+                f"http.listen {http.listen}: {e.strerror or e}; stop what uses it or choose another port"
+            ) from None
+        self.http_port = self._runner.addresses[0][1]
+
+    def _node_body(self) -> dict[str, object]:
+        node = self.config.node
+        return {"name": node.name, "region": node.region, "zone": node.zone, "software": SOFTWARE}
+
+    async def _load(self) -> None:
+        """Once every own server has come up or failed, peers may replace what they remembered of this node."""
+        await self.hosting.settled()
+        self.loaded = True
+        if self.federation is not None:
+            self.federation.set_loaded()
+        log.info("own servers: %r", self.hosting)
+
+    def _publish(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> None:
+        if self.federation is not None:
+            self.federation.publish(puts, deletes)
+
+    def _remote(self, node: str) -> Target:
+        if self.federation is None:
+            raise Unavailable(f"node {node!r} cannot be reached: this node runs alone")
+        return self.federation.target(node)
+
+    async def _add(self, name: str, caller: Caller) -> Server:
+        """Bring in a server of the catalogue. Raises `Unknown` where there is none, or none for this caller."""
+        check_server_name(name)
+        config = self.config.catalogue.get(name)
+        me = self.catalog.me
+        wanted = Resource(server=name, owner=me.name, region=me.region)
+        if config is None or not self.guard.visible(caller.principal, Action.ADD).allows(wanted):
+            raise Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
+        await self.hosting.add(name, config.to_spec(name))
+        self.added.add(name)
+        server = self.catalog.find(me.name, name)
+        if server is None:
+            raise Unavailable(f"server {name!r} went away while it was added", server=name)
+        return server
+
+
+def _guard(config: NodeConfig) -> tuple[Authenticator, Guard]:
+    if config.auth.keys:
+        return KeyAuthenticator(config), KeyGuard(config)
+    return OpenAuthenticator(), OpenGuard()
+
+
+def _http_tls(config: NodeConfig) -> ssl.SSLContext | None:
+    files = config.http.tls
+    if files is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(files.cert, files.key)
+    except (OSError, ssl.SSLError) as e:
+        raise Invalid(f"http.tls: {files.cert} and {files.key} cannot be used: {e}") from None
+    return context
+
+
+async def serve(config: NodeConfig) -> None:
+    """Run a node until SIGINT or SIGTERM. Raises what `App.start` raises."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    app = App(config)
+    try:
+        await app.start()
+        await stop.wait()
+    finally:
+        await app.stop()
+
+
+def run(config: NodeConfig) -> int:
+    """Run a node in this process; the exit status. What went wrong is one line on stderr."""
+    import uvloop
+
+    try:
+        uvloop.run(serve(config))
+    except MeshError as e:
+        print(f"toolmesh: {e.message}", file=sys.stderr)
+        return 1
+    return 0
