@@ -1,8 +1,11 @@
-.PHONY: demo test check proto run sim bench clean
+.PHONY: demo demo-once test check proto run sim bench clean
 PY := .venv/bin/python
 
 demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
 	.venv/bin/toolmesh demo
+
+demo-once: .venv/ready       # the same story, then stop: exit status 0 if every step came out as told
+	.venv/bin/toolmesh demo --once
 
 test: .venv/ready            # set everything up and run the tests
 	$(PY) -m pytest
@@ -23,7 +26,7 @@ bench: .venv/ready           # measure, and write bench/results/
 	$(PY) -m bench
 
 clean:                       # remove what these targets made
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules
 
 .venv/ready: pyproject.toml deploy/constraints.txt deploy/setup.sh
 	deploy/setup.sh

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from node.catalog import Catalog
 from node.offers import difference, records_of
+from node.upstreams.offer import Offer
 from node.upstreams.spec import UpstreamSpec
-from node.upstreams.upstream import Offer, Upstream
+from node.upstreams.upstream import Upstream
 from proto.calls import Target
 from proto.errors import Unavailable, Unknown
 from proto.records import Record, RecordKey

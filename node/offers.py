@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from node.upstreams.upstream import Offer
+from node.upstreams.offer import Offer
 from proto.names import member_id
 from proto.records import Kind, Record, RecordKey
 
