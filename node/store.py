@@ -16,6 +16,9 @@ _SCHEMA = 1
 class ServerNames(Protocol):
     """A durable set of server names. One writer: the node itself. A call takes milliseconds at most."""
 
+    def open(self) -> None:
+        """Before anything else; no-op when open."""
+
     def names(self) -> tuple[str, ...]:
         """In the order in which they were added."""
 
@@ -29,33 +32,45 @@ class ServerNames(Protocol):
 
 
 class AddedServers:
-    """`ServerNames` in SQLite; the file and its directory are made. Raises `Unavailable` naming the file.
+    """`ServerNames` in SQLite; `open` makes the file and its directory. Raises `Unavailable` naming the file.
 
     Written before `add` returns (synchronous=FULL), a few times in a node's life.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        if self._connection is not None:
+            return
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(file, isolation_level=None, timeout=5)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self._file, isolation_level=None, timeout=5)
         except (OSError, sqlite3.Error) as e:
             raise self._unavailable(e) from None
         try:
-            self._prepare()
+            (found,) = db.execute("PRAGMA user_version").fetchone()
+            if found > _SCHEMA:
+                raise Unavailable(f"{self._file} was written by a newer toolmesh (schema {found}); upgrade this node")
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS added_servers "
+                "(position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT"
+            )
+            db.execute(f"PRAGMA user_version = {_SCHEMA}")
         except sqlite3.Error as e:
-            self._db.close()
+            db.close()
             raise self._unavailable(e) from None
+        except Unavailable:
+            db.close()
+            raise
+        self._connection = db
 
-    def _prepare(self) -> None:
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > _SCHEMA:
-            self._db.close()
-            raise Unavailable(f"{self._file} was written by a newer toolmesh (schema {found}); upgrade this node")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS added_servers (position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT"
-        )
-        self._db.execute(f"PRAGMA user_version = {_SCHEMA}")
+    @property
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise Unavailable(f"{self._file} is not open")
+        return self._connection
 
     def names(self) -> tuple[str, ...]:
         try:
@@ -64,15 +79,16 @@ class AddedServers:
             raise self._unavailable(e) from None
 
     def add(self, name: str) -> None:
-        known = self.names()
-        if _may_add(name, known):
+        if _may_add(name, self.names()):
             self._write("INSERT OR IGNORE INTO added_servers (name) VALUES (?)", name)
 
     def remove(self, name: str) -> None:
         self._write("DELETE FROM added_servers WHERE name = ?", name)
 
     def close(self) -> None:
-        self._db.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _write(self, statement: str, name: str) -> None:
         try:
@@ -89,6 +105,9 @@ class MemoryAddedServers:
 
     def __init__(self) -> None:
         self._names: dict[str, None] = {}
+
+    def open(self) -> None:
+        return
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._names)

@@ -22,15 +22,21 @@ log = logging.getLogger("toolmesh.operator")
 OPERATOR_SCOPE = "operator"
 QUERY_CHARACTERS_MAX = 2_000
 HITS_MAX = 50
+CALLS_MAX = 1_000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def operator_routes(operator: Operator, authenticator: Authenticator, *, hits: int = 5) -> list[web.RouteDef]:
+    """The routes of `OperatorApi`, to be added to the node's one application."""
+    return OperatorApi(operator, authenticator, hits=hits).routes()
 
 
 class OperatorApi:
     """Routes over an `Operator`. Everything under `/api` is authenticated like agents are.
 
-    `/api/v1/status` shows every server and peer, so a key needs the scope `operator` for it; the other routes show
-    what the caller may see. `hits` is how many a search returns unless `k` says otherwise.
+    `status` and `calls` show every server, peer and caller, so a key needs the scope `operator` for them; the other
+    routes show what the caller may see. `hits` is how many a search returns unless `k` says otherwise.
     """
 
     def __init__(self, operator: Operator, authenticator: Authenticator, *, hits: int = 5) -> None:
@@ -43,6 +49,7 @@ class OperatorApi:
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
             web.get("/api/v1/status", _edge(self._status)),
+            web.get("/api/v1/calls", _edge(self._calls)),
             web.get("/api/v1/search", _edge(self._search)),
             web.get("/api/v1/servers", _edge(self._servers)),
             web.route("*", "/api/{tail:.*}", _edge(_nothing_here)),
@@ -56,10 +63,12 @@ class OperatorApi:
         return _json({"status": "not ready", "reason": reason}, 503) if reason else _json({"status": "ready"})
 
     async def _status(self, request: web.Request) -> web.Response:
-        principal = await self._caller(request)
-        if principal.kind != "anonymous" and OPERATOR_SCOPE not in principal.scopes:
-            raise ScopeRequired(f"the status of a node needs a key with scope {OPERATOR_SCOPE!r}", scopes=["operator"])
+        await self._operating(request)
         return _json(self._operator.status())
+
+    async def _calls(self, request: web.Request) -> web.Response:
+        await self._operating(request)
+        return _json({"calls": self._operator.calls(_count(request, "limit", 100, CALLS_MAX))})
 
     async def _search(self, request: web.Request) -> web.Response:
         principal = await self._caller(request)
@@ -68,10 +77,15 @@ class OperatorApi:
             raise Invalid("parameter 'q' is missing: say in a few words what the tool should do")
         if len(query) > QUERY_CHARACTERS_MAX:
             raise Invalid(f"parameter 'q' is longer than {QUERY_CHARACTERS_MAX} characters; shorten it")
-        return _json(await self._operator.search(query, _hits(request.query.get("k", str(self._hits))), principal))
+        return _json(await self._operator.search(query, _count(request, "k", self._hits, HITS_MAX), principal))
 
     async def _servers(self, request: web.Request) -> web.Response:
         return _json({"servers": self._operator.servers(await self._caller(request))})
+
+    async def _operating(self, request: web.Request) -> None:
+        principal = await self._caller(request)
+        if principal.kind != "anonymous" and OPERATOR_SCOPE not in principal.scopes:
+            raise ScopeRequired(f"this needs a key with scope {OPERATOR_SCOPE!r}", scopes=[OPERATOR_SCOPE])
 
     async def _caller(self, request: web.Request) -> Principal:
         principal = await self._authenticator.authenticate(credentials_of(request))
@@ -84,9 +98,10 @@ async def _nothing_here(request: web.Request) -> web.Response:
     raise Unknown(f"no route {request.path!r}")
 
 
-def _hits(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= HITS_MAX:
-        raise Invalid(f"parameter 'k' must be a whole number from 1 to {HITS_MAX}")
+def _count(request: web.Request, name: str, default: int, most: int) -> int:
+    text = request.query.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or len(text) > 6 or not 1 <= int(text) <= most:
+        raise Invalid(f"parameter {name!r} must be a whole number from 1 to {most}")
     return int(text)
 
 

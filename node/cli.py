@@ -1,0 +1,219 @@
+"""The `toolmesh` command. Heavy modules are imported by the verbs that need them: `--help` must be quick.
+
+Exit status: 0 done, 1 it failed, 2 the command line or the configuration is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from proto import jsons
+from proto.errors import Fault, Invalid, MeshError
+
+app = typer.Typer(
+    name="toolmesh",
+    help="A federated mesh of MCP gateways with semantic tool routing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ca_app = typer.Typer(help="The mesh's own certificate authority.", no_args_is_help=True)
+key_app = typer.Typer(help="API keys of agents and operators.", no_args_is_help=True)
+app.add_typer(ca_app, name="ca")
+app.add_typer(key_app, name="key")
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the node.")]
+Url = Annotated[str | None, typer.Option(help="Where the node answers; TOOLMESH_URL, else http://127.0.0.1:7400.")]
+KeyFile = Annotated[Path | None, typer.Option(metavar="FILE", help="File with the API key; else TOOLMESH_KEY.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Wait = Annotated[float, typer.Option(min=0.1, help="How long to wait for the answer, in seconds.")]
+
+
+@app.command()
+def up(config: ConfigFile = Path("node.yaml")) -> None:
+    """Run a node until it is interrupted."""
+    from node.config import load
+
+    loaded = load(config)
+    from node import log
+    from node.app import run
+
+    log.set_up(loaded.log.level, as_json=loaded.log.as_json)
+    raise typer.Exit(run(loaded))
+
+
+@app.command()
+def check(config: ConfigFile = Path("node.yaml")) -> None:
+    """Say what a configuration would start and what stands in its way; start nothing."""
+    from node.config import load
+
+    loaded = load(config)
+    from rich.text import Text
+
+    from node.verbs import render
+    from node.verbs.checks import inspect
+
+    report = inspect(loaded)
+    render.show(
+        render.table("", ("", ""), report.facts),
+        "",
+        render.table("servers", ("name", "reached by", "note"), report.servers) if report.servers else "no servers",
+        *(Text(f"warning: {render.safe(w)}", style="yellow") for w in report.warnings),
+        *(Text(f"problem: {render.safe(p)}", style="red") for p in report.problems),
+    )
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(once: Annotated[bool, typer.Option("--once", help="Run the story and stop.")] = False) -> None:
+    """Start a mesh of three regions on this machine and show what it does."""
+    from node.demo import main as play
+
+    raise typer.Exit(play(once))
+
+
+@ca_app.command("init")
+def ca_init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the CA is made.")],
+    trust_domain: Annotated[str, typer.Option(metavar="DOMAIN", help="Name of the mesh, such as mesh.example.org.")],
+) -> None:
+    """Make the mesh's certificate authority. Its key is needed to issue only: keep it off the nodes."""
+    from federation.ca import init_ca
+
+    init_ca(directory, trust_domain)
+    typer.echo(f"made a CA for {trust_domain} in {directory}; issue certificates with 'toolmesh ca issue {directory}'")
+
+
+@ca_app.command("issue")
+def ca_issue(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The CA's directory.")],
+    node: Annotated[str, typer.Option(metavar="NAME", help="Name of the node.")],
+    region: Annotated[str, typer.Option(metavar="NAME", help="Its region.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the node's files go.")],
+    host: Annotated[list[str] | None, typer.Option(metavar="HOST", help="Further name or address; repeatable.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long it is valid.")] = 365,
+    role: Annotated[list[str] | None, typer.Option(metavar="ROLE", help="authority or relay; repeatable.")] = None,
+) -> None:
+    """Issue a certificate for one node and print the configuration that uses it."""
+    from node.verbs.authority import issue_for
+
+    node_id, files = issue_for(directory, node, region, out, hosts=host or [], days=days, roles=role or [])
+    typer.echo(f"node:\n  name: {node_id.name}\n  region: {node_id.region}\n  mesh: {node_id.trust_domain}")
+    typer.echo("federation:\n  tls:")
+    for what, file in zip(("ca", "cert", "key"), files, strict=True):
+        typer.echo(f"    {what}: {file}")
+
+
+@key_app.command("new")
+def key_new(name: Annotated[str, typer.Argument(metavar="NAME", help="Who will hold the key.")]) -> None:
+    """Make a key. It is printed once, on stdout; the configuration entry goes to stderr and holds its digest only."""
+    from node.verbs.keys import new_key
+
+    key, entry = new_key(name)
+    typer.echo(key)
+    typer.echo(f"\nThe key is not kept anywhere. The node knows it by this entry:\n\n{entry}", err=True)
+
+
+@app.command()
+def status(url: Url = None, key_file: KeyFile = None, as_json: AsJson = False, timeout_s: Wait = 30) -> None:
+    """Show a running node: its peers, its servers, its search."""
+    from node.verbs.remote import Remote
+
+    answer = asyncio.run(Remote.of(url, key_file, timeout_s).get("/api/v1/status"))
+    if as_json:
+        _print_json(answer)
+        return
+    from node.verbs import render
+
+    render.show(*render.status(answer))
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What the tool should do, in a few words.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=50, help="How many tools at most.")] = 5,
+    url: Url = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+    timeout_s: Wait = 30,
+) -> None:
+    """Find tools in the whole mesh."""
+    from node.verbs.remote import Remote
+
+    answer = asyncio.run(Remote.of(url, key_file, timeout_s).get("/api/v1/search", q=query, k=str(k)))
+    if as_json:
+        _print_json(answer)
+        return
+    from node.verbs import render
+
+    render.show(*render.search(answer))
+
+
+@app.command()
+def call(
+    server: Annotated[str, typer.Argument(metavar="SERVER", help="Name of the server, as search shows it.")],
+    tool: Annotated[str, typer.Argument(metavar="TOOL", help="Name of the tool.")],
+    arguments: Annotated[str, typer.Argument(metavar="ARGS_JSON", help="Its arguments, a JSON object.")] = "{}",
+    url: Url = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+    timeout_s: Wait = 310,
+) -> None:
+    """Run one tool and print its result; a tool that fails gives exit status 1."""
+    from node.verbs.remote import Remote
+
+    params = jsons.loads_object(arguments, "ARGS_JSON")
+    result = asyncio.run(Remote.of(url, key_file, timeout_s).use_tool(server, tool, params))
+    failed = result.get("isError") is True
+    if as_json:
+        _print_json(result)
+    else:
+        from node.verbs import render
+
+        text = render.result_text(result)
+        typer.echo(render.safe(text) if sys.stdout.isatty() else text, err=failed)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    typer.echo(f"toolmesh {installed('toolmesh')}")
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(jsons.dumps(value).decode())
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    for line in message.splitlines() or ["failed"]:
+        typer.echo(f"toolmesh: {line}", err=True)
+    sys.exit(status)
+
+
+def main() -> None:
+    """Entry point: every error that reaches it becomes a line for a person, never a traceback."""
+    try:
+        app()
+    except Invalid as e:
+        _fail(e.message, 2)
+    except MeshError as e:
+        _fail(e.message, 1)
+    except Exception as e:
+        fault = Fault()
+        logging.getLogger("toolmesh.cli").debug("fault %s", fault.data["fault_id"], exc_info=e)
+        _fail(f"internal error {fault.data['fault_id']} ({type(e).__name__}: {e}); please report it", 1)
+
+
+if __name__ == "__main__":
+    main()

