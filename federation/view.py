@@ -1,0 +1,392 @@
+"""The receiver's half of an owner stream: what one owner says it owns, as far as it is known here. Pure.
+
+    idle --Opened--> greeted --Welcome(delta)----> live
+                             --Welcome(snapshot)-> assembling --last part--> live
+    any  --Broken--> idle (stale: kept, listed until the grace is over, deleted after a day)
+
+The rules are numbered in docs/protocol.md: a delta applies on exactly its version (2), a snapshot replaces when it
+is complete (1), a lower epoch is refused (3), one epoch with two instances is a clone (4), an owner that has not
+started its servers keeps its old records for a while (5), a bad record is rejected alone (6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from federation.admission import RECORDS_MAX, VIEW_BYTES_MAX, check_record, view_hash
+from federation.events import (
+    Alarm,
+    Broken,
+    Changed,
+    Close,
+    Effects,
+    Event,
+    Forget,
+    Listed,
+    Opened,
+    Received,
+    Save,
+    Send,
+    Tick,
+)
+from proto.errors import Invalid
+from proto.frames import Ack, Beat, Bye, Delta, Down, Farewell, Hello, Mode, Reject, Snapshot, Welcome
+from proto.names import NodeId
+from proto.records import NOTHING_KNOWN, Record, RecordKey, Version, manifest
+
+GRACE_MS = 60_000
+"""How long a stale view's tools stay listed: long enough for a restart, short enough not to mislead."""
+
+KEEP_MS = 24 * 3600 * 1000
+"""How long a stale view is kept at all, so that its owner's return costs only the difference."""
+
+LOADING_MS = 120_000
+"""How long old records outlive their owner's restart while it has not said that its servers are started."""
+
+RESYNC_PAUSE_MS = 60_000
+"""Between two resyncs that a view hash asked for: a bug of ours must not become a storm."""
+
+MANIFEST_MAX = 20_000
+"""A longer manifest is not sent (some 80 bytes each); the owner then sends every body."""
+
+COUNTER_MAX = (1 << 63) - 1
+"""Epochs and seqs beyond this cannot be stored; their owner is out of its mind."""
+
+REJECTS_MAX = 100
+"""Reject frames per applied frame; status shows the rest."""
+
+
+class Phase(StrEnum):
+    IDLE = "idle"
+    GREETED = "greeted"
+    ASSEMBLING = "assembling"
+    LIVE = "live"
+
+
+@dataclass(slots=True)
+class _Assembly:
+    """A snapshot on its way."""
+
+    epoch: int
+    instance: bytes
+    all: dict[RecordKey, bytes] = field(default_factory=dict)
+    bodies: dict[RecordKey, Record] = field(default_factory=dict)
+
+
+class View:
+    """One owner's records. `handle(event, now_ms)` is the only way in; everything else is for reading."""
+
+    def __init__(self, owner: NodeId, mesh: str, *, software: str = "", authority: bool = False) -> None:
+        self.owner = owner
+        self.version: Version = NOTHING_KNOWN
+        self.instance = b""
+        self.loaded = False
+        self.phase = Phase.IDLE
+        self.listed = True
+        self.owner_seq = 0
+        self.rejected: dict[RecordKey, tuple[bytes, str]] = {}
+        self.stale_since_ms: int | None = None
+        self._grace_from_ms = 0
+        self._mesh = mesh
+        self._software = software
+        self._authority = authority
+        self._mirror: dict[RecordKey, Record] = {}
+        self._bytes = 0
+        self._kept: dict[RecordKey, Record] = {}
+        self._kept_since_ms = 0
+        self._exactly = False
+        self._assembly: _Assembly | None = None
+        self._cloned_epoch = 0
+        self._resynced_ms: int | None = None
+
+    @classmethod
+    def restored(
+        cls,
+        owner: NodeId,
+        mesh: str,
+        *,
+        version: Version,
+        instance: bytes,
+        loaded: bool,
+        records: Iterable[Record],
+        age_ms: int,
+        now_ms: int,
+        software: str = "",
+        authority: bool = False,
+    ) -> View:
+        """A saved view, stale for `age_ms`. Its tools are listed for a fresh grace: a restart is no absence."""
+        view = cls(owner, mesh, software=software, authority=authority)
+        view.version, view.instance, view.loaded = version, instance, loaded
+        held = {r.key: r for r in records}
+        # Saved before the owner was loaded: which of them it still has, only its next snapshot can tell.
+        view._mirror, view._kept = (held, {}) if loaded else ({}, held)
+        view._bytes = sum(len(r.body) for r in view._mirror.values())
+        view._kept_since_ms = view._grace_from_ms = now_ms
+        view.stale_since_ms = now_ms - max(0, age_ms)
+        return view
+
+    def __repr__(self) -> str:
+        stale = "" if self.stale_since_ms is None else " stale"
+        kept = f"+{len(self._kept)} kept" if self._kept else ""
+        at = f"{self.version.epoch}.{self.version.seq}"
+        return f"View({self.owner} {at} {self.phase} {len(self._mirror)}{kept}{stale})"
+
+    @property
+    def records(self) -> dict[RecordKey, Record]:
+        """What is held of the owner, including what it had before a restart that it has not finished."""
+        return {**self._kept, **self._mirror}
+
+    @property
+    def exact(self) -> dict[RecordKey, Record]:
+        """What the owner has said under its present epoch, less what was rejected."""
+        return dict(self._mirror)
+
+    @property
+    def size(self) -> int:
+        return len(self._mirror) + len(self._kept)
+
+    @property
+    def lag_seq(self) -> int:
+        """Changes that the owner has spoken of and that have not arrived."""
+        return max(0, self.owner_seq - self.version.seq)
+
+    def handle(self, event: Event, now_ms: int) -> Effects:
+        match event:
+            case Opened():
+                return self._greet()
+            case Received(frame):
+                return self._frame(frame, now_ms)
+            case Broken():
+                return self._broken(now_ms)
+            case Tick():
+                return self._tick(now_ms)
+        return []
+
+    # ---- the stream -----------------------------------------------------------------------------
+
+    def _greet(self, *, afresh: bool = False) -> Effects:
+        """Say what is held. Afresh: seq 0 asks for a snapshot under whatever epoch."""
+        self.phase, self._assembly = Phase.GREETED, None
+        self._exactly = self.loaded and not afresh
+        known = self.version if self._exactly else Version(self.version.epoch, 0)
+        held = self.records
+        sent = manifest(held.values()) if len(held) <= MANIFEST_MAX else {}
+        return [Send(Hello(self._mesh, known, sent, software=self._software))]
+
+    def _frame(self, frame: Down, now_ms: int) -> Effects:
+        if self.phase is Phase.IDLE:
+            return []
+        match frame:
+            case Welcome():
+                return self._welcome(frame, now_ms)
+            case Bye(reason):
+                return self._bye(reason, now_ms)
+        # Whatever was under way when a new Hello went up belongs to the state before it.
+        if self.phase is Phase.GREETED:
+            return []
+        match frame:
+            case Delta():
+                return self._delta(frame, now_ms)
+            case Snapshot():
+                return self._snapshot(frame, now_ms)
+            case Beat():
+                return self._beat(frame, now_ms)
+
+    def _welcome(self, w: Welcome, now_ms: int) -> Effects:
+        if not (0 < w.epoch <= COUNTER_MAX and 0 <= w.seq <= COUNTER_MAX and w.instance):
+            return self._refuse("welcome", f"{self.owner} names an impossible version {w.epoch}.{w.seq}; restart it")
+        if w.epoch < self.version.epoch:
+            return self._refuse(
+                "old_epoch",
+                f"{self.owner} speaks under epoch {w.epoch}, older than the known {self.version.epoch}: "
+                "set its clock, or stop the other node that bears its identity",
+            )
+        if w.epoch <= self._cloned_epoch or (
+            w.epoch == self.version.epoch and self.instance and w.instance != self.instance
+        ):
+            self._cloned_epoch = max(self._cloned_epoch, w.epoch)
+            return self._refuse(
+                "clone",
+                f"two processes speak as {self.owner} under epoch {w.epoch}; both are refused: "
+                "stop one, restart the other",
+            )
+        self.owner_seq = w.seq
+        if w.mode is Mode.SNAPSHOT:
+            self.phase, self._assembly = Phase.ASSEMBLING, _Assembly(w.epoch, w.instance)
+            return []
+        if self.phase is not Phase.GREETED or w.epoch != self.version.epoch or not self._exactly:
+            return self._refuse("welcome", f"{self.owner} offers changes to a version that is not held here")
+        self.phase = Phase.LIVE
+        return self._fresh()
+
+    def _refuse(self, name: str, message: str) -> Effects:
+        self.phase, self._assembly = Phase.IDLE, None
+        return [Alarm(name, message), Close(message)]
+
+    def _resync(self, why: str, now_ms: int) -> Effects:
+        if self._resynced_ms is not None and now_ms - self._resynced_ms < RESYNC_PAUSE_MS:
+            return [Close(f"{why}, again")]
+        self._resynced_ms = now_ms
+        return [Alarm("resync", f"asking {self.owner} for everything again: {why}"), *self._greet(afresh=True)]
+
+    def _fresh(self) -> Effects:
+        self.stale_since_ms = None
+        if self.listed:
+            return []
+        self.listed = True
+        return [Listed(True)]
+
+    def _bye(self, reason: Farewell, now_ms: int) -> Effects:
+        if reason is Farewell.RESTART:
+            return self._broken(now_ms)
+        self._broken(now_ms)
+        return self._delete_all()
+
+    def _broken(self, now_ms: int) -> Effects:
+        self.phase, self._assembly = Phase.IDLE, None
+        if self.stale_since_ms is None:
+            self.stale_since_ms = self._grace_from_ms = now_ms
+        return []
+
+    def _tick(self, now_ms: int) -> Effects:
+        effects: Effects = []
+        if self._kept and self.phase is Phase.LIVE and now_ms - self._kept_since_ms >= LOADING_MS:
+            gone, self._kept = set(self._kept), {}
+            effects += self._changed({}, gone)
+        if self.stale_since_ms is None:
+            return effects
+        if self.listed and now_ms - self._grace_from_ms >= GRACE_MS:
+            self.listed = False
+            effects.append(Listed(False))
+        if self.phase is Phase.IDLE and now_ms - self.stale_since_ms >= KEEP_MS and self.version != NOTHING_KNOWN:
+            effects += self._delete_all()
+            # With the records goes the memory of the epoch: an owner whose clock was mended can come back.
+            self.version, self.instance, self._cloned_epoch = NOTHING_KNOWN, b"", 0
+        return effects
+
+    def _delete_all(self) -> Effects:
+        gone = tuple(self.records)
+        self._mirror, self._kept, self.rejected, self._assembly, self._bytes = {}, {}, {}, None, 0
+        self.version, self.loaded = Version(self.version.epoch, 0), False
+        return [*([Changed(deletes=gone)] if gone else []), Forget()]
+
+    # ---- records --------------------------------------------------------------------------------
+
+    def _delta(self, d: Delta, now_ms: int) -> Effects:
+        if self.phase is not Phase.LIVE or Version(d.epoch, d.from_seq) != self.version or d.to_seq < d.from_seq:
+            return self._resync(
+                f"changes {d.from_seq}..{d.to_seq} of epoch {d.epoch} do not follow {self.version}", now_ms
+            )
+        puts: dict[RecordKey, Record] = {}
+        gone: set[RecordKey] = set()
+        rejects: list[Reject] = []
+        for key in d.deletes:
+            self.rejected.pop(key, None)
+            if self._drop(key):
+                gone.add(key)
+        for record in d.puts:
+            held = self._drop(record.key)
+            if (reason := self._admit(record)) is None:
+                puts[record.key] = record
+            else:
+                rejects.append(Reject(d.to_seq, record.key, reason))
+                if held:
+                    gone.add(record.key)
+        self.version = Version(self.version.epoch, d.to_seq)
+        self.owner_seq = max(self.owner_seq, d.to_seq)
+        if d.loaded:
+            gone |= self._settle()
+        return self._changed(puts, gone - puts.keys()) + self._answer(rejects)
+
+    def _snapshot(self, s: Snapshot, now_ms: int) -> Effects:
+        assembly = self._assembly
+        if self.phase is not Phase.ASSEMBLING or assembly is None or s.epoch != assembly.epoch:
+            return self._resync(f"a snapshot of epoch {s.epoch} that nothing announced", now_ms)
+        assembly.all.update(s.all)
+        assembly.bodies.update((r.key, r) for r in s.bodies)
+        if max(len(assembly.all), len(assembly.bodies)) > 2 * RECORDS_MAX:
+            return self._refuse("too_large", f"{self.owner} offers more than {2 * RECORDS_MAX} records; split it")
+        if not s.last:
+            return []
+        return self._complete(assembly, s, now_ms)
+
+    def _complete(self, assembly: _Assembly, s: Snapshot, now_ms: int) -> Effects:
+        held, rejects = self.records, []
+        self._mirror, self._bytes, self.rejected = {}, 0, {}
+        for key, digest in assembly.all.items():
+            record = assembly.bodies.get(key) or held.get(key)
+            if record is None or record.digest != digest:
+                reason: str | None = f"its owner listed {key.id!r} and sent no body for it"
+                self.rejected[key] = (digest, reason or "")
+            else:
+                reason = self._admit(record)
+            if reason is not None:
+                rejects.append(Reject(s.to_seq, key, reason))
+        if not self._kept:
+            self._kept_since_ms = now_ms
+        self._kept = {k: r for k, r in held.items() if k not in assembly.all}
+        self.loaded = False
+        if s.loaded:
+            self._settle()
+        self.phase, self._assembly = Phase.LIVE, None
+        self.version, self.instance = Version(assembly.epoch, s.to_seq), assembly.instance
+        self.owner_seq = max(self.owner_seq, s.to_seq)
+        after = self.records
+        puts = {k: r for k, r in after.items() if k not in held or held[k].digest != r.digest}
+        return self._changed(puts, held.keys() - after.keys()) + self._answer(rejects) + self._fresh()
+
+    def _beat(self, b: Beat, now_ms: int) -> Effects:
+        if self.phase is not Phase.LIVE:
+            return []
+        if b.seq < self.version.seq:
+            return self._resync(f"{self.owner} is at {b.seq}, behind the {self.version.seq} it had sent", now_ms)
+        self.owner_seq = b.seq
+        if b.seq > self.version.seq:
+            return []
+        if b.view_hash and b.view_hash != self.hash():
+            return self._resync(f"the view of {self.owner} at {self.version} differs from its own", now_ms)
+        if b.loaded and not self.loaded:
+            return self._changed({}, self._settle())
+        return []
+
+    def hash(self) -> bytes:
+        """Over what the owner has said, rejected records included."""
+        said = manifest(self._mirror.values())
+        said.update((key, digest) for key, (digest, _) in self.rejected.items())
+        return view_hash(said)
+
+    def _admit(self, record: Record) -> str | None:
+        """Into the mirror: None, or why the record is rejected."""
+        try:
+            if len(self._mirror) >= RECORDS_MAX or self._bytes + len(record.body) > VIEW_BYTES_MAX:
+                raise Invalid(f"the view of {self.owner} is full: {RECORDS_MAX} records, {VIEW_BYTES_MAX} bytes")
+            check_record(record, self.owner, authority=self._authority)
+        except Invalid as e:
+            self.rejected[record.key] = (record.digest, e.message)
+            return e.message
+        self.rejected.pop(record.key, None)
+        self._mirror[record.key] = record
+        self._bytes += len(record.body)
+        return None
+
+    def _drop(self, key: RecordKey) -> bool:
+        """Out of mirror and kept; whether it was in either."""
+        held = self._mirror.pop(key, None)
+        if held is not None:
+            self._bytes -= len(held.body)
+        return self._kept.pop(key, held) is not None
+
+    def _settle(self) -> set[RecordKey]:
+        """The owner has started its servers: what it has not said again is gone."""
+        gone, self._kept, self.loaded = set(self._kept), {}, True
+        return gone
+
+    def _answer(self, rejects: list[Reject]) -> Effects:
+        return [Send(Ack(self.version.seq)), *(Send(r) for r in rejects[:REJECTS_MAX])]
+
+    def _changed(self, puts: Mapping[RecordKey, Record], gone: Set[RecordKey]) -> Effects:
+        """What was different is told, and saved together with the version it belongs to."""
+        told: Effects = [Changed(tuple(puts.values()), tuple(gone))] if puts or gone else []
+        return [Save(self.version, self.instance, self.loaded, dict(puts), frozenset(gone)), *told]
