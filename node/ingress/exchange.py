@@ -1,0 +1,103 @@
+"""The caller's side of a running call, in each era: which of a server's messages reach the agent, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from mcp.shared.subscriptions import LISTEN_STREAM_METHODS
+
+from node.ingress import envelope
+from node.ingress.reply import Reply
+from node.ingress.sessions import Session
+from proto.calls import Answer, Notification
+from proto.errors import Unavailable
+
+log = logging.getLogger("toolmesh.ingress")
+
+LOG_LEVELS: Mapping[str, int] = {
+    level: rank
+    for rank, level in enumerate(
+        ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")  # RFC 5424 §6.2.1
+    )
+}
+
+_CAPABILITY = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
+
+
+def loud_enough(notification: Notification, level: str) -> bool:
+    """Is this log message at `level` or above? One of an unknown level is let through."""
+    params = notification.get("params")
+    said = params.get("level") if isinstance(params, dict) else None
+    return LOG_LEVELS.get(said, len(LOG_LEVELS)) >= LOG_LEVELS[level] if isinstance(said, str) else True
+
+
+class ModernExchange:
+    """2026-07-28: progress, and logs if asked for, on the request's own stream; the client is never asked."""
+
+    def __init__(self, reply: Reply, log_level: str) -> None:
+        self._reply = reply
+        self._log_level = log_level
+
+    def event(self, notification: Notification) -> None:
+        method = notification.get("method")
+        if method == "notifications/message":
+            if self._log_level not in LOG_LEVELS or not loud_enough(notification, self._log_level):
+                return
+        elif method in LISTEN_STREAM_METHODS:
+            # List changes belong on `subscriptions/listen` streams alone.
+            return
+        self._reply.send(envelope.notification(notification))
+
+    async def request(self, request: Notification) -> Answer:
+        raise Unavailable(
+            f"the server asked the client for {request.get('method')!r} in mid-call, which MCP 2026-07-28 forbids"
+        )
+
+
+class LegacyExchange:
+    """Sessions: notifications and requests of the server go out on the POST's stream, answers come back as POSTs."""
+
+    def __init__(self, reply: Reply, session: Session) -> None:
+        self._reply = reply
+        self._session = session
+
+    def event(self, notification: Notification) -> None:
+        if notification.get("method") == "notifications/message" and not loud_enough(
+            notification, self._session.log_level
+        ):
+            return
+        self._reply.send(envelope.notification(notification))
+
+    async def request(self, request: Notification) -> Answer:
+        method = str(request.get("method"))
+        if not may_be_asked(self._session.capabilities, method, request.get("params")):
+            raise Unavailable(f"the client did not declare what {method!r} needs")
+        request_id, answer = self._session.ask()
+        try:
+            if not self._reply.send(envelope.request(request_id, request), keep=True):
+                raise Unavailable(f"the client cannot be asked for {method!r}: its stream is not open")
+            return await answer
+        except asyncio.CancelledError:
+            self._reply.send(
+                envelope.notification({"method": "notifications/cancelled", "params": {"requestId": request_id}})
+            )
+            raise
+        finally:
+            self._session.forget(request_id)
+
+
+def may_be_asked(capabilities: Mapping[str, Any], method: str, params: Any) -> bool:
+    """Did the client declare, at initialize, that it answers this?"""
+    if method == "ping":
+        return True
+    name = _CAPABILITY.get(method)
+    declared = capabilities.get(name) if name is not None else None
+    if not isinstance(declared, dict):
+        return False
+    # Form mode is the default and needs no mention; url mode (2025-11-25) does.
+    return not (method == "elicitation/create" and isinstance(params, dict) and params.get("mode") == "url") or (
+        "url" in declared
+    )

@@ -1,0 +1,101 @@
+"""What HTTP tells of a request before its message is looked at: who asks, in what words it may be answered."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from aiohttp import web
+from multidict import istr
+
+from node.ports import Caller, Credentials
+from proto.errors import Unauthenticated
+from proto.records import Principal
+
+AUTHORIZATION = istr("Authorization")
+API_KEY = istr("X-API-Key")
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,128})?")
+_TRACESTATE_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One request of an authenticated agent. `name` is the path's server, None at `/mcp`."""
+
+    request: web.Request
+    name: str | None
+    principal: Principal
+    version_header: str
+    accepts_sse: bool
+
+    def caller(self, era: str, session_key: str, capabilities: dict[str, Any], params: dict[str, Any]) -> Caller:
+        return Caller(self.principal, era, session_key, capabilities, trace_of(self.request.headers, params))
+
+
+@lru_cache(maxsize=256)
+def accepted(accept: str) -> tuple[bool, bool]:
+    """(JSON, event stream) by an Accept header; wildcards count (RFC 9110 §12.5.1), quality 0 refuses."""
+    kinds = set()
+    for part in accept.lower().split(","):
+        media, *parameters = (p.strip() for p in part.split(";"))
+        if not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", p) for p in parameters):
+            kinds.add(media)
+    return (
+        not kinds.isdisjoint({"application/json", "application/*", "*/*"}),
+        not kinds.isdisjoint({"text/event-stream", "text/*", "*/*"}),
+    )
+
+
+def credentials_of(request: web.Request) -> Credentials:
+    """What was presented. Raises `Unauthenticated` for an Authorization header that cannot be read."""
+    authorization = request.headers.get(AUTHORIZATION, "")
+    api_key = request.headers.get(API_KEY, "")
+    transport = request.transport
+    ssl = transport.get_extra_info("ssl_object") if transport is not None else None
+    certificate = (ssl.getpeercert(True) or b"") if ssl is not None else b""
+    bearer = basic = ""
+    if authorization:
+        scheme, _, value = authorization.partition(" ")
+        value = value.strip()
+        match scheme.lower():
+            case "bearer" if value:
+                bearer = value
+            case "basic" if value:
+                basic = _decoded(value)
+            case _:
+                raise Unauthenticated("Authorization must be 'Bearer TOKEN' or 'Basic CREDENTIALS'", presented=True)
+    return Credentials(bearer, basic, api_key, certificate, request.remote or "")
+
+
+def _decoded(credentials: str) -> str:
+    """`USER:PASSWORD` (RFC 7617 §2)."""
+    try:
+        text = base64.b64decode(credentials, validate=True).decode()
+    except ValueError:
+        text = ""
+    if ":" not in text:
+        raise Unauthenticated("the Basic credentials are not base64 of USER:PASSWORD", presented=True)
+    return text
+
+
+def trace_of(headers: Mapping[str, str], params: dict[str, Any]) -> dict[str, str]:
+    """The W3C trace context, from the headers or else from `params._meta`; empty if absent or malformed."""
+    found: Mapping[str, Any] = headers
+    if TRACEPARENT not in headers:
+        meta = params.get("_meta")
+        if not isinstance(meta, dict) or TRACEPARENT not in meta:
+            return {}
+        found = meta
+    parent, state = found[TRACEPARENT], found.get(TRACESTATE)
+    if not isinstance(parent, str) or not _TRACEPARENT.fullmatch(parent):
+        return {}
+    trace = {TRACEPARENT: parent}
+    if isinstance(state, str) and 0 < len(state) <= _TRACESTATE_MAX:
+        trace[TRACESTATE] = state
+    return trace

@@ -1,0 +1,46 @@
+"""The bounds and choices of the agents' edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class IngressSettings:
+    """Every bound of the ingress, and what happens at it.
+
+    `body_bytes_max`       a longer POST body is refused (413).
+    `body_read_s`          a body that takes longer to arrive is refused (408).
+    `allowed_origins`      browser origins (`scheme://host[:port]`, lower case) that may call; others get 403. A request
+                           without Origin passes; a loopback origin passes where the listener is on loopback.
+    `resource_metadata_url` RFC 9728 document named in every 401 and 403 challenge; empty: not named.
+    `sessions_max`         legacy sessions; the longest idle one makes room, 503 if none is idle.
+    `session_idle_s`       a session without a request, a running call or an open stream for so long is forgotten (404).
+    `session_calls_max`    calls of one session running at once; one more is `Exhausted`.
+    `session_streams_max`  GET streams of one session; one more ends the oldest.
+    `batch_max`            messages in one 2025-03-26 batch; a longer one is refused.
+    `listens_max`          open `subscriptions/listen` streams; one more is `Exhausted`.
+    `stream_frames_max`, `stream_bytes_max`
+                           what may wait on one SSE stream; beyond it the oldest notifications are dropped and logged.
+    `promote_after_s`      a POST unanswered for so long becomes an SSE stream, so that keep-alives can be sent.
+    `ping_s`               an SSE comment after so much silence, against idle timeouts of proxies.
+    `stall_s`              a client that takes nothing from its stream for so long is cut off.
+    `list_ttl_ms`          freshness hint on discover, lists and resource reads (2026-07-28) that carry none.
+    """
+
+    body_bytes_max: int = 4 * 1024 * 1024
+    body_read_s: float = 30.0
+    allowed_origins: frozenset[str] = frozenset()
+    resource_metadata_url: str = ""
+    sessions_max: int = 10_000
+    session_idle_s: float = 1_800.0
+    session_calls_max: int = 256
+    session_streams_max: int = 4
+    batch_max: int = 100
+    listens_max: int = 10_000
+    stream_frames_max: int = 256
+    stream_bytes_max: int = 8 * 1024 * 1024
+    promote_after_s: float = 5.0
+    ping_s: float = 15.0
+    stall_s: float = 60.0
+    list_ttl_ms: int = 5_000
