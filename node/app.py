@@ -23,14 +23,13 @@ from node.catalog import Catalog, Server
 from node.config import NodeConfig
 from node.endpoints import MeshEndpoints, MetaEndpoint
 from node.gateway import Gateway
-from node.guard.keys import KeyAuthenticator, KeyGuard
-from node.guard.open import OpenAuthenticator, OpenGuard
+from node.guard.choose import guard_of
 from node.hosting import Hosting
 from node.indexing import Indexing
 from node.ingress.http import IngressSettings, McpIngress
 from node.operations import Operations
-from node.operator.api import operator_routes
-from node.ports import Action, Authenticator, Caller, Guard, Resource
+from node.operator.api import OperatorApi
+from node.ports import Action, Caller, Resource
 from node.store import AddedServers
 from node.views import MeshViews
 from proto.calls import Target
@@ -39,7 +38,7 @@ from proto.frames import Farewell
 from proto.names import check_server_name
 from proto.records import Kind, Record, RecordKey
 from router.chroma import ChromaStore
-from router.embedders.choice import make_embedder
+from router.embedders.factory import make_embedder
 from router.router import Router
 
 log = logging.getLogger("toolmesh.node")
@@ -57,7 +56,7 @@ class App:
         data_dir = config.node.data_dir
         me = config.node_id
         self.catalog = Catalog(me)
-        self.authenticator, self.guard = _guard(config)
+        self.authenticator, self.guard = guard_of(config.auth, config.node.mesh)
         embedder = make_embedder(config.search.embedder)
         self.router = Router(embedder, ChromaStore(data_dir / "vectors") if embedder is not None else None)
         Indexing(self.catalog, self.router)
@@ -74,8 +73,10 @@ class App:
                 body_bytes_max=config.http.body_bytes_max, allowed_origins=frozenset(config.http.allowed_origins)
             ),
         )
-        self.added = AddedServers(data_dir / "servers.db")
-        self.federation = self._federation() if config.federation.enabled else None
+        self.tls = self._mesh_tls()
+        self.federation = self._federation(self.tls) if self.tls is not None else None
+        self.added: AddedServers | None = None
+        self.software = SOFTWARE
         self.loaded = False
         self._runner: web.AppRunner | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -91,7 +92,7 @@ class App:
             await self.federation.start()
             self.federation.publish([node], [])
         await self._listen()
-        self.added.open()
+        self.added = AddedServers(self.config.node.data_dir / "servers.db")
         specs = {name: server.to_spec(name) for name, server in self.config.servers.items()}
         for name in self.added.names():
             if name in self.config.catalogue and name not in specs:
@@ -116,7 +117,8 @@ class App:
             await self._runner.cleanup()
         await self.hosting.stop()
         await self.router.stop()
-        self.added.close()
+        if self.added is not None:
+            self.added.close()
         log.info("node %s has stopped", self.catalog.me.name)
 
     @property
@@ -127,15 +129,20 @@ class App:
 
     # ---- parts ----------------------------------------------------------------------------------
 
-    def _federation(self) -> Federation:
+    def _mesh_tls(self) -> MeshTls | None:
         section = self.config.federation
-        assert section.tls is not None
+        if section.tls is None:
+            return None
         tls = MeshTls.load(section.tls.ca, section.tls.cert, section.tls.key)
         if tls.identity() != self.config.node_id:
             raise Invalid(
                 f"federation.tls.cert {section.tls.cert} names {tls.identity().uri}, but the node section says "
                 f"{self.config.node_id.uri}; issue a certificate for this node or mend node.name, region and mesh"
             )
+        return tls
+
+    def _federation(self, tls: MeshTls) -> Federation:
+        section = self.config.federation
         discoveries: list[Discovery] = []
         if section.static:
             discoveries.append(StaticDiscovery(section.static))
@@ -158,7 +165,7 @@ class App:
         http = self.config.http
         app = web.Application(client_max_size=http.body_bytes_max + 1)
         app.add_routes(self.ingress.routes())
-        app.add_routes(operator_routes(Operations(self), self.authenticator))
+        app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
         # A modern client's disconnect is its cancellation; the legacy ingress shields its calls from it.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=HTTP_CLOSE_S)
         await self._runner.setup()
@@ -201,17 +208,12 @@ class App:
         if config is None or not self.guard.visible(caller.principal, Action.ADD).allows(wanted):
             raise Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
         await self.hosting.add(name, config.to_spec(name))
-        self.added.add(name)
+        if self.added is not None:
+            self.added.add(name)
         server = self.catalog.find(me.name, name)
         if server is None:
             raise Unavailable(f"server {name!r} went away while it was added", server=name)
         return server
-
-
-def _guard(config: NodeConfig) -> tuple[Authenticator, Guard]:
-    if config.auth.keys:
-        return KeyAuthenticator(config), KeyGuard(config)
-    return OpenAuthenticator(), OpenGuard()
 
 
 def _http_tls(config: NodeConfig) -> ssl.SSLContext | None:

@@ -23,6 +23,7 @@ OPERATOR_SCOPE = "operator"
 QUERY_CHARACTERS_MAX = 2_000
 HITS_MAX = 50
 CALLS_MAX = 1_000
+CALLS_MAX = 1_000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,6 +53,7 @@ class OperatorApi:
             web.get("/api/v1/calls", _edge(self._calls)),
             web.get("/api/v1/search", _edge(self._search)),
             web.get("/api/v1/servers", _edge(self._servers)),
+            web.get("/api/v1/calls", _edge(self._calls)),
             web.route("*", "/api/{tail:.*}", _edge(_nothing_here)),
         ]
 
@@ -77,6 +79,7 @@ class OperatorApi:
             raise Invalid("parameter 'q' is missing: say in a few words what the tool should do")
         if len(query) > QUERY_CHARACTERS_MAX:
             raise Invalid(f"parameter 'q' is longer than {QUERY_CHARACTERS_MAX} characters; shorten it")
+        k = _whole(request.query.get("k", str(self._hits)), "k", HITS_MAX)
         return _json(await self._operator.search(query, _count(request, "k", self._hits, HITS_MAX), principal))
 
     async def _servers(self, request: web.Request) -> web.Response:

@@ -114,6 +114,23 @@ class SearchAnswer(TypedDict):
     hits: list[SearchHit]
 
 
+class CallStatus(TypedDict):
+    """One finished call, without its arguments. `outcome` is ok, tool_error, or the kind of a `MeshError`."""
+
+    at_ms: int
+    call_id: str
+    subject: str
+    server: str
+    method: str
+    tool: str
+    entry: str
+    owner: str
+    region: str
+    outcome: str
+    took_ms: float
+    attempts: int
+
+
 class Operator(Protocol):
     """A node as its operators see it. Raises `MeshError`s."""
 
@@ -130,3 +147,6 @@ class Operator(Protocol):
 
     def servers(self, principal: Principal) -> list[ServerStatus]:
         """The servers that `principal` may see, in the whole mesh."""
+
+    def calls(self, most: int) -> list[CallStatus]:
+        """The latest calls that passed this node, newest first, at most `most`."""
