@@ -1,0 +1,291 @@
+"""JSON-RPC 2.0 with one server, whatever carries it: ids, progress tokens, cancellation, and who gets what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from node.upstreams.wire import Message, Wire, logger
+from proto.calls import Answer, Exchange, Notification
+from proto.errors import Exhausted, MeshError, OutcomeUnknown, Unavailable
+
+PENDING_MAX = 4096
+ABANDONED_MAX = 1024
+"""Requests given up whose late answers are still expected; the oldest are forgotten."""
+ERRANDS_MAX = 256
+"""Replies and cancellations on their way; what is beyond is dropped with a warning."""
+ERRAND_TIMEOUT_S = 5.0
+
+METHOD_NOT_FOUND = -32601  # JSON-RPC 2.0 §5.1
+
+LIST_CHANGED = {
+    "notifications/tools/list_changed": "tools",
+    "notifications/prompts/list_changed": "prompts",
+    "notifications/resources/list_changed": "resources",
+}
+
+_HOP_WORDS = (
+    "io.modelcontextprotocol/protocolVersion",
+    "io.modelcontextprotocol/clientInfo",
+    "io.modelcontextprotocol/clientCapabilities",
+)
+"""`_meta` members (2026-07-28) that describe the connection to the caller, not ours to the server."""
+
+
+Dress = Callable[[dict[str, Any]], dict[str, Any]]
+"""Gives params the form that the agreed revision asks for. Never changes what it is given."""
+
+
+def legacy_dress(params: dict[str, Any]) -> dict[str, Any]:
+    """On a connection with a handshake, the envelope of another hop would be misread: it is left out."""
+    meta = params.get("_meta")
+    if not isinstance(meta, dict) or not any(word in meta for word in _HOP_WORDS):
+        return params
+    kept = {k: v for k, v in meta.items() if k not in _HOP_WORDS}
+    rest = {k: v for k, v in params.items() if k != "_meta"}
+    return {**rest, "_meta": kept} if kept else rest
+
+
+class _Pending:
+    __slots__ = ("answer", "exchange", "on_sent", "sent", "token")
+
+    def __init__(
+        self,
+        answer: asyncio.Future[Answer],
+        exchange: Exchange | None,
+        token: str | int | None,
+        on_sent: Callable[[], None] | None,
+    ) -> None:
+        self.answer = answer
+        self.exchange = exchange
+        self.token = token
+        self.on_sent = on_sent
+        self.sent = False
+
+    def mark_sent(self) -> None:
+        self.sent = True
+        if self.on_sent is not None:
+            self.on_sent()
+
+
+class Channel:
+    """Requests over one `Wire`. `on_changed` hears which list (`tools`, `prompts`, `resources`) went stale.
+
+    At most `PENDING_MAX` requests are pending. This side declares no capabilities, so whatever the server asks
+    beyond `ping` is answered -32601.
+    """
+
+    def __init__(self, name: str, wire: Wire, on_changed: Callable[[str], None]) -> None:
+        self.name = name
+        self.wire = wire
+        self.dress: Dress = legacy_dress
+        self.cancel_by_notification = True
+        self.gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.heard_at = asyncio.get_running_loop().time()
+        self._on_changed = on_changed
+        self._pending: dict[int, _Pending] = {}
+        self._abandoned: OrderedDict[int, None] = OrderedDict()
+        self._errands: set[asyncio.Task[None]] = set()
+        self._last_id = 0
+        self._ours = 0
+
+    def __repr__(self) -> str:
+        state = "gone" if self.gone.done() else "open"
+        return f"Channel({self.name} {state} pending={len(self._pending)} abandoned={len(self._abandoned)})"
+
+    async def open(self) -> None:
+        """Raises `Unavailable` with an actionable cause."""
+        await self.wire.open(self)
+
+    async def request(
+        self,
+        method: str,
+        params: dict[str, Any],
+        exchange: Exchange | None = None,
+        on_sent: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Ask, and give back `{"result": …}` or `{"error": …}` as the server said it.
+
+        Without an `exchange` the request is our own. `on_sent` hears when it starts to leave. Cancelling the
+        awaiting task tells the server, best effort. Raises `Unavailable` (not sent), `OutcomeUnknown` (sent, the
+        answer will not come), `Exhausted`.
+        """
+        if self.gone.done():
+            raise Unavailable(f"server {self.name!r} is not connected: {self.gone.result()}")
+        if len(self._pending) >= PENDING_MAX:
+            raise Exhausted(f"server {self.name!r}: {PENDING_MAX} requests are pending", retry_after_s=1)
+        self._last_id += 1
+        rid = self._last_id
+        params = self.dress(params)
+        token: str | int | None = None
+        meta = params.get("_meta")
+        if exchange is not None and isinstance(meta, dict) and isinstance(meta.get("progressToken"), str | int):
+            token = meta["progressToken"]
+            params = {**params, "_meta": {**meta, "progressToken": rid}}
+        pending = _Pending(asyncio.get_running_loop().create_future(), exchange, token, on_sent)
+        self._pending[rid] = pending
+        self._ours += exchange is None
+        try:
+            await self.wire.carry({"jsonrpc": "2.0", "id": rid, "method": method, "params": params}, pending.mark_sent)
+            return await pending.answer
+        except asyncio.CancelledError:
+            if pending.sent and not pending.answer.done():
+                self._abandon(rid)
+            raise
+        finally:
+            del self._pending[rid]
+            self._ours -= exchange is None
+            if pending.answer.done() and not pending.answer.cancelled():
+                pending.answer.exception()
+
+    async def notify(self, method: str, params: dict[str, Any] | None = None) -> None:
+        """Raises `Unavailable` or `OutcomeUnknown`."""
+        message: Message = {"jsonrpc": "2.0", "method": method}
+        if params is not None:
+            message["params"] = params
+        await self.wire.carry(message, _nothing)
+
+    async def close(self, cause: str) -> None:
+        """Fail what is pending and let the wire go. Never raises."""
+        self.lost(cause)
+        for errand in tuple(self._errands):
+            errand.cancel()
+        await self.wire.close()
+
+    # ---- what the wire hears (Sink) --------------------------------------------------------------
+
+    def received(self, message: Any, related: int | None = None) -> None:
+        """Route one parsed JSON value. Arrays are 2025-03-26 batches."""
+        self.heard_at = asyncio.get_running_loop().time()
+        if isinstance(message, list):
+            for part in message:
+                self._route(part, related)
+        else:
+            self._route(message, related)
+
+    def unreadable(self, request_id: int | None, why: str) -> None:
+        pending = self._pending.get(request_id) if request_id is not None else None
+        if pending is not None and not pending.answer.done():
+            pending.answer.set_exception(
+                OutcomeUnknown(f"server {self.name!r} answered, but its answer cannot be taken: {why}")
+            )
+
+    def lost(self, cause: str) -> None:
+        if self.gone.done():
+            return
+        self.gone.set_result(cause)
+        for pending in self._pending.values():
+            # A request that was not written yet hears of it from `carry`.
+            if pending.sent and not pending.answer.done():
+                pending.answer.set_exception(OutcomeUnknown(f"server {self.name!r} went away during the call: {cause}"))
+
+    def _route(self, message: Any, related: int | None) -> None:
+        if not isinstance(message, dict):
+            logger.debug("server %s: dropped a message that is not a JSON object", self.name)
+        elif isinstance(method := message.get("method"), str):
+            if "id" in message:
+                self._asked(message["id"], method)
+            else:
+                self._told(method, message, related)
+        else:
+            self._answered(message)
+
+    def _answered(self, message: Message) -> None:
+        rid = _own_id(message.get("id"))
+        pending = self._pending.get(rid) if rid is not None else None
+        if pending is None or pending.answer.done():
+            late = rid is not None and self._abandoned.pop(rid, False) is None
+            logger.debug("server %s: dropped %s answer", self.name, "a late" if late else "an unexpected")
+            return
+        if message.get("error") is not None:
+            pending.answer.set_result({"error": message["error"]})
+        elif "result" in message:
+            pending.answer.set_result({"result": message["result"]})
+        else:
+            pending.answer.set_exception(
+                OutcomeUnknown(f"server {self.name!r} answered with neither a result nor an error")
+            )
+
+    def _asked(self, request_id: Any, method: str) -> None:
+        reply: Message = {"jsonrpc": "2.0", "id": request_id}
+        if method == "ping":
+            reply["result"] = {}
+        else:
+            reply["error"] = {
+                "code": METHOD_NOT_FOUND,
+                "message": f"{method} is not available: this client did not declare it",
+            }
+        self._errand(reply, f"reply to {method}")
+
+    def _told(self, method: str, message: Message, related: int | None) -> None:
+        if (kind := LIST_CHANGED.get(method)) is not None:
+            self._on_changed(kind)
+            return
+        notification: Notification = {k: v for k, v in message.items() if k != "jsonrpc"}
+        if method == "notifications/progress":
+            self._progressed(notification)
+            return
+        pending = self._attribute(method, related)
+        if pending is None or pending.exchange is None:
+            logger.debug("server %s: dropped %s, which belongs to no call", self.name, method)
+            return
+        pending.exchange.event(notification)
+
+    def _progressed(self, notification: Notification) -> None:
+        params = notification.get("params")
+        if not isinstance(params, dict):
+            return
+        rid = _own_id(params.get("progressToken"))
+        pending = self._pending.get(rid) if rid is not None else None
+        if pending is None or pending.exchange is None or pending.token is None or pending.answer.done():
+            logger.debug("server %s: dropped progress that belongs to no call", self.name)
+            return
+        pending.exchange.event({**notification, "params": {**params, "progressToken": pending.token}})
+
+    def _attribute(self, method: str, related: int | None) -> _Pending | None:
+        if related is not None:
+            return self._pending.get(related)
+        # Pipes do not say which call a log line is about; a guess between callers could tell one of another.
+        if method == "notifications/message" and len(self._pending) == 1 and not self._abandoned and not self._ours:
+            return next(iter(self._pending.values()))
+        return None
+
+    # ---- small messages on the side --------------------------------------------------------------
+
+    def _abandon(self, rid: int) -> None:
+        self._abandoned[rid] = None
+        if len(self._abandoned) > ABANDONED_MAX:
+            self._abandoned.popitem(last=False)
+        if self.cancel_by_notification and not self.gone.done():
+            params = {"requestId": rid, "reason": "cancelled by the caller"}
+            self._errand({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}, "cancellation")
+
+    def _errand(self, message: Message, name: str) -> None:
+        if len(self._errands) >= ERRANDS_MAX:
+            logger.warning("server %s: dropped a %s, %d messages are waiting already", self.name, name, ERRANDS_MAX)
+            return
+        errand = asyncio.create_task(self._run_errand(message, name))
+        self._errands.add(errand)
+        errand.add_done_callback(self._errands.discard)
+
+    async def _run_errand(self, message: Message, name: str) -> None:
+        try:
+            async with asyncio.timeout(ERRAND_TIMEOUT_S):
+                await self.wire.carry(message, _nothing)
+        except (MeshError, TimeoutError) as e:
+            logger.debug("server %s: %s was not delivered: %s", self.name, name, e)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _own_id(value: Any) -> int | None:
+    """One of our ids as a server gives it back: some write it as a string. `True` is not 1."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value)
+    return None

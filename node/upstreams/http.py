@@ -1,0 +1,322 @@
+"""MCP over Streamable HTTP, the client's side (MCP 2025-11-25, transports): POST, its answers, GET, DELETE."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import aiohttp
+
+from node.upstreams.refusals import judge
+from node.upstreams.spec import UpstreamSpec
+from node.upstreams.sse import SseEvent, SseParser
+from node.upstreams.wire import Message, Sink, logger
+from proto import jsons
+from proto.errors import Invalid, MeshError, OutcomeUnknown, Unavailable
+
+CONNECT_TIMEOUT_S = 10.0
+KEEPALIVE_S = 4.0
+"""Below the 5 s after which common servers close an idle connection: a POST must not race that."""
+SPARE_CONNECTIONS = 8
+"""For the GET stream, replies, cancellations and probes, beside `concurrency` calls."""
+RESUMES_MAX = 5
+"""Attempts in a row to take up a broken answer stream (Last-Event-ID) without hearing anything new."""
+REOPEN_FIRST_S = 1.0
+REOPEN_MAX_S = 60.0
+LINGER_S = 1.0
+CLOSE_TIMEOUT_S = 3.0
+_LINGERING_MAX = 64
+
+_ACCEPT = "application/json, text/event-stream"
+
+
+class Envelope(Protocol):
+    """What a revision asks of each message: the headers that repeat its body."""
+
+    def __call__(self, message: Message) -> dict[str, str]: ...
+
+
+class HttpWire:
+    """One pooled client session for one server. Redirects are not followed: credentials stay with their address."""
+
+    def __init__(self, spec: UpstreamSpec) -> None:
+        self.envelope: Envelope | None = None
+        """Set for a stateless revision: no session, no GET stream, no DELETE."""
+        self._spec = spec
+        self._session_id = ""
+        self._protocol_version = ""
+        self._client: aiohttp.ClientSession | None = None
+        self._sink: Sink | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._lingering: set[asyncio.Task[None]] = set()
+
+    def __repr__(self) -> str:
+        return f"HttpWire({self._spec.name} session={'yes' if self._session_id else 'no'})"
+
+    async def open(self, sink: Sink) -> None:
+        self._sink = sink
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_headers_sent)
+        self._client = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._spec.concurrency + SPARE_CONNECTIONS, keepalive_timeout=KEEPALIVE_S
+            ),
+            # How long a call may take is its caller's to say.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            headers={"User-Agent": "toolmesh"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[trace],
+            read_bufsize=256 * 1024,
+        )
+
+    async def carry(self, message: Message, sent: Callable[[], None]) -> None:
+        sink = self._sink
+        if self._client is None or sink is None:
+            raise Unavailable(f"server {self._spec.name!r} is not connected")
+        body = jsons.dumps(message)
+        headers = {**self._headers(message), "Content-Type": "application/json"}
+        seen = _Sent(sent)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._client.post(
+                self._spec.url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=seen
+            )
+            await self._take(message, response, sink, had_session="Mcp-Session-Id" in headers)
+            self._let_go(response)
+            response = None
+        except (aiohttp.ClientError, OSError, TimeoutError) as e:
+            raise self._broken(e, seen.done) from e
+        except Invalid as e:
+            raise OutcomeUnknown(f"server {self._spec.name!r} answered what cannot be taken: {e.message}") from e
+        finally:
+            if response is not None:
+                # Where a request was given up, closing its stream is what tells a server of 2026-07-28.
+                response.close()
+
+    async def agreed(self, protocol_version: str) -> None:
+        self._protocol_version = protocol_version
+        if self.envelope is None and self._listening is None and self._sink is not None:
+            self._listening = asyncio.create_task(self._listen(self._sink))
+
+    def renew(self) -> None:
+        self._session_id = ""
+        self._protocol_version = ""
+
+    def last_words(self) -> str:
+        return ""
+
+    async def close(self) -> None:
+        tasks = [*self._lingering, *([self._listening] if self._listening else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._session_id:
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    async with client.delete(self._spec.url, headers=self._headers(None), allow_redirects=False):
+                        pass
+            except (aiohttp.ClientError, OSError, TimeoutError) as e:
+                logger.debug("server %s: its session could not be ended: %s", self._spec.name, e)
+        await client.close()
+
+    # ---- one POST and its answer -----------------------------------------------------------------
+
+    def _headers(self, message: Message | None) -> dict[str, str]:
+        headers = {**self._spec.headers, "Accept": _ACCEPT}
+        if self._protocol_version:
+            headers["MCP-Protocol-Version"] = self._protocol_version
+        if self.envelope is not None and message is not None:
+            headers.update(self.envelope(message))
+        elif self._session_id and (message is None or message.get("method") != "initialize"):
+            headers["Mcp-Session-Id"] = self._session_id
+        return headers
+
+    async def _take(self, message: Message, response: aiohttp.ClientResponse, sink: Sink, *, had_session: bool) -> None:
+        asked = "method" in message and "id" in message
+        request_id: int | None = message["id"] if asked else None
+        if response.status >= 300:
+            text = await self._body(response)
+            answer = judge(self._spec.name, response, text, asked=asked, had_session=had_session)
+            if answer is not None:
+                sink.received({"jsonrpc": "2.0", "id": request_id, **answer}, request_id)
+            return
+        if message.get("method") == "initialize":
+            self._session_id = response.headers.get("Mcp-Session-Id", "")
+        if request_id is None:
+            return
+        kind = response.content_type
+        if kind == "text/event-stream":
+            await self._stream(response, request_id, sink)
+        elif kind == "application/json":
+            value = jsons.loads(await self._body(response))
+            if not _deliver(value, request_id, sink):
+                raise OutcomeUnknown(f"server {self._spec.name!r} answered without the response to the request")
+        else:
+            raise OutcomeUnknown(
+                f"server {self._spec.name!r} answered a request with status {response.status} and {kind!r}; "
+                "is 'url' an MCP endpoint?"
+            )
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        held = 0
+        async for chunk in response.content.iter_any():
+            parts.append(chunk)
+            held += len(chunk)
+            if held > self._spec.message_bytes_max:
+                raise Invalid(f"it is longer than {self._spec.message_bytes_max} bytes ('message_bytes_max')")
+        return b"".join(parts)
+
+    async def _stream(self, response: aiohttp.ClientResponse, request_id: int, sink: Sink) -> None:
+        """Until the answer has come; a stream that broke off is taken up again where it can be (Last-Event-ID)."""
+        parser = SseParser(self._spec.message_bytes_max)
+        if await self._events(response, parser, request_id, sink):
+            return
+        resumes = 0
+        while parser.last_event_id and resumes < RESUMES_MAX and self._client is not None:
+            await asyncio.sleep((parser.retry_ms if parser.retry_ms is not None else 1000) / 1000)
+            before = parser.last_event_id
+            parser, previous = SseParser(self._spec.message_bytes_max), parser
+            parser.last_event_id, parser.retry_ms = previous.last_event_id, previous.retry_ms
+            headers = {**self._headers(None), "Last-Event-ID": before}
+            try:
+                async with self._client.get(self._spec.url, headers=headers, allow_redirects=False) as resumed:
+                    if resumed.status != 200 or resumed.content_type != "text/event-stream":
+                        break
+                    if await self._events(resumed, parser, request_id, sink):
+                        return
+            except (aiohttp.ClientError, OSError, TimeoutError) as e:
+                logger.debug("server %s: an answer stream could not be resumed: %s", self._spec.name, e)
+            resumes = 0 if parser.last_event_id != before else resumes + 1
+        raise OutcomeUnknown(f"server {self._spec.name!r} ended the answer stream before it answered")
+
+    async def _events(
+        self, response: aiohttp.ClientResponse, parser: SseParser, request_id: int | None, sink: Sink
+    ) -> bool:
+        """Whether the answer to `request_id` came. Returns False when the stream ended, however it did."""
+        try:
+            async for chunk in response.content.iter_any():
+                answered = False
+                for event in parser.feed(chunk):
+                    answered = self._event(event, request_id, sink) or answered
+                if answered:
+                    return True
+        except (aiohttp.ClientPayloadError, ConnectionError) as e:
+            logger.debug("server %s: a stream broke off: %s", self._spec.name, e)
+        return False
+
+    def _event(self, event: SseEvent, request_id: int | None, sink: Sink) -> bool:
+        if event.event != "message" or not event.data:
+            return False
+        try:
+            value = jsons.loads(event.data)
+        except Invalid as e:
+            logger.warning("server %s: an event is not JSON (%s)", self._spec.name, e)
+            # On the stream of one request, what cannot be read was most likely its answer.
+            sink.unreadable(request_id, e.message)
+            return request_id is not None
+        return _deliver(value, request_id, sink)
+
+    # ---- the GET stream --------------------------------------------------------------------------
+
+    async def _listen(self, sink: Sink) -> None:
+        """Notifications outside any request. A server that has no such stream (405) is not asked again."""
+        parser = SseParser(self._spec.message_bytes_max)
+        wait_s = REOPEN_FIRST_S
+        while self._client is not None:
+            headers = {**self._headers(None), "Accept": "text/event-stream"}
+            if parser.last_event_id:
+                headers["Last-Event-ID"] = parser.last_event_id
+            try:
+                async with self._client.get(self._spec.url, headers=headers, allow_redirects=False) as response:
+                    if response.status != 200 or response.content_type != "text/event-stream":
+                        logger.debug("server %s: no GET stream (status %d)", self._spec.name, response.status)
+                        if response.status < 500:
+                            return
+                    else:
+                        wait_s = REOPEN_FIRST_S
+                        await self._events(response, parser, None, sink)
+            except (aiohttp.ClientError, OSError, TimeoutError, Invalid) as e:
+                logger.debug("server %s: the GET stream broke: %s", self._spec.name, e)
+            last_event_id, retry_ms = parser.last_event_id, parser.retry_ms
+            parser = SseParser(self._spec.message_bytes_max)
+            parser.last_event_id, parser.retry_ms = last_event_id, retry_ms
+            await asyncio.sleep(max(wait_s, (retry_ms or 0) / 1000))
+            wait_s = min(wait_s * 2, REOPEN_MAX_S)
+
+    # ---- ends ------------------------------------------------------------------------------------
+
+    def _broken(self, error: Exception, sent: bool) -> MeshError:
+        name = self._spec.name
+        if sent:
+            return OutcomeUnknown(f"the connection to server {name!r} broke after the request was sent: {_say(error)}")
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLError):
+            return Unavailable(f"server {name!r}: the certificate of {self._spec.where} was refused: {_say(error)}")
+        return Unavailable(f"server {name!r} cannot be reached at {self._spec.where}: {_say(error)}")
+
+    def _let_go(self, response: aiohttp.ClientResponse) -> None:
+        if response.connection is None:
+            return
+        if not response.content.is_eof() and not response.content.exception():
+            # The end of a stream follows its last event closely; waiting for it saves the connection.
+            if len(self._lingering) < _LINGERING_MAX and self._client is not None:
+                task = asyncio.create_task(_linger(response))
+                self._lingering.add(task)
+                task.add_done_callback(self._lingering.discard)
+                return
+            response.close()
+            return
+        response.release()
+
+
+class _Sent(SimpleNamespace):
+    """Carries `sent` through aiohttp's tracing to the moment when the headers leave."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        super().__init__()
+        self.tell = tell
+        self.done = False
+
+
+async def _headers_sent(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
+    seen = context.trace_request_ctx
+    if isinstance(seen, _Sent):
+        seen.done = True
+        seen.tell()
+
+
+async def _linger(response: aiohttp.ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(LINGER_S):
+            async for _ in response.content.iter_any():
+                break
+            else:
+                response.release()
+                return
+    except (aiohttp.ClientError, OSError, TimeoutError) as e:
+        logger.debug("an answer stream did not end: %s", _say(e))
+    finally:
+        response.close()
+
+
+def _deliver(value: Any, request_id: int | None, sink: Sink) -> bool:
+    """Pass a message on; whether it (or one in it: 2025-03-26 batches) was the answer to `request_id`."""
+    answered = False
+    for message in value if isinstance(value, list) else (value,):
+        if isinstance(message, dict) and "method" not in message and request_id is not None:
+            # Errors raised before the id was read carry null; on this stream only one request can be meant.
+            if message.get("id") is None and "error" in message:
+                message["id"] = request_id
+            answered = answered or str(message.get("id")) == str(request_id)
+        sink.received(message, request_id)
+    return answered
+
+
+def _say(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,128 @@
+"""Servers of revision 2026-07-28: no handshake, no session; each request says who asks and in which revision."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from node.upstreams.backoff import Backoff
+from node.upstreams.channel import LIST_CHANGED, METHOD_NOT_FOUND, Channel
+from node.upstreams.handshake import Agreement, agreement, client_info, say_error
+from node.upstreams.http import HttpWire
+from node.upstreams.listing import Items
+from node.upstreams.wire import Message, logger
+from proto.errors import MeshError, Unavailable
+
+MODERN_VERSION = "2026-07-28"
+
+_META = "io.modelcontextprotocol/"
+_NAME_MEMBER = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
+"""Which member of params the header `Mcp-Name` repeats."""
+
+
+class Modern:
+    """Speaks 2026-07-28 over a channel that was opened for the handshake and had it declined."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._headers: ModuleType | None = None
+        self._param_headers: dict[str, Mapping[tuple[str, ...], str]] = {}
+        self._stamp = {
+            f"{_META}protocolVersion": MODERN_VERSION,
+            f"{_META}clientInfo": client_info(),
+            # What a server may ask of a caller in mid-call is not relayed, so nothing is declared.
+            f"{_META}clientCapabilities": {},
+        }
+
+    async def discover(self) -> Agreement:
+        """Change the channel over and ask `server/discover`. Raises `Unavailable` if that is not answered."""
+        channel = self._channel
+        channel.wire.renew()
+        # Half a second of imports, which only these servers need.
+        self._headers = await asyncio.to_thread(importlib.import_module, "mcp.shared.inbound")
+        channel.dress = self.dress
+        if isinstance(channel.wire, HttpWire):
+            channel.wire.envelope = self.envelope
+            channel.cancel_by_notification = False
+        await channel.wire.agreed(MODERN_VERSION)
+        answer = await channel.request("server/discover", {})
+        if "error" in answer:
+            raise Unavailable(f"server {channel.name!r} declined 'server/discover': {say_error(answer['error'])}")
+        result = answer["result"] if isinstance(answer["result"], dict) else {}
+        versions = result.get("supportedVersions")
+        if not isinstance(versions, list) or MODERN_VERSION not in versions:
+            raise Unavailable(f"server {channel.name!r} supports the revisions {versions!r}, and not {MODERN_VERSION}")
+        meta = result.get("_meta")
+        info = result.get("serverInfo") or (meta.get(f"{_META}serverInfo") if isinstance(meta, dict) else None)
+        return agreement(MODERN_VERSION, info, result, "server/discover")
+
+    def dress(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Params with our envelope in `_meta`; whatever else is there stays."""
+        meta = params.get("_meta")
+        return {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **self._stamp}}
+
+    def envelope(self, message: Message) -> dict[str, str]:
+        """The headers that repeat a message's body, for those who route by headers."""
+        method = message.get("method")
+        if method is None or self._headers is None:
+            return {}
+        headers = {"Mcp-Method": method}
+        params = message.get("params", {})
+        name = params.get(_NAME_MEMBER.get(method, ""))
+        if isinstance(name, str):
+            headers["Mcp-Name"] = self._headers.encode_header_value(name)
+            arguments = params.get("arguments")
+            if method == "tools/call" and name in self._param_headers and isinstance(arguments, dict):
+                headers.update(self._headers.mcp_param_headers(self._param_headers[name], arguments))
+        return headers
+
+    def adopt_tools(self, tools: Items) -> Items:
+        """Learn which arguments become headers; tools whose `x-mcp-header` is invalid are left out (MUST over HTTP)."""
+        if self._headers is None or not isinstance(self._channel.wire, HttpWire):
+            return tools
+        kept: list[dict[str, Any]] = []
+        learnt: dict[str, Mapping[tuple[str, ...], str]] = {}
+        for tool in tools:
+            schema = tool.get("inputSchema")
+            problem = self._headers.find_invalid_x_mcp_header(schema)
+            if problem is not None:
+                logger.warning("server %s: dropped tool %r: %s", self._channel.name, tool["name"], problem)
+                continue
+            kept.append(tool)
+            if header_map := self._headers.x_mcp_header_map(schema):
+                learnt[tool["name"]] = header_map
+        self._param_headers = learnt
+        return tuple(kept)
+
+    async def listen(self, capabilities: dict[str, Any], on_changed: Callable[[str], None]) -> None:
+        """Hear of changed lists until cancelled; what changed while nobody listened is listed again."""
+        wanted = {
+            f"{kind}ListChanged": True
+            for kind in LIST_CHANGED.values()
+            if isinstance(capabilities.get(kind), dict) and capabilities[kind].get("listChanged")
+        }
+        if not wanted:
+            return
+        backoff = Backoff(first_s=1.0)
+        while not self._channel.gone.done():
+            try:
+                answer = await self._channel.request("subscriptions/listen", {"notifications": wanted})
+            except MeshError as e:
+                logger.debug("server %s: its subscription broke: %s", self._channel.name, e)
+            else:
+                error = answer.get("error")
+                if isinstance(error, dict) and error.get("code") == METHOD_NOT_FOUND:
+                    return
+            await asyncio.sleep(backoff.next_s())
+            for member in wanted:
+                on_changed(member.removesuffix("ListChanged"))

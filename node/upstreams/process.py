@@ -1,0 +1,120 @@
+"""A child process with pipes: found, started in its own group with few variables, and put down for good."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from node.upstreams.spec import UpstreamSpec
+from node.upstreams.wire import logger
+from proto.errors import Unavailable
+
+GRACE_S = 2.0
+"""Between end of input and SIGTERM, and between SIGTERM and SIGKILL (MCP 2025-11-25, lifecycle, shutdown)."""
+STREAM_BUFFER_BYTES = 1024 * 1024
+
+_KEPT_VARIABLES = ("PATH", "HOME", "LANG", "TMPDIR", "TZ")
+
+
+def environment(extra: Mapping[str, str], own: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a server gets to see: the node's own variables may hold its secrets."""
+    kept = {k: v for k, v in own.items() if k in _KEPT_VARIABLES or k.startswith("LC_")}
+    return {**kept, **extra}
+
+
+async def spawn(spec: UpstreamSpec) -> asyncio.subprocess.Process:
+    """Start the command with three pipes, as leader of its own session. Raises `Unavailable`."""
+    env = environment(spec.env)
+    program, *arguments = spec.command
+    cwd = _directory(spec.cwd)
+    found = _find(program, env, cwd)
+    try:
+        return await asyncio.create_subprocess_exec(
+            found,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+            limit=STREAM_BUFFER_BYTES,
+        )
+    except OSError as e:
+        raise Unavailable(f"command {program!r} could not be started: {e.strerror or e}") from e
+    except ValueError as e:
+        raise Unavailable(f"command {program!r} could not be started: {e}") from e
+
+
+def _directory(cwd: str | None) -> Path | None:
+    if not cwd:
+        return None
+    path = Path(cwd).expanduser()
+    if not path.is_dir():
+        raise Unavailable(f"its working directory {cwd!r} does not exist")
+    return path
+
+
+def _find(program: str, env: Mapping[str, str], cwd: Path | None) -> str:
+    if os.sep in program:
+        path = (cwd or Path.cwd()) / Path(program).expanduser()
+        if not path.is_file():
+            raise Unavailable(f"command {program!r} does not exist")
+        if not os.access(path, os.X_OK):
+            raise Unavailable(f"command {program!r} is not executable")
+        return str(path)
+    found = shutil.which(program, path=env.get("PATH"))
+    if found is None:
+        raise Unavailable(f"command {program!r} was not found on PATH")
+    return found
+
+
+async def put_down(process: asyncio.subprocess.Process, name: str, grace_s: float = GRACE_S) -> None:
+    """End of input, then SIGTERM, then SIGKILL, to the whole group; what the leader left behind is killed too."""
+    if process.stdin is not None:
+        process.stdin.close()
+    if not await _ended(process, grace_s):
+        _signal_group(process, signal.SIGTERM)
+        if not await _ended(process, grace_s):
+            logger.warning("server %s: did not end on SIGTERM, killed", name)
+            _signal_group(process, signal.SIGKILL)
+            await _ended(process, grace_s)
+    _signal_group(process, signal.SIGKILL)
+    # Closes our ends of the pipes even where a stranger to the group still holds the others.
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.close()
+
+
+async def _ended(process: asyncio.subprocess.Process, timeout_s: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await process.wait()
+    except TimeoutError:
+        return process.returncode is not None
+    return True
+
+
+def _signal_group(process: asyncio.subprocess.Process, sig: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, sig)
+    except ProcessLookupError:
+        return
+    except PermissionError as e:
+        logger.warning("process group %d could not be signalled: %s", process.pid, e)
+
+
+def how_it_ended(returncode: int | None) -> str:
+    """For causes: `exited with status 3`, `was killed by SIGKILL`."""
+    if returncode is None:
+        return "closed its output"
+    if returncode >= 0:
+        return f"exited with status {returncode}"
+    try:
+        return f"was killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was killed by signal {-returncode}"

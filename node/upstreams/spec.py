@@ -1,0 +1,70 @@
+"""How an upstream MCP server is reached, and within which bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from proto.errors import Invalid
+from proto.names import check_server_name
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSpec:
+    """One server that this node hosts (`command`) or connects to (`url`); exactly one of the two.
+
+    `command` is an argument vector, never given to a shell; `env` is added to a short list of harmless variables,
+    the rest of the node's own environment stays with the node. `headers` go with every HTTP request. Errors of a
+    field are raised as `Invalid` naming it.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    title: str = ""
+    description: str = ""
+    service: str = ""
+    stateless: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    start_timeout_s: float = 30.0
+    call_timeout_s: float = 300.0
+    probe_every_s: float = 15.0
+    concurrency: int = 64
+    message_bytes_max: int = 64 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        check_server_name(self.name)
+        where = f"server {self.name!r}"
+        if bool(self.command) == bool(self.url):
+            raise Invalid(f"{where}: give either 'command' or 'url', and not both")
+        if isinstance(self.command, str):
+            raise Invalid(f"{where}: 'command' is one string; write it as a list of arguments")
+        if self.command and not self.command[0]:
+            raise Invalid(f"{where}: the first item of 'command' is empty; it names the program to run")
+        if self.url:
+            self._check_url(where)
+        for name in ("start_timeout_s", "call_timeout_s", "probe_every_s", "concurrency", "message_bytes_max"):
+            if not getattr(self, name) > 0:
+                raise Invalid(f"{where}: {name!r} is {getattr(self, name)}; it must be above zero")
+
+    def _check_url(self, where: str) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise Invalid(f"{where}: 'url' must read http(s)://HOST[:PORT]/PATH")
+        if parts.username or parts.password:
+            raise Invalid(f"{where}: 'url' holds credentials; put them into 'headers' instead")
+        for key, value in self.headers.items():
+            if not key or any(c in key + value for c in "\r\n\0"):
+                raise Invalid(f"{where}: header {key!r} is empty or holds a line break")
+
+    @property
+    def where(self) -> str:
+        """For messages: the program, or the address without its query (which may hold a secret)."""
+        if self.command:
+            return f"command {self.command[0]!r}"
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}{parts.path}"
