@@ -33,7 +33,7 @@ KEEPALIVE_MS = 5_000
 KEEPALIVE_TIMEOUT_MS = 3_000
 RECONNECT_MIN_MS = 3_000
 """Between two attempts to connect, and also the time that gRPC gives one attempt: 100 ms never connects."""
-RECONNECT_MAX_MS = 10_000
+RECONNECT_MAX_MS = 3_000
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -1,0 +1,171 @@
+"""One call in flight, at the node that asked: what is known of it, whichever stream carries it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from federation.chunks import Assembly
+from proto import calls, jsons
+from proto.calls import Answer, Call, Exchange
+from proto.codec import error_to_failed, failed_to_error
+from proto.errors import Exhausted, Fault, Invalid, MeshError, OutcomeUnknown
+
+if TYPE_CHECKING:
+    from federation.forward_stream import ForwardStream
+
+log = logging.getLogger("toolmesh.federation.calls")
+
+REQUESTS_MAX = 64
+"""Questions to the client in the life of one call; their answers are kept until it ends, in case one got lost."""
+
+
+class Asked:
+    """`written`: its Open may have reached the owner; `accepted`: it has.
+
+    `instance` names the process life of the owner that it was sent to.
+    """
+
+    def __init__(self, call: Call, exchange: Exchange, answer_bytes_max: int) -> None:
+        self.call = call
+        self.written = False
+        self.accepted = False
+        self.instance = ""
+        self.stream: ForwardStream | None = None
+        self.answer_bytes_max = answer_bytes_max
+        self._exchange = exchange
+        self._settled: Answer | BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._joined: asyncio.Future[Answer] | None = None
+        self._assembly: Assembly | None = None
+        self._requests: dict[int, asyncio.Task[None]] = {}
+        self._replies: dict[int, calls.Reply] = {}
+
+    def attach(self, stream: ForwardStream) -> None:
+        """This stream carries it from now on; a text that was coming in begins again."""
+        self.stream = stream
+        self.instance = stream.instance
+        self._settled = None
+        self._assembly = None
+
+    async def outcome(self) -> Answer:
+        """Wait for the end, or for the stream's (`Lost`). Waiting again after a timeout loses nothing."""
+        if self._settled is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        settled = self._settled
+        if isinstance(settled, BaseException):
+            raise settled
+        if settled is None:
+            raise AssertionError("woken without an outcome")
+        return settled
+
+    @property
+    def decided(self) -> bool:
+        """The owner has said its last word."""
+        return isinstance(self._settled, dict | MeshError)
+
+    def settle(self, outcome: Answer | BaseException) -> None:
+        """The first word is the last."""
+        if self._settled is None:
+            self._settled = outcome
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)
+
+    async def joined(self) -> Answer:
+        """The same end, for a repeat of the same call."""
+        if self._joined is None:
+            self._joined = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._joined)
+
+    def end(self) -> None:
+        """Nobody waits any more."""
+        for task in self._requests.values():
+            task.cancel()
+        if self._joined is None or self._joined.done():
+            return
+        settled = self._settled
+        if isinstance(settled, dict):
+            self._joined.set_result(settled)
+            return
+        unknown = OutcomeUnknown("the first caller of this call id left", call_id=self.call.call_id)
+        self._joined.set_exception(settled if isinstance(settled, MeshError) else unknown)
+        self._joined.exception()  # whoever joined may have left as well
+
+    # ---- frames from the owner ----
+
+    def take(self, frame: calls.CallDown) -> int:
+        """Returns how many bytes of chunks to grant the owner now."""
+        match frame:
+            case calls.Accepted():
+                self.accepted = True
+            case calls.Event():
+                self._event(frame)
+            case calls.Request():
+                self._request(frame)
+            case calls.Chunk():
+                if self._assembly is None:
+                    self._assembly = Assembly(self.answer_bytes_max)
+                return self._assembly.add(frame.data)
+            case calls.Result():
+                self.settle(self._answer(frame))
+            case calls.Failed():
+                self.settle(failed_to_error(frame))
+            case calls.Window():
+                pass  # the stream's lanes have taken it
+        return 0
+
+    def _answer(self, frame: calls.Result) -> Answer:
+        text = frame.text
+        if text is None:
+            assembly, self._assembly = self._assembly or Assembly(0), None
+            text = assembly.text(frame.chunked_bytes)
+        if len(text) > self.answer_bytes_max:
+            raise Exhausted(f"the answer is {len(text)} bytes long; at most {self.answer_bytes_max} are taken")
+        answer = jsons.loads_object(text, "the answer")
+        if ("result" in answer) == ("error" in answer):
+            raise Invalid("the answer holds not exactly one of result and error")
+        return answer
+
+    def _event(self, frame: calls.Event) -> None:
+        try:
+            self._exchange.event(frame.notification)
+        except Exception:
+            log.exception("call %s: its caller failed to take a notification", self.call.call_id)
+
+    def _request(self, frame: calls.Request) -> None:
+        known = self._replies.get(frame.request_id)
+        if known is not None:
+            self._reply(known)  # the first one got lost with its stream
+        elif frame.request_id in self._requests:
+            return
+        elif len(self._requests) >= REQUESTS_MAX:
+            error = Exhausted(f"the server asked the client more than {REQUESTS_MAX} things in one call")
+            self._reply(calls.Reply(frame.request_id, failed=error_to_failed(error)))
+        else:
+            task = asyncio.create_task(self._ask(frame), name=f"request {frame.request_id} of {self.call.call_id}")
+            self._requests[frame.request_id] = task
+
+    async def _ask(self, frame: calls.Request) -> None:
+        try:
+            reply = calls.Reply(frame.request_id, await self._exchange.request(frame.request))
+        except MeshError as e:
+            reply = calls.Reply(frame.request_id, failed=error_to_failed(e))
+        except Exception:
+            fault = Fault()
+            log.exception("call %s: asking its client failed, fault %s", self.call.call_id, fault.data["fault_id"])
+            reply = calls.Reply(frame.request_id, failed=error_to_failed(fault))
+        self._replies[frame.request_id] = reply
+        self._reply(reply)
+
+    def _reply(self, reply: calls.Reply) -> None:
+        if self.stream is not None and self.stream.alive:
+            self.stream.reply(self, reply)
+
+    def __repr__(self) -> str:
+        state = "accepted" if self.accepted else "written" if self.written else "queued"
+        return f"Asked({self.call.call_id} {self.call.server} {state})"

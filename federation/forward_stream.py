@@ -1,0 +1,189 @@
+"""One Forward stream, seen from the node that dialled: its reader, its writer, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+
+from federation.answering import INSTANCE_KEY
+from federation.asked import Asked
+from federation.chunks import CHUNKED_ABOVE_BYTES
+from federation.outbox import Outbox
+from federation.running import FRAME_BYTES_MAX
+from federation.statuses import error_of
+from proto import calls
+from proto import mesh_pb2 as pb
+from proto.codec import call_down_from_wire, call_up_to_wire, error_to_failed
+from proto.errors import Exhausted, MeshError, OutcomeUnknown, Unavailable
+from proto.mesh_pb2_grpc import MeshStub
+
+log = logging.getLogger("toolmesh.federation.calls")
+
+_DRAIN_S = 0.5
+
+
+class Lost(Exception):
+    """The stream that carried a call has ended. Stays within federation: callers see a `MeshError`."""
+
+
+class ForwardStream:
+    """`instance` names the process life of the owner that answers; `alive` until either side ends the stream."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.instance = ""
+        self.alive = False
+        self._rpc = MeshStub(channel).Forward()
+        self._carried: dict[str, Asked] = {}
+        self._outbox: Outbox[pb.CallUp] = Outbox(lambda i, d: call_up_to_wire(i, calls.Chunk(d)))
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+
+    async def start(self) -> None:
+        """Connect and learn whom. Raises `Unavailable`, saying why."""
+        try:
+            await self._rpc.wait_for_connection()
+            for key, value in await self._rpc.initial_metadata():
+                if key == INSTANCE_KEY:
+                    self.instance = str(value)
+        except grpc.aio.AioRpcError as e:
+            raise Unavailable(error_of(e).message) from None
+        if not self.instance:
+            self.abandon()
+            raise Unavailable("the peer does not say which process life of its answers: is it a toolmesh node?")
+        self.alive = True
+        self._tasks = (
+            asyncio.create_task(self._read(), name="forward reader"),
+            asyncio.create_task(self._write(), name="forward writer"),
+        )
+
+    # ---- what calls send ----
+
+    def open(self, asked: Asked) -> None:
+        """Send the call; long params follow in chunks. Raises `Exhausted` or `Invalid`, nothing sent."""
+        call_id = asked.call.call_id
+        wire = call_up_to_wire(call_id, calls.Open(asked.call))
+        params = wire.open.params
+        if len(params) > asked.answer_bytes_max:
+            raise Exhausted(f"params are {len(params)} bytes long; at most {asked.answer_bytes_max} are carried")
+        self._carried[call_id] = asked
+        if len(params) <= CHUNKED_ABOVE_BYTES:
+            self._outbox.put(call_id, wire)
+            return
+        wire.open.ClearField("params")
+        wire.open.chunked_bytes = len(params)
+        self._outbox.put(call_id, wire)
+        self._outbox.put_text(call_id, params)
+
+    def query(self, asked: Asked) -> None:
+        """Ask what became of a call that another stream carried."""
+        call_id = asked.call.call_id
+        self._carried[call_id] = asked
+        self._outbox.put(call_id, call_up_to_wire(call_id, calls.Query(asked.call.principal)))
+
+    def cancel(self, asked: Asked, reason: str) -> None:
+        """Tell the owner, if it was ever told of the call; what still waits to be sent for it is dropped."""
+        call_id = asked.call.call_id
+        self._outbox.drop(call_id)
+        if asked.written:
+            self._outbox.put(call_id, call_up_to_wire(call_id, calls.Cancel(reason)), last=True)
+
+    def reply(self, asked: Asked, reply: calls.Reply) -> None:
+        call_id = asked.call.call_id
+        try:
+            wire = call_up_to_wire(call_id, reply)
+            if wire.ByteSize() > FRAME_BYTES_MAX:
+                raise Exhausted(
+                    f"the client's answer is {wire.ByteSize()} bytes; at most {FRAME_BYTES_MAX} are carried"
+                )
+        except MeshError as e:
+            wire = call_up_to_wire(call_id, calls.Reply(reply.request_id, failed=error_to_failed(e)))
+        self._outbox.put(call_id, wire)
+
+    def forget(self, asked: Asked) -> None:
+        """The call is over here. A cancellation that still waits to be written goes out."""
+        call_id = asked.call.call_id
+        if self._carried.pop(call_id, None) is not None:
+            self._outbox.finish(call_id)
+
+    # ---- the two loops ----
+
+    async def _write(self) -> None:
+        try:
+            async for frame in self._outbox:
+                if frame.WhichOneof("frame") == "open":
+                    asked = self._carried.get(frame.call_id)
+                    if asked is not None:
+                        asked.written = True  # from here on nobody can say that it did not leave
+                await self._rpc.write(frame)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as e:
+            self._lose(str(e.details() if isinstance(e, grpc.aio.AioRpcError) else e))
+
+    async def _read(self) -> None:
+        cause = "the peer ended it"
+        try:
+            async for wire in self._rpc:
+                self._take(wire)
+        except grpc.aio.AioRpcError as e:
+            cause = error_of(e).message
+        except asyncio.CancelledError:
+            cause = "this node ended it"
+            raise
+        finally:
+            self._lose(cause)
+
+    def _take(self, wire: pb.CallDown) -> None:
+        asked = self._carried.get(wire.call_id)
+        kind = wire.WhichOneof("frame")
+        if asked is None or kind is None:
+            return  # over meanwhile, or of a newer version
+        if kind == "window":
+            self._outbox.credit(wire.call_id, wire.window.bytes)
+            return
+        try:
+            grant = asked.take(call_down_from_wire(wire)[1])
+        except Exhausted as e:
+            self.cancel(asked, e.message)
+            asked.settle(e)
+        except MeshError as e:
+            # The owner ran it, or runs it, and what it says of it cannot be read.
+            log.warning("call %s: unreadable frame from its owner: %s", wire.call_id, e.message)
+            self.cancel(asked, e.message)
+            call_id = wire.call_id
+            asked.settle(OutcomeUnknown(f"the owner's answer cannot be read: {e.message}", call_id=call_id))
+        else:
+            if grant:
+                self._outbox.put(wire.call_id, call_up_to_wire(wire.call_id, calls.Window(grant)))
+
+    # ---- the end ----
+
+    def _lose(self, cause: str) -> None:
+        if not self.alive:
+            return
+        self.alive = False
+        log.info("forward stream ended: %s; %d calls were on it", cause, len(self._carried))
+        self._outbox.close()
+        for asked in self._carried.values():
+            asked.settle(Lost(cause))
+        self._carried.clear()
+        self._rpc.cancel()
+
+    def abandon(self) -> None:
+        """Give up before it was open."""
+        self._rpc.cancel()
+
+    async def close(self) -> None:
+        """Let what waits be written, within a bound, then end the stream and its tasks."""
+        try:
+            async with asyncio.timeout(_DRAIN_S):
+                await self._outbox.drained()
+        except TimeoutError:
+            log.info("forward stream closed with frames unsent: %r", self._outbox)
+        self._lose("this node ended it")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def __repr__(self) -> str:
+        state = "alive" if self.alive else "ended"
+        return f"ForwardStream({state}, {len(self._carried)} calls, {self._outbox!r})"

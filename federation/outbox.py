@@ -1,0 +1,50 @@
+"""What one side of a Forward stream has still to write: `Lanes`, with a way to wait for the next frame."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+from federation.chunks import Lanes
+
+F = TypeVar("F")
+
+
+class Outbox(Lanes[F]):
+    """Iterating yields frames until `close`. One reader; writers never block."""
+
+    def __init__(self, chunk: Callable[[str, bytes], F]) -> None:
+        super().__init__(chunk)
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._idle = asyncio.Event()
+
+    def _queue(self, call_id: str, lane: object) -> None:
+        super()._queue(call_id, lane)  # type: ignore[arg-type]
+        self._wake.set()
+
+    def close(self) -> None:
+        """Nothing more is written; what still waits is not."""
+        self._closed = True
+        self._wake.set()
+
+    async def drained(self) -> None:
+        """Until nothing waits to be written, or the outbox is closed."""
+        while not (self.idle or self._closed):
+            self._idle.clear()
+            await self._idle.wait()
+
+    def __aiter__(self) -> AsyncIterator[F]:
+        return self
+
+    async def __anext__(self) -> F:
+        while not self._closed:
+            frame = self.next()
+            if frame is not None:
+                return frame
+            self._idle.set()
+            self._wake.clear()
+            await self._wake.wait()
+        self._idle.set()
+        raise StopAsyncIteration

@@ -1,0 +1,185 @@
+"""One call running for a peer: the caller's side of it may change streams while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from federation.dedupe import Outcome
+from federation.outbox import Outbox
+from federation.tls import MESSAGE_BYTES_MAX
+from proto import calls, jsons
+from proto import mesh_pb2 as pb
+from proto.calls import Answer, Call, Exchange, Notification
+from proto.codec import call_down_to_wire, error_to_failed, failed_to_error
+from proto.errors import Exhausted, Expired, Fault, MeshError
+from proto.names import NodeId
+
+log = logging.getLogger("toolmesh.federation.calls")
+
+FRAME_BYTES_MAX = MESSAGE_BYTES_MAX // 2
+"""Of one notification, request or reply: they travel whole."""
+REQUESTS_MAX = 16
+"""Questions to the client that one call may have open at a time."""
+_FAILED_DATA_BYTES_MAX = 256 * 1024
+_FAILED_MESSAGE_MAX = 8192
+
+
+class Claimant(Protocol):
+    """The stream that a run reports to."""
+
+    outbox: Outbox[pb.CallDown]
+
+    def end(self, call_id: str, outcome: Outcome) -> None: ...
+
+    def lost(self, run: Run) -> None: ...
+
+
+class Run:
+    """The `Exchange` of a running call, and its task."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, call: Call, peer: NodeId, text_bytes_max: int) -> None:
+        self.call = call
+        self._peer = peer
+        self._text_bytes_max = text_bytes_max
+        self._claimant: Claimant | None = None
+        self._unclaimed: asyncio.TimerHandle | None = None
+        self._asked: dict[int, tuple[pb.CallDown, asyncio.Future[Answer]]] = {}
+        self._asked_last = 0
+        self._cancelled_for = ""
+        self._started = False
+
+    def start(
+        self, answer: Callable[[Call, Exchange, NodeId], Awaitable[Answer]], finished: Callable[[Outcome], None]
+    ) -> None:
+        self.task = asyncio.create_task(self._run(answer, finished), name=f"call {self.call.call_id}")
+
+    async def _run(
+        self, answer: Callable[[Call, Exchange, NodeId], Awaitable[Answer]], finished: Callable[[Outcome], None]
+    ) -> None:
+        outcome: Outcome
+        self._started = True
+        try:
+            if self._cancelled_for:
+                raise asyncio.CancelledError
+            outcome = await self._outcome(answer)
+        except asyncio.CancelledError:
+            # Cancelled by us, and the cancellation went all the way: the work stopped where it was.
+            reason = self._cancelled_for or "this node is stopping"
+            outcome = failed(Expired(f"the call was cancelled while it ran: {reason}", call_id=self.call.call_id))
+        if self._unclaimed is not None:
+            self._unclaimed.cancel()
+        finished(outcome)
+        if self._claimant is not None:
+            self._claimant.end(self.call.call_id, outcome)
+
+    async def _outcome(self, answer: Callable[[Call, Exchange, NodeId], Awaitable[Answer]]) -> Outcome:
+        call = self.call
+        clock = asyncio.timeout(call.budget_ms / 1000)
+        try:
+            async with clock:
+                text = jsons.dumps(await answer(call, self, self._peer))
+            if len(text) > self._text_bytes_max:
+                raise Exhausted(f"the answer is {len(text)} bytes long; at most {self._text_bytes_max} are carried")
+            return text
+        except MeshError as e:
+            if isinstance(e, Fault):
+                log.error("call %s for %s failed, fault %s", call.call_id, self._peer, e.data["fault_id"], exc_info=e)
+            return failed(e)
+        except Exception as e:
+            if isinstance(e, TimeoutError) and clock.expired():
+                message = f"the deadline passed after {call.budget_ms} ms; the call was cancelled at its owner"
+                return failed(Expired(message, call_id=call.call_id))
+            fault = Fault()
+            log.exception("call %s for %s failed, fault %s", call.call_id, self._peer, fault.data["fault_id"])
+            return failed(fault)
+
+    def cancel(self, reason: str) -> None:
+        """Cancel the run; its end is reported when it has ended. Harmless when repeated."""
+        if self._cancelled_for:
+            return  # a second cancellation would cut short the clean-up that the first one began
+        self._cancelled_for = reason
+        if self._started:  # a task cancelled before its first step would end without a word
+            self.task.cancel()
+
+    # ---- claimed and released ----
+
+    def claim(self, claimant: Claimant) -> None:
+        """Report to this stream from now on; open questions are asked there again."""
+        if self._unclaimed is not None:
+            self._unclaimed.cancel()
+            self._unclaimed = None
+        if self._claimant is not None and self._claimant is not claimant:
+            self._claimant.lost(self)
+        self._claimant = claimant
+        for frame, _ in self._asked.values():
+            claimant.outbox.put(self.call.call_id, frame)
+
+    def release(self, unclaimed_s: float) -> None:
+        """The stream is gone: cancel the run unless another one claims it in time."""
+        self._claimant = None
+        self._unclaimed = asyncio.get_running_loop().call_later(
+            unclaimed_s, self.cancel, f"its caller was gone for {unclaimed_s:g} s"
+        )
+
+    # ---- Exchange ----
+
+    def event(self, notification: Notification) -> None:
+        """Passed on if the caller is connected and keeps up; otherwise lost, as progress may be."""
+        if self._claimant is None:
+            return
+        frame = call_down_to_wire(self.call.call_id, calls.Event(notification))
+        size = frame.ByteSize()
+        if size > FRAME_BYTES_MAX:
+            log.warning("call %s: a notification of %d bytes is too large and was dropped", self.call.call_id, size)
+        elif not self._claimant.outbox.put_light(self.call.call_id, frame, size):
+            log.debug("call %s: its caller does not keep up, a notification was dropped", self.call.call_id)
+
+    async def request(self, request: Notification) -> Answer:
+        """Ask the client; while no stream is there, wait for one (the run ends when none comes).
+
+        Raises `Exhausted` for a question too large or too many at once, and what the client's side raised.
+        """
+        if len(self._asked) >= REQUESTS_MAX:
+            raise Exhausted(f"the server has {REQUESTS_MAX} questions to the client open already")
+        self._asked_last += 1
+        request_id = self._asked_last
+        frame = call_down_to_wire(self.call.call_id, calls.Request(request_id, request))
+        if frame.ByteSize() > FRAME_BYTES_MAX:
+            raise Exhausted(f"the server's request is {frame.ByteSize()} bytes; at most {FRAME_BYTES_MAX} are carried")
+        reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked[request_id] = (frame, reply)
+        if self._claimant is not None:
+            self._claimant.outbox.put(self.call.call_id, frame)
+        try:
+            return await reply
+        finally:
+            del self._asked[request_id]
+
+    def reply(self, frame: calls.Reply) -> None:
+        """The client's answer. One that nobody waits for, as after a repeat, is ignored."""
+        _, waiting = self._asked.get(frame.request_id, (None, None))
+        if waiting is None or waiting.done():
+            return
+        if frame.failed is not None:
+            waiting.set_exception(failed_to_error(frame.failed))
+        else:
+            waiting.set_result(frame.answer)
+
+    def __repr__(self) -> str:
+        claimed = "claimed" if self._claimant is not None else "unclaimed"
+        return f"Run({self.call.call_id} {self.call.server} {self.call.method} {claimed})"
+
+
+def failed(error: MeshError) -> calls.Failed:
+    """The error as a frame, cut to what a frame carries."""
+    told = error_to_failed(error)
+    try:
+        fits = len(jsons.dumps(told.data)) <= _FAILED_DATA_BYTES_MAX
+    except MeshError:
+        fits = False
+    return calls.Failed(told.kind, told.message[:_FAILED_MESSAGE_MAX], told.data if fits else {})
