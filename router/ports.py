@@ -26,7 +26,7 @@ class Embedder(Protocol):
         """Read the weights. Raises `Unavailable` saying what to install. Runs in a worker thread, once."""
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32, shape (len(texts), dimensions), rows of length one. Runs in a worker thread."""
+        """float32, shape (len(texts), dimensions), unit rows. Runs in worker threads, two at a time at most."""
 
 
 class VectorStore(Protocol):
@@ -65,7 +65,10 @@ class ToolEntry:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Who may see what: applied before ranking. Equal `key`: the same answer for every entry."""
+    """Who may see what: applied before ranking. Equal `key`: the same answer for every entry.
+
+    `allows` is called from the router's searching thread, once per key and changed entry.
+    """
 
     key: Hashable
     allows: Callable[[ToolEntry], bool]

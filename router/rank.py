@@ -1,0 +1,161 @@
+"""How hits are ordered and how sure the answer is: pure functions over numpy arrays, no index, no model."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from router.documents import HUMPS
+
+Scores = NDArray[np.float32]
+
+LEXICAL_WEIGHT = 0.3
+DENSE_WEIGHT = 0.7
+SERVER_WEIGHT = 0.1
+CLAUSE_WEIGHT = 0.3
+NAME_BONUS_WHOLE = 20.0
+NAME_BONUS_WITHIN = 3.0
+
+CLAUSES_MAX = 6
+CLAUSE_WORDS_MIN = 3
+SPLIT_FROM_WORDS = 10
+
+_CLAUSE_END = re.compile(
+    r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+|,?\s+(?:and then|then|and also|after that|afterwards|as well as|finally)\s+"
+    r"|,\s+(?:and|but|so|also|plus)\s+|\s+and\s+(?=\w+\s+\w+\s+\w+)",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"[\w./:-]+")
+_PARTS = re.compile(r"__|[./:]+")
+_NOT_ALNUM = re.compile(r"[\W_]+")
+
+
+def standard(values: Scores, known: NDArray[np.bool_] | None = None) -> Scores:
+    """z-scores of the last axis, over the known entries only; zero for the others and where nothing varies."""
+    if known is not None and not known.all():
+        out = np.zeros(values.shape, dtype=np.float32)
+        if known.any():
+            out[..., known] = standard(values[..., known])
+        return out
+    if not values.shape[-1]:
+        return values
+    centred: Scores = values - values.mean(axis=-1, keepdims=True)
+    spread = centred.std(axis=-1, keepdims=True)
+    # Below this the values differ by rounding only, and dividing would blow the rounding up.
+    return np.where(spread > 1e-6, centred / np.maximum(spread, np.float32(1e-6)), np.float32(0))
+
+
+def fuse(lexical: Scores, dense: Scores | None, embedded: NDArray[np.bool_], server: Scores | None) -> Scores:
+    """One score for each document, each argument of shape (queries, documents).
+
+    A document without a vector yet stands by its words alone, at full weight. `server` is NaN where unknown.
+    """
+    words = standard(lexical)
+    if dense is None:
+        return words
+    fused = LEXICAL_WEIGHT * words + DENSE_WEIGHT * np.where(embedded, standard(dense, embedded), words)
+    if server is not None:
+        told = ~np.isnan(server[0])
+        fused = fused + SERVER_WEIGHT * standard(np.nan_to_num(server), told)
+    return fused.astype(np.float32)
+
+
+def with_clauses(fused: Scores) -> Scores:
+    """Row 0 is the whole task, the rest its clauses: the whole, and a part of the best clause."""
+    if len(fused) == 1:
+        return np.asarray(fused[0])
+    return np.asarray(fused[0] + np.float32(CLAUSE_WEIGHT) * fused[1:].max(axis=0))
+
+
+def clauses(text: str) -> tuple[str, ...]:
+    """The steps of a long task, at most six; empty for a short one or one that does not come apart."""
+    if len(text.split()) < SPLIT_FROM_WORDS and not re.search(r"[。！？；]", text):
+        return ()
+    parts = [p.strip(" ,;") for p in _CLAUSE_END.split(text)]
+    # Pieces too short to mean anything alone join what precedes them.
+    joined: list[str] = []
+    for part in filter(None, parts):
+        if joined and (_short(part) or _short(joined[-1])):
+            joined[-1] = f"{joined[-1]} {part}"
+        else:
+            joined.append(part)
+    return tuple(joined[:CLAUSES_MAX]) if len(joined) > 1 else ()
+
+
+def _short(part: str) -> bool:
+    return part.isascii() and len(part.split()) < CLAUSE_WORDS_MIN
+
+
+def squash(name: str) -> str:
+    """A name without case and separators: `getTime`, `get_time` and `Get Time` are one."""
+    return _NOT_ALNUM.sub("", name).casefold()
+
+
+def identifiers(text: str) -> Iterator[tuple[str, float]]:
+    """(squashed name, bonus): the whole text as a name, and each word in it that is spelled like an identifier."""
+    yield squash(text), NAME_BONUS_WHOLE
+    for token in _TOKEN.findall(text):
+        for part in _PARTS.split(token):
+            if "_" in part.strip("_") or "-" in part.strip("-") or HUMPS.search(part):
+                yield squash(part), NAME_BONUS_WITHIN
+
+
+class TieOrder(Protocol):
+    """What breaks ties, by position: comparable values."""
+
+    def __getitem__(self, position: int, /) -> Any: ...
+
+
+def best(scores: Scores, count: int, order: TieOrder) -> list[int]:
+    """Positions of the highest scores, best first; equal scores in the order of `order`, whatever came first."""
+    if count >= len(scores):
+        chosen = list(range(len(scores)))
+    else:
+        # Everything level with the last place is kept, so that a tie there is broken by `order` too.
+        last = np.partition(scores, len(scores) - count)[len(scores) - count]
+        chosen = np.flatnonzero(scores >= last).tolist()
+    return sorted(chosen, key=lambda i: (-float(scores[i]), order[i]))[:count]
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What is known of the best hit: cosine to the query (None: no vectors), share of the query's words met (0 to 1),
+    fused z-score, its lead over the tenth, and whether the query names it."""
+
+    cosine: float | None
+    coverage: float
+    top: float
+    lead: float
+    named: bool = False
+
+
+# Logistic regression on whether the best hit is right, and on tools taken away; see bench/search.py.
+_HYBRID = (-5.2, 7.0, 2.2, 0.25, 0.4)
+_LEXICAL = (-2.2, 3.6, 0.15, 0.2)
+HIGH, MEDIUM, LOW = 0.75, 0.5, 0.22
+
+
+def likelihood(signals: Signals) -> float:
+    """How likely the best hit fits, 0 to 1."""
+    if signals.named:
+        return 1.0
+    if signals.cosine is None:
+        values = (1.0, signals.coverage, signals.top, signals.lead)
+        return _logistic(_LEXICAL, values)
+    return _logistic(_HYBRID, (1.0, signals.cosine, signals.coverage, signals.top, signals.lead))
+
+
+def confidence(likely: float) -> str:
+    """`high`, `medium`, `low`, or `none`: nothing seems to fit (the nearest are shown all the same)."""
+    return "high" if likely >= HIGH else "medium" if likely >= MEDIUM else "low" if likely >= LOW else "none"
+
+
+def _logistic(weights: Sequence[float], values: Sequence[float]) -> float:
+    x = sum(w * v for w, v in zip(weights, values, strict=True))
+    return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))
