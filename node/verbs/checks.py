@@ -86,8 +86,9 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
     if federation.tls is None:
         report.facts.append(("peers", "none: without federation.tls this node runs alone"))
         return
-    found = [f"{len(federation.static)} static"] + ["mDNS"] * federation.mdns.enabled
-    report.facts.append(("peers", f"{federation.listen}, dialled as {federation.advertised}; {' and '.join(found)}"))
+    found = [f"{len(federation.static)} listed"] * bool(federation.static) + ["mDNS"] * federation.mdns.enabled
+    ways = " and ".join(found) or "nobody"
+    report.facts.append(("peers", f"at {federation.listen}, dialled as {federation.advertised}; looks for {ways}"))
     if not federation.static and not federation.mdns.enabled:
         report.warnings.append("federation.static is empty and mDNS is off: this node waits to be dialled")
     if _others_may_read(federation.tls.key):

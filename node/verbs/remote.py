@@ -162,8 +162,9 @@ def _problem(url: str, status: int, content_type: str, raw: bytes) -> MeshError:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
-        return error.os_error.strerror
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        # asyncio puts the address into strerror; the plain words are enough beside the URL.
+        return os.strerror(error.os_error.errno).lower()
     return str(error) or type(error).__name__
 
 
