@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -70,7 +70,7 @@ class ForwardServer:
 
     async def forward(
         self, requests: AsyncIterator[pb.CallUp], context: grpc.aio.ServicerContext[Any, Any], peer: NodeId
-    ) -> AsyncIterator[pb.CallDown]:
+    ) -> AsyncGenerator[pb.CallDown, None]:
         """One stream of one peer, until either side ends it. Runs that are still going then go on for a while."""
         session = _Session(self, peer)
         self._sessions.add(session)
