@@ -55,8 +55,10 @@ def parse(data: Mapping[str, Any], base: Path) -> NodeConfig:
 
 
 def _check(document: Document, base: Path) -> NodeConfig:
+    # A section left out is read as an empty one, so that its relative defaults start at `base` too.
+    data = {name: {} for name in NodeConfig.model_fields} | document.data
     try:
-        config = NodeConfig.model_validate(document.data, context={"base": base})
+        config = NodeConfig.model_validate(data, context={"base": base})
     except ValidationError as e:
         raise Invalid("\n".join(explain(e, NodeConfig, document))) from None
     broken = broken_rules(config)

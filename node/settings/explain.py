@@ -41,6 +41,8 @@ def _message(kind: str, text: str, context: dict[str, Any], value: Any, path: Ke
             return f"must be a mapping of keys, not {type_name(value)}"
         case "tuple_type" | "list_type":
             return f"must be a list, not {type_name(value)}"
+        case "invalid_key":
+            return "keys must be text; put them in quotes"
         case "literal_error":
             return f"must be one of {context['expected']}"
         case "string_pattern_mismatch":

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import pytest
+
+from node.guard.choose import guard_of
+from node.guard.keys import ApiKey, KeyAuthenticator, KeyGuard, ServerGlobs
+from node.guard.open import OpenAuthenticator, OpenGuard
+from node.ports import Action, Credentials, Resource
+from node.settings.auth import AuthSection
+from proto.calls import Call
+from proto.errors import Forbidden, Unauthenticated
+from proto.records import ANONYMOUS, Principal
+
+MESH = "test.mesh"
+GIT_EU = Resource("git", "eu-1")
+GIT_US = Resource("git", "us-1")
+TIME_US = Resource("time", "us-1")
+
+
+def seen(guard: KeyGuard, principal: Principal) -> list[Resource]:
+    visibility = guard.visible(principal, Action.SEARCH)
+    return [r for r in (GIT_EU, GIT_US, TIME_US) if visibility.allows(r)]
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [Credentials(bearer="key-of-all"), Credentials(api_key="key-of-all"), Credentials("key-of-all", "", "key-of-all")],
+)
+async def test_a_key_says_who_the_caller_is(keys: list[ApiKey], credentials: Credentials) -> None:
+    principal = await KeyAuthenticator(keys, MESH).authenticate(credentials)
+    assert principal == Principal("all", MESH, "acme", ("ops",), ("operator",), "key")
+
+
+async def test_every_refusal_reads_the_same(keys: list[ApiKey]) -> None:
+    authenticator = KeyAuthenticator(keys, MESH)
+    shown = set()
+    for credentials in (
+        Credentials(),
+        Credentials(bearer="wrong"),
+        Credentials(bearer="all"),
+        Credentials(api_key="key-of-al"),
+        Credentials(basic="YWxsOmtleS1vZi1hbGw="),
+        Credentials(bearer="\ud800"),
+        Credentials(certificate=b"x"),
+        Credentials(bearer=keys[0].digest.hex()),
+    ):
+        with pytest.raises(Unauthenticated) as e:
+            await authenticator.authenticate(credentials)
+        shown.add((e.value.message, repr(e.value.data)))
+    assert len(shown) == 1
+
+
+async def test_two_different_keys_are_refused_even_if_both_are_good(keys: list[ApiKey]) -> None:
+    with pytest.raises(Unauthenticated):
+        await KeyAuthenticator(keys, MESH).authenticate(Credentials(bearer="key-of-all", api_key="key-of-some"))
+
+
+async def test_every_known_digest_is_compared_whichever_matches(
+    keys: list[ApiKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hmac
+
+    compared: list[bytes] = []
+    real = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append(a) or real(a, b))
+    await KeyAuthenticator(keys, MESH).authenticate(Credentials(bearer="key-of-all"))
+    assert compared == [k.digest for k in keys]
+
+
+def test_globs_match_bare_and_qualified_names(keys: list[ApiKey]) -> None:
+    guard = KeyGuard(keys, MESH)
+    assert seen(guard, keys[0].principal(MESH)) == [GIT_EU, GIT_US, TIME_US]
+    assert seen(guard, keys[1].principal(MESH)) == [GIT_EU, TIME_US]
+    assert seen(guard, keys[2].principal(MESH)) == []
+
+
+def test_a_glob_matches_the_whole_name_only() -> None:
+    globs = ServerGlobs.of(("time",))
+    assert globs.allows(Resource("time", "eu-1"))
+    assert not globs.allows(Resource("time-zones", "eu-1"))
+    assert not globs.allows(Resource("my-time", "eu-1"))
+    assert not ServerGlobs.of(("",)).allows(Resource("time", "eu-1"))
+
+
+def test_no_globs_match_nothing() -> None:
+    assert not ServerGlobs.of(()).allows(GIT_EU)
+
+
+def test_the_owners_entry_of_that_name_decides_for_a_caller_from_a_peer(keys: list[ApiKey]) -> None:
+    from_peer = Principal("some", MESH, scopes=("operator",), groups=("ops",), kind="key")
+    assert seen(KeyGuard(keys, MESH, peers=("*",)), from_peer) == [GIT_EU, TIME_US]
+    assert seen(KeyGuard(keys, MESH, peers=()), from_peer) == [GIT_EU, TIME_US]
+
+
+@pytest.mark.parametrize(
+    "principal", [Principal("stranger", MESH, kind="key"), Principal("some", MESH, kind="user"), ANONYMOUS]
+)
+def test_other_callers_that_peers_vouch_for_see_what_peers_may(keys: list[ApiKey], principal: Principal) -> None:
+    assert seen(KeyGuard(keys, MESH, peers=("git",)), principal) == [GIT_EU, GIT_US]
+    assert seen(KeyGuard(keys, MESH, peers=()), principal) == []
+
+
+@pytest.mark.parametrize(
+    "principal",
+    [
+        Principal("some", MESH, "other-tenant", kind="key"),
+        Principal("some", "other.mesh", kind="key"),
+        Principal("stranger", "other.mesh", kind="key"),
+        Principal("stranger", "", kind="user"),
+    ],
+)
+def test_a_foreign_issuer_or_tenant_sees_nothing(keys: list[ApiKey], principal: Principal) -> None:
+    assert seen(KeyGuard(keys, MESH, peers=("*",)), principal) == []
+
+
+async def test_the_rule_behind_a_refusal_is_kept_for_the_audit(keys: list[ApiKey]) -> None:
+    with pytest.raises(Forbidden) as e:
+        await KeyGuard(keys, MESH).admit(Call("c", "git", "tools/call", {}, keys[2].principal(MESH)), GIT_EU)
+    assert e.value.data["rule"] == "auth.keys 'none'"
+
+
+async def test_without_keys_everyone_is_anonymous() -> None:
+    authenticator, guard = guard_of(AuthSection(), MESH)
+    assert isinstance(authenticator, OpenAuthenticator)
+    assert isinstance(guard, OpenGuard)
+    assert await authenticator.authenticate(Credentials(bearer="whatever")) is ANONYMOUS
+
+
+async def test_with_keys_the_configuration_decides(keys: list[ApiKey]) -> None:
+    section = AuthSection.model_validate(
+        {"keys": [{"name": "some", "sha256": keys[1].digest.hex(), "servers": ["git"]}], "peers": {"servers": []}}
+    )
+    authenticator, guard = guard_of(section, MESH)
+    assert isinstance(guard, KeyGuard)
+    principal = await authenticator.authenticate(Credentials(bearer="key-of-some"))
+    assert seen(guard, principal) == [GIT_EU, GIT_US]
+    assert seen(guard, ANONYMOUS) == []

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from node.guard.keys import ApiKey, KeyAuthenticator
+from node.guard.open import OpenAuthenticator
+from node.operator.api import operator_routes
+from node.ports import Authenticator
+from proto.errors import Unavailable
+from proto.records import Principal
+
+
+class MemoryOperator:
+    """A node of two servers, of which callers with a tenant see one."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.broken = False
+        self.asked: list[tuple[Any, ...]] = []
+
+    def ready(self) -> str:
+        return self.reason
+
+    def status(self) -> Any:
+        if self.broken:
+            raise KeyError("/secret/path")
+        return {"node": {"name": "eu-1"}}
+
+    def calls(self, most: int) -> list[dict[str, Any]]:
+        return [{"n": n} for n in range(most)]
+
+    async def search(self, query: str, k: int, principal: Principal) -> Any:
+        self.asked.append((query, k, principal.subject))
+        if query == "down":
+            raise Unavailable("the index is being built", retry_after_s=1)
+        return {"query": query, "hits": []}
+
+    def servers(self, principal: Principal) -> list[Any]:
+        return [{"name": "time"}] if principal.tenant else [{"name": "time"}, {"name": "git"}]
+
+
+@pytest.fixture
+def operator() -> MemoryOperator:
+    return MemoryOperator()
+
+
+@pytest.fixture
+def keys() -> Authenticator:
+    def key(name: str, **more: Any) -> ApiKey:
+        return ApiKey(name, hashlib.sha256(f"key-of-{name}".encode()).digest(), **more)
+
+    return KeyAuthenticator([key("op", scopes=("operator",)), key("agent", tenant="acme")], "test.mesh")
+
+
+class Served:
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.session = session
+        self.url = url
+
+    async def get(self, path: str, **headers: str) -> tuple[int, Any]:
+        async with self.session.get(self.url + path, headers=headers) as response:
+            return response.status, await response.json(content_type=None)
+
+
+@pytest.fixture
+async def serve(operator: MemoryOperator) -> AsyncIterator[Any]:
+    runners: list[web.AppRunner] = []
+    async with aiohttp.ClientSession() as session:
+
+        async def start(authenticator: Authenticator) -> Served:
+            app = web.Application()
+            app.add_routes(operator_routes(operator, authenticator, hits=7))
+            runner = web.AppRunner(app)
+            runners.append(runner)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            return Served(session, f"http://127.0.0.1:{runner.addresses[0][1]}")
+
+        yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def test_health_and_readiness_need_no_key(serve: Any, operator: MemoryOperator, keys: Authenticator) -> None:
+    node = await serve(keys)
+    assert await node.get("/healthz") == (200, {"status": "ok"})
+    assert await node.get("/readyz") == (200, {"status": "ready"})
+    operator.reason = "draining"
+    assert await node.get("/readyz") == (503, {"status": "not ready", "reason": "draining"})
+    assert (await node.get("/healthz"))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/api/v1/status", "/api/v1/calls", "/api/v1/servers", "/api/v1/search?q=x"])
+async def test_everything_else_needs_a_key_where_there_are_keys(serve: Any, keys: Authenticator, path: str) -> None:
+    node = await serve(keys)
+    status, body = await node.get(path)
+    assert (status, body["kind"]) == (401, "unauthenticated")
+    status, _ = await node.get(path, Authorization="Bearer key-of-op")
+    assert status == 200
+    assert (await node.get(path, **{"X-API-Key": "key-of-op"}))[0] == 200
+    assert (await node.get(path, Authorization="Bearer wrong"))[0] == 401
+
+
+@pytest.mark.parametrize("path", ["/api/v1/status", "/api/v1/calls"])
+async def test_what_shows_everything_needs_the_operators_scope(serve: Any, keys: Authenticator, path: str) -> None:
+    node = await serve(keys)
+    status, body = await node.get(path, Authorization="bearer key-of-agent")
+    assert (status, body["kind"], body["data"]) == (403, "scope_required", {"scopes": ["operator"]})
+
+
+async def test_lists_are_those_of_the_caller(serve: Any, keys: Authenticator) -> None:
+    node = await serve(keys)
+    _, body = await node.get("/api/v1/servers", Authorization="Bearer key-of-agent")
+    assert body == {"servers": [{"name": "time"}]}
+
+
+async def test_a_search_passes_query_count_and_caller_on(serve: Any, operator: MemoryOperator) -> None:
+    node = await serve(OpenAuthenticator())
+    assert (await node.get("/api/v1/search?q=%20what+time&k=3"))[0] == 200
+    assert (await node.get("/api/v1/search?q=time"))[0] == 200
+    assert operator.asked == [("what time", 3, "anonymous"), ("time", 7, "anonymous")]
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("", "'q'"),
+        ("q=%20", "'q'"),
+        ("q=" + "x" * 2_001, "'q'"),
+        *((f"q=x&k={k}", "'k'") for k in ("0", "51", "-1", "1.5", "abc", "", "9" * 5_000, "٣")),
+    ],
+)
+async def test_a_bad_parameter_is_named(serve: Any, query: str, word: str) -> None:
+    node = await serve(OpenAuthenticator())
+    status, body = await node.get(f"/api/v1/search?{query}")
+    assert (status, body["kind"]) == (400, "invalid")
+    assert word in body["detail"]
+
+
+async def test_errors_of_the_node_become_problem_details(serve: Any, operator: MemoryOperator) -> None:
+    node = await serve(OpenAuthenticator())
+    status, body = await node.get("/api/v1/search?q=down")
+    assert (status, body["kind"], body["detail"]) == (503, "unavailable", "the index is being built")
+    status, body = await node.get("/api/v2/nothing")
+    assert (status, body["kind"]) == (404, "unknown")
+
+
+async def test_a_bug_shows_an_id_that_the_log_explains(
+    serve: Any, operator: MemoryOperator, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = await serve(OpenAuthenticator())
+    operator.broken = True
+    status, body = await node.get("/api/v1/status")
+    assert (status, body["kind"]) == (500, "fault")
+    assert "secret" not in str(body)
+    assert body["data"]["fault_id"] in caplog.text
+    assert "/secret/path" in caplog.text
+
+
+async def test_a_page_whose_name_points_here_reads_nothing(serve: Any, keys: Authenticator) -> None:
+    node = await serve(OpenAuthenticator())
+    status, body = await node.get("/api/v1/servers", Host="evil.example.org")
+    assert (status, body["kind"]) == (400, "invalid")
+    for host in ("localhost:7400", "127.0.0.1", "[::1]:1"):
+        assert (await node.get("/api/v1/servers", Host=host))[0] == 200
+    behind_a_proxy = await serve(keys)
+    headers = {"Host": "gw.example.org", "Authorization": "Bearer key-of-op"}
+    assert (await behind_a_proxy.get("/api/v1/servers", **headers))[0] == 200
+
+
+async def test_the_api_is_read_only(serve: Any) -> None:
+    node = await serve(OpenAuthenticator())
+    async with node.session.post(node.url + "/api/v1/servers") as response:
+        assert response.status == 404
