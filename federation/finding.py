@@ -1,0 +1,125 @@
+"""From an address to a node: hints of discovery, each proved by TLS before anything is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from federation.events import Liveness
+from federation.ports import Discovery, Found
+from federation.status import PeerStatus
+from federation.tls import MeshTls, learn_identity
+from proto.errors import Invalid, MeshError, Unavailable
+from proto.names import NodeId
+
+log = logging.getLogger("toolmesh.federation.finding")
+
+ADDRESSES_MAX = 256
+"""Addresses that are looked into at a time; further hints are dropped until the next time they are given."""
+
+RETRY_MIN_S = 0.5
+RETRY_MAX_S = 10.0
+REFUSED_S = 30.0
+DISCOVERY_RETRY_S = 10.0
+
+
+@dataclass(slots=True)
+class _Trial:
+    task: asyncio.Task[None] | None = None
+    error: str = ""
+
+
+class Finder:
+    """Runs the discoveries; calls `reached(node, address)` for each address whose node is known.
+
+    An address that claims an id is believed for dialling, since the dial proves it; one that claims none is asked.
+    """
+
+    def __init__(self, me: NodeId, tls: MeshTls, reached: Callable[[NodeId, str], None]) -> None:
+        self._me = me
+        self._tls = tls
+        self._reached = reached
+        self._trials: dict[str, _Trial] = {}
+        self._own: set[str] = set()
+
+    def own_address(self, address: str) -> None:
+        """This node itself: never dialled."""
+        self._own.add(address)
+
+    async def run(self, discovery: Discovery) -> None:
+        """Until cancelled; a discovery that fails is started again."""
+        while True:
+            try:
+                await discovery.run(self.found)
+                return
+            except MeshError as e:
+                log.warning("%r failed, again in %g s: %s", discovery, DISCOVERY_RETRY_S, e.message)
+            await asyncio.sleep(DISCOVERY_RETRY_S)
+
+    def found(self, found: Found) -> None:
+        address, claimed = found.address, found.claimed
+        if not address or address in self._own or claimed == self._me:
+            return
+        if claimed is not None:
+            if claimed.trust_domain != self._me.trust_domain:
+                self._refuse(address, f"{claimed.uri} is of another trust domain than {self._me.trust_domain}")
+            else:
+                self._reached(claimed, address)
+        elif address not in self._trials and len(self._trials) < ADDRESSES_MAX:
+            trial = self._trials[address] = _Trial()
+            trial.task = asyncio.create_task(self._prove(address, trial), name=f"who is {address}")
+
+    def _refuse(self, address: str, why: str) -> None:
+        if address in self._trials or len(self._trials) < ADDRESSES_MAX:
+            if self._trials.setdefault(address, _Trial()).error != why:
+                log.warning("%s is refused: %s", address, why)
+            self._trials[address].error = why
+
+    async def _prove(self, address: str, trial: _Trial) -> None:
+        pause_s = RETRY_MIN_S
+        while True:
+            try:
+                node = await learn_identity(address, self._tls)
+            except Unavailable as e:
+                self._refuse(address, e.message)
+                pause_s = min(RETRY_MAX_S, pause_s * 2)
+            except Invalid as e:
+                self._refuse(address, e.message)
+                return
+            except MeshError as e:
+                self._refuse(address, e.message)
+                pause_s = REFUSED_S
+            else:
+                if self._settle(address, node):
+                    return
+                pause_s = REFUSED_S
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 jitter, not a secret
+
+    def _settle(self, address: str, node: NodeId) -> bool:
+        if node == self._me:
+            log.info("%s proves to be this node itself; it is not dialled", address)
+            self._own.add(address)
+        elif node.trust_domain != self._me.trust_domain:
+            self._refuse(address, f"{node.uri} is of another trust domain than {self._me.trust_domain}")
+            return False
+        else:
+            self._reached(node, address)
+        self._trials.pop(address, None)
+        return True
+
+    def unproved(self) -> Sequence[PeerStatus]:
+        """Addresses of which no node could be made, and why."""
+        return [
+            PeerStatus(None, address, Liveness.UNREACHABLE, cause=trial.error, last_error=trial.error)
+            for address, trial in self._trials.items()
+            if trial.error
+        ]
+
+    async def close(self) -> None:
+        tasks = [t.task for t in self._trials.values() if t.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
