@@ -1,0 +1,79 @@
+"""What waits on a stream is bounded, and what must arrive does."""
+
+import logging
+
+from node.ingress.http import IngressSettings
+from node.ingress.sse import Outbox
+
+
+def test_at_the_bound_the_oldest_notification_makes_room_and_the_loss_is_logged_once(caplog):
+    box = Outbox(frames_max=2, bytes_max=100)
+    with caplog.at_level(logging.WARNING, "toolmesh.ingress"):
+        for message in (b"1", b"2", b"3", b"4"):
+            assert box.push(message)
+    assert repr(box) == "Outbox(2 waiting, 2 dropped)"
+    assert box.take() == [b"3", b"4"]
+    assert len(caplog.records) == 1
+
+
+def test_bytes_are_bounded_too_and_one_message_too_long_is_dropped_itself():
+    box = Outbox(frames_max=10, bytes_max=10)
+    assert box.push(b"x" * 6)
+    assert box.push(b"y" * 6)
+    assert box.take() == [b"y" * 6]
+    assert not box.push(b"z" * 11)
+    assert box.dropped == 2
+
+
+def test_an_answer_is_never_dropped_for_notifications_nor_for_its_length():
+    box = Outbox(frames_max=2, bytes_max=10)
+    assert box.push(b"answer" * 10, keep=True)
+    assert not box.push(b"note")
+    assert box.push(b"answer2", keep=True)
+    assert box.take() == [b"answer" * 10, b"answer2"]
+
+
+def test_even_answers_end_somewhere():
+    box = Outbox(frames_max=2, bytes_max=10)
+    assert [box.push(b"a", keep=True) for _ in range(5)] == [True, True, True, True, False]
+
+
+def test_a_closed_outbox_takes_nothing_and_still_gives_what_it_has():
+    box = Outbox(frames_max=2, bytes_max=10)
+    box.push(b"1")
+    box.close()
+    assert not box.push(b"2", keep=True)
+    assert (box.take(), box.take()) == ([b"1"], [])
+
+
+async def test_an_event_beyond_a_mebibyte_arrives_whole(edge):
+    long = "x" * (3 * 1024 * 1024)
+
+    async def big(arguments, caller, exchange):
+        exchange.event({"method": "notifications/progress", "params": {"message": long}})
+        return edge.text(long)
+
+    edge.root.tools["big"] = big
+    async with edge.modern("tools/call", {"name": "big"}) as r:
+        first, last = [e async for e in edge.events(r)]
+    assert first["params"]["message"] == last["result"]["content"][0]["text"] == long
+
+
+async def test_a_client_that_stops_reading_is_cut_off(serve):
+    async with serve(IngressSettings(stall_s=0.05, stream_bytes_max=2**26)) as edge:
+
+        async def flood(arguments, caller, exchange):
+            event = {"method": "notifications/progress", "params": {"message": "x" * 2**22}}
+            for _ in range(12):
+                exchange.event(event)
+            edge.root.started.set()
+            try:
+                await edge.root.release.wait()
+            except BaseException:
+                edge.root.cancelled.set()
+                raise
+
+        edge.root.tools["flood"] = flood
+        # The client's own buffer fills, then the sockets'; nobody reads on.
+        async with edge.modern("tools/call", {"name": "flood"}):
+            await edge.wait(edge.root.cancelled)
