@@ -33,7 +33,7 @@ class MeshError(Exception):
 
     kind: ClassVar[str] = "mesh_error"
 
-    def __init__(self, message: str, **data: Any) -> None:
+    def __init__(self, message: str, /, **data: Any) -> None:
         super().__init__(message)
         self.message = message
         self.data: dict[str, Any] = data
@@ -88,7 +88,7 @@ class Fault(MeshError):
 
     kind = "fault"
 
-    def __init__(self, message: str = "internal error", **data: Any) -> None:
+    def __init__(self, message: str = "internal error", /, **data: Any) -> None:
         data.setdefault("fault_id", secrets.token_hex(6))
         super().__init__(message, **data)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -67,7 +68,7 @@ def loads_object(data: bytes | str, what: str) -> dict[str, Any]:
 def dumps(value: Any) -> bytes:
     """Compact UTF-8 JSON, member order kept. Raises `Invalid` for what JSON cannot carry."""
     try:
-        return orjson.dumps(value)
+        return _refuse_changed(value, orjson.dumps(value))
     except TypeError:
         return _dumps_exact(value, sort=False)
 
@@ -75,12 +76,40 @@ def dumps(value: Any) -> bytes:
 def canonical(value: Any) -> bytes:
     """The one text of a value that digests are taken of: compact, members sorted by code point."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return _refuse_changed(value, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
     except TypeError:
         return _dumps_exact(value, sort=True)
 
 
+def _refuse_changed(value: Any, text: bytes) -> bytes:
+    # orjson writes NaN and infinities as null; only a text that holds a null can hide one.
+    if b"null" in text:
+        _check_values(value)
+    return text
+
+
+def _check_values(value: Any) -> None:
+    """`Invalid` for a number that is not finite or a member name that is no string."""
+    level = [value]
+    while level:
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                for name in item:
+                    if not isinstance(name, str):
+                        raise Invalid(f"cannot be written as JSON: member name {name!r} is not a string")
+                below.extend(item.values())
+            elif isinstance(item, list | tuple):
+                below.extend(item)
+            elif isinstance(item, float) and not math.isfinite(item):
+                raise Invalid(f"cannot be written as JSON: {item} is not a JSON number")
+        level = below
+
+
 def _dumps_exact(value: Any, *, sort: bool) -> bytes:
+    # json.dumps would write other member names as strings, and go deeper than anybody reads.
+    check_depth(value)
+    _check_values(value)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort)
         return text.encode("utf-8")
@@ -98,7 +127,7 @@ def digest(value: Any) -> bytes:
 def check_depth(value: Any) -> None:
     """`Invalid` if containers nest deeper than `DEPTH_MAX`."""
     level = [value]
-    for _ in range(DEPTH_MAX + 1):
+    for _ in range(DEPTH_MAX):
         below: list[Any] = []
         for container in level:
             if isinstance(container, dict):

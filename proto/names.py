@@ -20,6 +20,7 @@ NODE_NAME_MAX = 32
 SERVER_NAME_MAX = 40
 TRUST_DOMAIN_MAX = 128
 LISTED_TOOL_MAX = 64
+_DNS_LABEL_MAX = 63
 
 _RULE = "lower-case letters and digits in groups joined by single hyphens"
 
@@ -42,7 +43,13 @@ def check_region(value: str) -> str:
 
 
 def check_trust_domain(value: str) -> str:
-    return _check(value, "trust domain", TRUST_DOMAIN_MAX, _DOMAIN_RE)
+    _check(value, "trust domain", TRUST_DOMAIN_MAX, _DOMAIN_RE)
+    for label in value.split("."):
+        if len(label) > _DNS_LABEL_MAX:
+            raise Invalid(
+                f"trust domain {value!r}: {label!r} is longer than the {_DNS_LABEL_MAX} letters of a DNS label"
+            )
+    return value
 
 
 def check_server_name(value: str) -> str:
