@@ -58,13 +58,11 @@ class App:
         self.catalog = Catalog(me)
         self.authenticator, self.guard = guard_of(config.auth, config.node.mesh)
         embedder = make_embedder(config.search.embedder)
-        self.router = Router(embedder, ChromaStore(data_dir / "vectors") if embedder is not None else None)
+        self.router = Router(embedder, ChromaStore(data_dir / "vectors", embedder.model_id) if embedder else None)
         Indexing(self.catalog, self.router)
         self.hosting = Hosting(self.catalog, self._publish)
         self.gateway = Gateway(self.catalog, self.guard, local=self.hosting.target, remote=self._remote)
-        self.meta = MetaEndpoint(
-            self.catalog, self.guard, self.gateway, self.router, self._add, config.search.top_k
-        )
+        self.meta = MetaEndpoint(self.catalog, self.guard, self.gateway, self.router, self._add, config.search.top_k)
         self.endpoints = MeshEndpoints(self.meta, self.catalog, self.guard, self.gateway)
         self.ingress = McpIngress(
             self.endpoints,
@@ -75,7 +73,7 @@ class App:
         )
         self.tls = self._mesh_tls()
         self.federation = self._federation(self.tls) if self.tls is not None else None
-        self.added: AddedServers | None = None
+        self.added = AddedServers(data_dir / "servers.db")
         self.software = SOFTWARE
         self.loaded = False
         self._runner: web.AppRunner | None = None
@@ -92,7 +90,7 @@ class App:
             await self.federation.start()
             self.federation.publish([node], [])
         await self._listen()
-        self.added = AddedServers(self.config.node.data_dir / "servers.db")
+        self.added.open()
         specs = {name: server.to_spec(name) for name, server in self.config.servers.items()}
         for name in self.added.names():
             if name in self.config.catalogue and name not in specs:
@@ -117,8 +115,7 @@ class App:
             await self._runner.cleanup()
         await self.hosting.stop()
         await self.router.stop()
-        if self.added is not None:
-            self.added.close()
+        self.added.close()
         log.info("node %s has stopped", self.catalog.me.name)
 
     @property
@@ -147,7 +144,7 @@ class App:
         if section.static:
             discoveries.append(StaticDiscovery(section.static))
         if section.mdns.enabled:
-            discoveries.append(MdnsDiscovery(section.mdns.interface))
+            discoveries.append(MdnsDiscovery(self.config.node.mesh, interfaces=[section.mdns.interface]))
         return Federation(
             me=self.config.node_id,
             mesh=self.config.node.mesh,
@@ -155,7 +152,7 @@ class App:
             advertise=section.advertised,
             tls=tls,
             discoveries=discoveries,
-            store=SqliteViewStore(self.config.node.data_dir / "node.db"),
+            store=SqliteViewStore(self.config.node.data_dir),
             listener=MeshViews(self.catalog),
             answer=self.gateway.answer,
             software=SOFTWARE,
@@ -208,8 +205,7 @@ class App:
         if config is None or not self.guard.visible(caller.principal, Action.ADD).allows(wanted):
             raise Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
         await self.hosting.add(name, config.to_spec(name))
-        if self.added is not None:
-            self.added.add(name)
+        self.added.add(name)
         server = self.catalog.find(me.name, name)
         if server is None:
             raise Unavailable(f"server {name!r} went away while it was added", server=name)

@@ -74,7 +74,7 @@ def check(config: ConfigFile = Path("node.yaml")) -> None:
 @app.command()
 def demo(once: Annotated[bool, typer.Option("--once", help="Run the story and stop.")] = False) -> None:
     """Start a mesh of three regions on this machine and show what it does."""
-    from node.demo import main as play
+    from node.demo.story import main as play
 
     raise typer.Exit(play(once))
 

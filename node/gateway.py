@@ -127,6 +127,9 @@ class Gateway:
             return None, ""
         member = route.member(kind, asked)
         if member is None:
+            if not any(s.up for s in route.servers):
+                # What a server that is not up would offer, nobody knows.
+                raise Unavailable(f"{route.name!r} cannot be called now: {_states(route)}")
             raise _unknown(route, method, asked)
         return member, asked
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, cast
 
+import federation.status
 from node.catalog import Catalog, Server
-from node.operator.ports import NodeStatus, PeerStatus, SearchAnswer, SearchHit, SearchStatus, ServerStatus, Status
+from node.operator.ports import (
+    CallStatus,
+    NodeStatus,
+    PeerStatus,
+    SearchAnswer,
+    SearchHit,
+    SearchStatus,
+    ServerStatus,
+    Status,
+)
 from node.ports import Action, Caller, Visibility
 from proto.records import Principal
 from router.metatools import signature
@@ -32,7 +42,8 @@ class Operations:
     def status(self) -> Status:
         app = self._app
         # Operators see the whole mesh: this route is for them alone.
-        servers = [_server(app.catalog, s, s.qualified) for s in app.catalog.servers(_Whole())]
+        whole = _Whole()
+        servers = [_server(app.catalog, s, app.catalog.shown_name(s, whole)) for s in app.catalog.servers(whole)]
         return {
             "node": self._node(),
             "peers": self._peers(),
@@ -63,10 +74,9 @@ class Operations:
         catalog = self._app.catalog
         return [_server(catalog, s, catalog.shown_name(s, visibility)) for s in catalog.servers(visibility)]
 
-    def calls(self, most: int) -> list[dict[str, Any]]:
-        """The latest calls of this node, newest first: who, what, where, how; never the arguments."""
-        recent = list(self._app.gateway.recent)[-most:]
-        return [asdict(call) for call in reversed(recent)]
+    def calls(self, most: int) -> list[CallStatus]:
+        newest = islice(reversed(self._app.gateway.recent), most)
+        return [cast(CallStatus, asdict(call)) for call in newest]
 
     def _node(self) -> NodeStatus:
         app = self._app
@@ -146,5 +156,22 @@ def _server(catalog: Catalog, server: Server, name: str) -> ServerStatus:
     }
 
 
-def _peer(p: Any) -> PeerStatus:
-    raise NotImplementedError
+def _peer(p: federation.status.PeerStatus) -> PeerStatus:
+    return {
+        "name": p.node.name if p.node else "",
+        "region": p.node.region if p.node else "",
+        "address": p.address,
+        "state": str(p.state),
+        "cause": p.cause,
+        "since_s": round(p.since_ms / 1000, 1),
+        "epoch": p.version.epoch,
+        "seq": p.version.seq,
+        "lag_changes": p.lag_seq if p.node else None,
+        "lag_s": round(p.lag_s, 3) if p.node else None,
+        "tools": p.tools,
+        "rejected": len(p.rejected),
+        "last_error": p.last_error,
+        "software": p.software,
+        "skew_ms": p.skew_ms,
+        "rtt_ms": p.rtt_ms,
+    }

@@ -79,7 +79,6 @@ class OperatorApi:
             raise Invalid("parameter 'q' is missing: say in a few words what the tool should do")
         if len(query) > QUERY_CHARACTERS_MAX:
             raise Invalid(f"parameter 'q' is longer than {QUERY_CHARACTERS_MAX} characters; shorten it")
-        k = _whole(request.query.get("k", str(self._hits)), "k", HITS_MAX)
         return _json(await self._operator.search(query, _count(request, "k", self._hits, HITS_MAX), principal))
 
     async def _servers(self, request: web.Request) -> web.Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 from proto.records import Principal
 
@@ -141,9 +141,6 @@ class Operator(Protocol):
 
     async def search(self, query: str, k: int, principal: Principal) -> SearchAnswer:
         """What `principal` may see, best first, at most `k` hits."""
-
-    def calls(self, most: int) -> list[dict[str, Any]]:
-        """The latest calls that this node took part in, newest first: who, what, where, how; never the arguments."""
 
     def servers(self, principal: Principal) -> list[ServerStatus]:
         """The servers that `principal` may see, in the whole mesh."""

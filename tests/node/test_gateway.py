@@ -280,3 +280,12 @@ async def test_methods_without_a_name_go_to_the_service_as_they_are(
     catalog.apply(nodes[1], make_server("units", "convert"), [])
     await world.gateway.call("units", "vendor/odd", {"a": [1]}, Caller(), NoExchange())
     assert world.at("us-1").calls[0].params == {"a": [1]}
+
+
+async def test_a_server_that_never_came_up_is_unavailable_with_its_cause_not_empty(
+    world: World, catalog: Catalog, nodes: Nodes
+) -> None:
+    body = {"name": "git", "health": {"state": "down", "cause": "command 'gti' was not found on PATH"}}
+    catalog.apply(nodes[0], [Record.of(Kind.SERVER, "git", body)], [])
+    with pytest.raises(Unavailable, match="git on eu-1 is down \\(command 'gti' was not found on PATH\\)"):
+        await world.use("git", "log")
