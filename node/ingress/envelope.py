@@ -66,9 +66,9 @@ def error(request_id: RequestId | None, code: int, message: str, data: Any = Non
     return jsons.dumps({"jsonrpc": "2.0", "id": request_id, "error": detail})
 
 
-def answered(request_id: RequestId, answer: dict[str, Any]) -> bytes:
-    """An answer (`result` or `error`) under the caller's id, whatever else it holds."""
-    return jsons.dumps({"jsonrpc": "2.0", "id": request_id, **answer})
+def refused(request_id: RequestId, detail: Any) -> bytes:
+    """An error response with the error object as it is."""
+    return jsons.dumps({"jsonrpc": "2.0", "id": request_id, "error": detail})
 
 
 def notification(message: Notification) -> bytes:

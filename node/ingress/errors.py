@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 
-from proto.errors import Fault, Forbidden, MeshError, ScopeRequired, Unauthenticated, Unknown
+from proto import jsons
+from proto.errors import Fault, Forbidden, Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown
 
 log = logging.getLogger("toolmesh.ingress")
 
@@ -105,7 +106,7 @@ def refusal(
     retry_after_s = error.data.get("retry_after_s")
     if row.status in (429, 503) and isinstance(retry_after_s, int | float) and math.isfinite(retry_after_s):
         headers["Retry-After"] = str(max(0, math.ceil(retry_after_s)))
-    return Refusal(row.code, error.message, {**error.data, "kind": error.kind}, row.status, headers)
+    return Refusal(row.code, error.message, {**_sendable(error), "kind": error.kind}, row.status, headers)
 
 
 def _unknown(error: MeshError, method: str, params: Mapping[str, Any]) -> Refusal:
@@ -117,6 +118,15 @@ def _unknown(error: MeshError, method: str, params: Mapping[str, Any]) -> Refusa
     named = f" {name!r}" if isinstance(name, str) else ""
     message = f"unknown {what}{named}: there is none, or none that you may use"
     return Refusal(INVALID_PARAMS, message, {"kind": "unknown"}, TABLE["unknown"].status)
+
+
+def _sendable(error: MeshError) -> dict[str, Any]:
+    try:
+        jsons.dumps(error.data)
+    except Invalid as e:
+        log.error("the data of %r is withheld: %s", error, e.message)
+        return {}
+    return error.data
 
 
 def _fault(cause: Exception) -> Fault:

@@ -225,7 +225,9 @@ class LegacyEdge:
         try:
             endpoint = self._endpoints.endpoint(incoming.name)
             answer = await endpoint.handle(method, params, caller, LegacyExchange(reply, session))
-            return Outcome(envelope.answered(request_id, _plain(answer)))
+            if "error" in answer:
+                return Outcome(envelope.refused(request_id, answer["error"]))
+            return Outcome(envelope.result(request_id, _plain(answer["result"])))
         except Exception as e:  # the edge where every failure becomes protocol
             return self._refused(request_id, e, method, params)
 
@@ -247,7 +249,7 @@ class LegacyEdge:
         error = refused.error
         if method == "resources/read" and refused.data["kind"] == "unknown" and refused.code != METHOD_NOT_FOUND:
             error["code"] = RESOURCE_NOT_FOUND
-        return Outcome(envelope.answered(request_id, {"error": error}), refused.legacy_status, refused.headers)
+        return Outcome(envelope.refused(request_id, error), refused.legacy_status, refused.headers)
 
     # ---- GET and DELETE -------------------------------------------------------------------------
 
@@ -286,12 +288,11 @@ class LegacyEdge:
             self._arm_sweep()
 
 
-def _plain(answer: Answer) -> Answer:
+def _plain(result: Any) -> Any:
     """Without what only 2026-07-28 knows; a result of an older server is left as it is, whatever it holds."""
-    result = answer.get("result")
     if not isinstance(result, dict) or result.get("resultType") != "complete":
-        return answer
-    return {"result": {k: v for k, v in result.items() if k not in _MODERN_MEMBERS}}
+        return result
+    return {k: v for k, v in result.items() if k not in _MODERN_MEMBERS}
 
 
 def _refusal(status: int, code: int, message: str) -> Outcome:

@@ -149,7 +149,7 @@ class ModernEdge:
                 error = {**error, "code": INVALID_PARAMS}
             elif code == URL_ELICITATION_REQUIRED:
                 error = {**error, "code": UNAVAILABLE}
-            return Outcome(envelope.answered(request_id, {"error": error}), status_of(error.get("code")))
+            return Outcome(envelope.refused(request_id, error), status_of(error.get("code")))
         return Outcome(envelope.result(request_id, self._completed(method, answer["result"])))
 
     def _completed(self, method: str, result: Any) -> Any:
@@ -191,7 +191,7 @@ class ModernEdge:
         refused = refusal(
             cause, method=method, params=params, resource_metadata_url=self._settings.resource_metadata_url
         )
-        return Outcome(envelope.answered(request_id, {"error": refused.error}), refused.status, refused.headers)
+        return Outcome(envelope.refused(request_id, refused.error), refused.status, refused.headers)
 
     # ---- subscriptions --------------------------------------------------------------------------
 

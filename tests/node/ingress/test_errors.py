@@ -6,7 +6,7 @@ import pytest
 from mcp_types import jsonrpc
 
 from node.ingress.errors import TABLE, challenge, refusal, status_of
-from proto.errors import ERRORS, Exhausted, Fault, Forbidden, MeshError, ScopeRequired, Unavailable, Unknown
+from proto.errors import ERRORS, Conflict, Exhausted, Fault, Forbidden, MeshError, ScopeRequired, Unavailable, Unknown
 
 TAKEN = {v for v in vars(jsonrpc).values() if isinstance(v, int)} | {-32002}
 STANDARD = {jsonrpc.INVALID_PARAMS, jsonrpc.INTERNAL_ERROR}
@@ -86,3 +86,8 @@ def test_every_missing_scope_is_in_one_challenge_and_none_breaks_out_of_it():
 )
 def test_a_servers_error_code_gets_the_status_of_the_specification(code, status):
     assert status_of(code) == status
+
+
+def test_data_that_json_cannot_carry_is_withheld_and_the_error_still_told():
+    told = refusal(Conflict("two of them", names={"a", "b"}))
+    assert (told.message, told.data) == ("two of them", {"kind": "conflict"})

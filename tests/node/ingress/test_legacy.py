@@ -463,3 +463,30 @@ async def test_closing_ends_sessions_with_calls_in_flight(edge):
     async with await asked as r:
         assert await r.read() == b""
     assert edge.ingress.stats()["sessions"] == 0
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"result": {1, 2}},
+        None,
+        {"id": 666, "jsonrpc": "1.0", "result": {}},
+        {"error": {"code": 1, "message": "own"}},
+    ],
+)
+async def test_an_answer_that_is_none_is_our_fault_and_nothing_but_it_is_passed_on(edge, answer):
+    async def handle(method, params, caller, exchange):
+        return answer
+
+    edge.root.handle = handle
+    session = await edge.session()
+    async with edge.post(edge.call("vendor/x"), **session) as r, edge.modern("vendor/x") as m:
+        for told in (await r.json(), await m.json()):
+            assert (told["jsonrpc"], told["id"]) == ("2.0", 1)
+            if answer and "error" in answer:
+                assert told["error"] == answer["error"]
+            elif answer and answer.get("result") == {}:
+                assert told["result"] in ({}, {"resultType": "complete"})
+            else:
+                assert told["error"]["data"]["kind"] in ("fault", "invalid")
