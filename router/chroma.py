@@ -51,6 +51,13 @@ class ChromaStore:
             # Chroma's Rust core raises what it likes, down to PanicException's kin, for a damaged directory.
             aside = self._move_aside()
             log.warning("Chroma cannot open %s (%s: %s); moved to %s", self._directory, type(e).__name__, e, aside)
+            self._open_anew()
+
+    def _open_anew(self) -> None:
+        try:
+            self._open()
+        except AttributeError:
+            # Chroma 1.5 keeps what failed to start under its path, and lets go of it only in failing once more.
             self._open()
 
     def _open(self) -> None:

@@ -121,8 +121,9 @@ class Dense:
         if not (parts != _NONE).any():
             return np.float32(SENTENCE_WEIGHT) * whole
         vectors = self._parts.matrix[np.maximum(parts, 0)].astype(np.float32)
-        nearest = np.where(parts == _NONE, np.float32(-1), np.einsum("rpd,qd->qrp", vectors, queries)).max(axis=2)
-        return np.float32(SENTENCE_WEIGHT) * np.maximum(nearest, whole)
+        similar = np.where(parts == _NONE, np.float32(-1), np.einsum("rpd,qd->qrp", vectors, queries))
+        nearest: Vectors = np.maximum(similar.max(axis=2), whole)
+        return np.float32(SENTENCE_WEIGHT) * nearest
 
     def server_similarities(self, queries: Vectors) -> Vectors:
         """Cosine to the document's server, shape (queries, rows); NaN where the server says nothing of itself."""

@@ -1,7 +1,8 @@
 """Everything that is searched, in memory: entries by slot, their words, their vectors.
 
 Not thread-safe; `Router` holds a lock around each method. Filters are masks over slots, applied before scores are
-standardised or ranked: what a caller may not see has no influence on what it is shown.
+standardised or ranked: what a caller may not see takes no place from what it may. (Word frequencies and lengths are
+counted over all tools, so that they need no counting for each caller.)
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ LEXICAL_WEIGHT = 0.3
 DENSE_WEIGHT = 0.7
 SERVER_WEIGHT = 0.1
 CLAUSE_WEIGHT = 0.3
+# About a third of what cosines to a query spread over in any real collection.
+COSINE_SPREAD_MIN = 0.03
 NAME_BONUS_WHOLE = 20.0
 NAME_BONUS_WITHIN = 3.0
 
@@ -36,19 +38,21 @@ _PARTS = re.compile(r"__|[./:]+")
 _NOT_ALNUM = re.compile(r"[\W_]+")
 
 
-def standard(values: Scores, known: NDArray[np.bool_] | None = None) -> Scores:
-    """z-scores of the last axis, over the known entries only; zero for the others and where nothing varies."""
+def standard(values: Scores, known: NDArray[np.bool_] | None = None, *, spread_min: float = 1e-6) -> Scores:
+    """z-scores of the last axis, over the known entries only; zero for the others and where nothing varies.
+
+    A spread below `spread_min` is taken for that: among a few tools that are all alike, dividing by less would blow
+    noise up until it outweighs everything else.
+    """
     if known is not None and not known.all():
         out = np.zeros(values.shape, dtype=np.float32)
         if known.any():
-            out[..., known] = standard(values[..., known])
+            out[..., known] = standard(values[..., known], spread_min=spread_min)
         return out
     if not values.shape[-1]:
         return values
     centred: Scores = values - values.mean(axis=-1, keepdims=True)
-    spread = centred.std(axis=-1, keepdims=True)
-    # Below this the values differ by rounding only, and dividing would blow the rounding up.
-    return np.where(spread > 1e-6, centred / np.maximum(spread, np.float32(1e-6)), np.float32(0))
+    return np.asarray(centred / np.maximum(centred.std(axis=-1, keepdims=True), np.float32(spread_min)))
 
 
 def fuse(lexical: Scores, dense: Scores | None, embedded: NDArray[np.bool_], server: Scores | None) -> Scores:
@@ -59,10 +63,12 @@ def fuse(lexical: Scores, dense: Scores | None, embedded: NDArray[np.bool_], ser
     words = standard(lexical)
     if dense is None:
         return words
-    fused = LEXICAL_WEIGHT * words + DENSE_WEIGHT * np.where(embedded, standard(dense, embedded), words)
+    fused = LEXICAL_WEIGHT * words + DENSE_WEIGHT * np.where(
+        embedded, standard(dense, embedded, spread_min=COSINE_SPREAD_MIN), words
+    )
     if server is not None:
         told = ~np.isnan(server[0])
-        fused = fused + SERVER_WEIGHT * standard(np.nan_to_num(server), told)
+        fused = fused + SERVER_WEIGHT * standard(np.nan_to_num(server), told, spread_min=COSINE_SPREAD_MIN)
     return fused.astype(np.float32)
 
 
