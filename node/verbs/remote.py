@@ -55,7 +55,7 @@ class Remote:
     async def get(self, path: str, **params: str) -> dict[str, Any]:
         """One resource of the operator's API."""
         _, _, raw = await self._send("GET", path, params=params)
-        return jsons.loads_object(raw, "the node's answer")
+        return _object(raw)
 
     async def use_tool(self, server: str, tool: str, params: dict[str, Any]) -> dict[str, Any]:
         """The MCP result of one tool, whichever node runs it; a failing tool is a result with `isError`."""
@@ -79,7 +79,7 @@ class Remote:
             "Mcp-Name": "use_tool",
         }
         _, kind, raw = await self._send("POST", "/mcp", headers=headers, data=jsons.dumps(request))
-        answer = _from_events(raw) if kind == "text/event-stream" else jsons.loads_object(raw, "the node's answer")
+        answer = _from_events(raw) if kind == "text/event-stream" else _object(raw)
         result = answer.get("result")
         if isinstance(result, dict):
             return result
@@ -129,6 +129,14 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        return jsons.loads_object(raw, "the answer")
+    except Invalid as e:
+        # `Invalid` is what the caller got wrong; this is the other side's doing.
+        raise Unavailable(f"the answer is not that of a node ({e.message}); check --url") from None
+
+
 def _is_rpc(content_type: str, raw: bytes) -> bool:
     return content_type == "application/json" and b'"jsonrpc"' in raw
 
@@ -137,7 +145,7 @@ def _from_events(raw: bytes) -> dict[str, Any]:
     # The blank line ends an event that the node did not finish itself.
     for event in SseParser(ANSWER_BYTES_MAX).feed(raw + b"\n\n"):
         if event.data:
-            message = jsons.loads_object(event.data, "the node's event")
+            message = _object(event.data)
             if message.get("id") == 1 and ("result" in message or "error" in message):
                 return message
     raise Unavailable("the node closed the stream before the result came; whether the tool ran is not known")
@@ -155,7 +163,7 @@ def _rpc_error(error: Any) -> MeshError:
 
 def _problem(url: str, status: int, content_type: str, raw: bytes) -> MeshError:
     if content_type == "application/problem+json":
-        body = jsons.loads_object(raw, "the node's answer")
+        body = _object(raw)
         kind = ERRORS.get(str(body.get("kind")), Unavailable)
         return kind(str(body.get("detail") or body.get("title") or f"HTTP status {status}"))
     return Unavailable(f"{url} answered HTTP status {status}, not like a node; check --url")
