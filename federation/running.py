@@ -63,6 +63,10 @@ class Run:
     ) -> None:
         outcome: Outcome
         self._started = True
+        budget_ms = self.call.budget_ms
+        deadline = asyncio.get_running_loop().call_later(
+            budget_ms / 1000, self.cancel, f"its deadline passed after {budget_ms} ms"
+        )
         try:
             if self._cancelled_for:
                 raise asyncio.CancelledError
@@ -71,6 +75,7 @@ class Run:
             # Cancelled by us, and the cancellation went all the way: the work stopped where it was.
             reason = self._cancelled_for or "this node is stopping"
             outcome = failed(Expired(f"the call was cancelled while it ran: {reason}", call_id=self.call.call_id))
+        deadline.cancel()
         if self._unclaimed is not None:
             self._unclaimed.cancel()
         finished(outcome)
@@ -79,10 +84,8 @@ class Run:
 
     async def _outcome(self, answer: Callable[[Call, Exchange, NodeId], Awaitable[Answer]]) -> Outcome:
         call = self.call
-        clock = asyncio.timeout(call.budget_ms / 1000)
         try:
-            async with clock:
-                text = jsons.dumps(await answer(call, self, self._peer))
+            text = jsons.dumps(await answer(call, self, self._peer))
             if len(text) > self._text_bytes_max:
                 raise Exhausted(f"the answer is {len(text)} bytes long; at most {self._text_bytes_max} are carried")
             return text
@@ -90,10 +93,7 @@ class Run:
             if isinstance(e, Fault):
                 log.error("call %s for %s failed, fault %s", call.call_id, self._peer, e.data["fault_id"], exc_info=e)
             return failed(e)
-        except Exception as e:
-            if isinstance(e, TimeoutError) and clock.expired():
-                message = f"the deadline passed after {call.budget_ms} ms; the call was cancelled at its owner"
-                return failed(Expired(message, call_id=call.call_id))
+        except Exception:
             fault = Fault()
             log.exception("call %s for %s failed, fault %s", call.call_id, self._peer, fault.data["fault_id"])
             return failed(fault)
