@@ -15,10 +15,10 @@ _QUIET = ("aiohttp.access", "chromadb", "grpc", "httpx", "zeroconf")
 
 
 class TextFormatter(logging.Formatter):
-    """`12:34:56.789 INFO  toolmesh.sync: message`, UTC; a traceback follows on its own lines."""
+    """`2026-01-31 12:34:56.789 INFO    toolmesh.sync: message`, UTC; a traceback follows on its own lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
+        at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         text = f"{at} {record.levelname:<7} {record.name}: {_message(record)}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)

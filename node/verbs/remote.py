@@ -101,6 +101,14 @@ class Remote:
             raise Expired(f"{self.url} gave no answer within {self.timeout_s:g} s; --timeout-s waits longer") from None
         except aiohttp.InvalidURL as e:
             raise Invalid(f"--url {self.url!r} is not an address: {e}") from None
+        except aiohttp.ClientConnectorCertificateError as e:
+            why = getattr(e.certificate_error, "verify_message", "") or "it does not verify"
+            raise Unavailable(
+                f"the certificate of {self.url} is not trusted ({why}); set SSL_CERT_FILE to the file of its authority"
+            ) from None
+        except aiohttp.ClientSSLError as e:
+            reason = getattr(e.os_error, "reason", "") or "the handshake failed"
+            raise Unavailable(f"{self.url} cannot be reached by TLS ({reason}); is http:// meant?") from None
         except aiohttp.ClientConnectionError as e:
             raise Unavailable(
                 f"no node answers at {self.url} ({_reason(e)}); start one with 'toolmesh up -c FILE', "

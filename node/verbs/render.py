@@ -36,7 +36,10 @@ def show(*parts: RenderableType) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    made = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="dim")
+    shown = Text(title, style="bold") if title else None
+    made = Table(
+        title=shown, title_justify="left", box=None, pad_edge=False, header_style="dim", show_header=any(columns)
+    )
     for column in columns:
         made.add_column(Text(column), overflow="fold")
     for row in rows:
@@ -72,7 +75,7 @@ def status(answer: dict[str, Any]) -> list[RenderableType]:
     parts += ["", servers(answer["servers"])]
     embedded = f"{search['embedded']} of {search['tools']} tools embedded"
     parts += ["", Text(f"search: {search['mode']}, {embedded}" + (f"; {search['problem']}" * bool(search["problem"])))]
-    parts.append(Text(f"totals: {', '.join(f'{v} {k}' for k, v in totals.items())}"))
+    parts.append(Text("totals: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in totals.items())))
     return parts
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import mcp_types
 import pytest
 
+from federation.ca import init_ca, issue
 from node.verbs import remote
+from proto.names import NodeId
 
 
 def test_the_words_of_the_protocol_are_those_of_its_vocabulary() -> None:
@@ -213,6 +216,40 @@ def test_a_stream_that_ends_before_the_result_says_so(run: Any, raw_server: Any)
     ran = run("call", "a", "b", "--url", raw_server(answer))
     assert ran.status == 1
     assert "whether the tool ran is not known" in ran.err
+
+
+def test_tls_where_there_is_none_is_told(run: Any, raw_server: Any) -> None:
+    url = raw_server(http("400 Bad Request", "text/plain", b"")).replace("http:", "https:")
+    ran = run("status", "--url", url)
+    assert ran.status == 1
+    assert "cannot be reached by TLS (WRONG_VERSION_NUMBER); is http:// meant?" in ran.err
+
+
+def test_an_unknown_authority_is_told_with_the_mend(run: Any, tmp_path: Path) -> None:
+    init_ca(tmp_path / "ca", "test.mesh")
+    files = issue(tmp_path / "ca", NodeId.of("test.mesh", "eu", "eu-1"), tmp_path, hosts=["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    refusals: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            try:
+                context.wrap_socket(connection, server_side=True).close()
+            except ssl.SSLError as e:
+                refusals.append(str(e))
+            finally:
+                connection.close()
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        ran = run("status", "--url", f"https://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join(10)
+    assert ran.status == 1
+    assert "is not trusted" in ran.err
+    assert "SSL_CERT_FILE" in ran.err
+    assert refusals
 
 
 def test_a_node_that_never_answers_is_not_waited_for_forever(run: Any, raw_server: Any) -> None:
