@@ -166,7 +166,8 @@ class Log:
         if len(self._raises) >= RAISES_MAX:
             return [Alarm("identity_contested", f"{what}, again: another process holds this node's identity, stop one")]
         self._raises.append(wall_ms)
-        self.epoch = epoch + 1
+        # Not just one more: two lives that both lost their disk would meet at the same epoch, and pass for clones.
+        self.epoch = epoch + 1 + int.from_bytes(self.instance[:3])
         return [SaveEpoch(self.epoch), Alarm("epoch_raised", f"{what}: its epoch is {self.epoch} now")]
 
     def _restart(self, sub: Subscriber, held: Mapping[RecordKey, bytes]) -> None:

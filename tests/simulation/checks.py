@@ -1,0 +1,155 @@
+"""The invariants of the federation, checked after every step of a simulated world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from federation.events import Liveness
+from federation.liveness import SILENCE_MS
+from federation.view import KEEP_MS, Phase
+from proto.errors import Invalid
+from proto.records import NOTHING_KNOWN, Record, RecordKey, Version, manifest
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+    from tests.simulation.world import World
+
+SLACK_MS = 1_000
+Manifest = dict[RecordKey, bytes]
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+class Checks:
+    """What was ever true, and whether what is held agrees with it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.bad: set[tuple[RecordKey, bytes]] = set()
+        self.whole = True
+        """Whether every frame brings a view to a version of its owner (false where one delta takes several)."""
+        self._history: dict[tuple[str, bytes, int], Manifest] = {}
+        self._minted: dict[str, set[tuple[RecordKey, bytes]]] = {}
+        self._versions: dict[tuple[str, bytes, str], Version] = {}
+        self._verified: set[tuple[RecordKey, bytes, bytes]] = set()
+
+    # ---- what happens ---------------------------------------------------------------------------
+
+    def published(self, owner: Process) -> None:
+        """Called after every change of an owner's log: what it exports at this version."""
+        good = {k: d for k, d in manifest(owner.log.records.values()).items() if (k, d) not in self.bad}
+        self._history[owner.name, owner.log.instance, owner.log.seq] = good
+        minted = self._minted.setdefault(owner.name, set())
+        minted.update(good.items())
+        for record in owner.log.records.values():
+            if (record.key, record.digest) not in self.bad and record.data().get("owner") != owner.name:
+                self._fail(f"{owner} exports {record!r}, which it has from elsewhere")
+
+    def forgot(self, receiver: Process, owner: str) -> None:
+        self._versions.pop((receiver.name, receiver.log.instance, owner), None)
+
+    def crashed(self, process: Process) -> None:
+        """What the disk holds at this moment is all that a successor will know."""
+        for saved in process.disk.views():
+            if saved.loaded and self.whole:
+                self._same(
+                    f"the disk of {process} about {saved.owner}",
+                    manifest(saved.records.values()),
+                    self._history.get((saved.owner.name, saved.instance, saved.version.seq)),
+                    saved.version,
+                )
+
+    # ---- after each step ------------------------------------------------------------------------
+
+    def after_step(self, process: Process, name: str) -> None:
+        """What `process` holds of `name`, to which something has just happened."""
+        if not process.alive:
+            return
+        view, pulse = process.peers[name].view, process.peers[name].pulse
+        where = f"{process}'s view of {name}"
+        self._epoch(process, name, view.version, where)
+        held, exact = view.records, view.exact
+        self._authentic(name, held, where)
+        if process.heard[name] != held:
+            self._fail(f"{where}: the listener was told {process.heard[name]}, it holds {held}")
+        if view.loaded and held != exact:
+            self._fail(f"{where}: its owner is loaded, and old records are still held")
+        if view.loaded and self.whole:
+            expected = self._history.get((name, view.instance, view.version.seq))
+            self._same(where, manifest(exact.values()), expected, view.version)
+        if pulse.state is Liveness.LEFT and held:
+            self._fail(f"{where}: it left, and {len(held)} records stayed")
+        self.after_tick(process, name)
+
+    def _epoch(self, process: Process, name: str, version: Version, where: str) -> None:
+        key = (process.name, process.log.instance, name)
+        before = self._versions.get(key, NOTHING_KNOWN)
+        if version.epoch < before.epoch and version != NOTHING_KNOWN:
+            self._fail(f"{where}: its epoch fell from {before.epoch} to {version.epoch}")
+        self._versions[key] = version
+
+    def _authentic(self, owner: str, held: dict[RecordKey, Record], where: str) -> None:
+        for record in held.values():
+            if (record.key, record.digest) not in self._minted.get(owner, ()):
+                self._fail(f"{where} holds {record!r}, which {owner} never made")
+            fingerprint = (record.key, record.digest, record.body)
+            if fingerprint not in self._verified:
+                try:
+                    record.verify()
+                except Invalid as e:
+                    self._fail(f"{where}: {e.message}")
+                self._verified.add(fingerprint)
+
+    def after_tick(self, process: Process, name: str) -> None:
+        """What time alone may have made wrong."""
+        peer, now = process.peers[name], self._world.now_ms
+        view, pulse = peer.view, peer.pulse
+        where = f"{process}'s view of {name}"
+        # Before its next tick a process that was late could not know.
+        on_time = process.ticks > 0 and process.planned_ms + SLACK_MS >= now
+        alive = pulse.state in (Liveness.ALIVE, Liveness.DRAINING)
+        if view.stale_since_ms is None:
+            if not view.listed:
+                self._fail(f"{where} is fresh and not listed")
+        else:
+            stale = now - view.stale_since_ms
+            if on_time and stale > KEEP_MS + SLACK_MS and view.phase is Phase.IDLE and view.size:
+                self._fail(f"{where} has been stale for {stale} ms and is still kept")
+            if view.phase is Phase.IDLE and alive:
+                self._fail(f"{where}: it counts as alive without a stream")
+        if alive and on_time and pulse.silence_ms(now) > SILENCE_MS + SLACK_MS:
+            self._fail(f"{where}: it counts as alive after {pulse.silence_ms(now)} ms of silence")
+
+    def _same(self, where: str, held: Manifest, expected: Manifest | None, version: Version) -> None:
+        if expected is None:
+            self._fail(f"{where} stands at {version.epoch}.{version.seq}, where its owner never was")
+        elif held != expected:
+            missing, extra = expected.keys() - held.keys(), held.keys() - expected.keys()
+            other = [k.id for k in held.keys() & expected.keys() if held[k] != expected[k]]
+            self._fail(
+                f"{where} at {version.epoch}.{version.seq} is not what its owner had: "
+                f"missing {sorted(k.id for k in missing)}, extra {sorted(k.id for k in extra)}, other {sorted(other)}"
+            )
+
+    # ---- at rest --------------------------------------------------------------------------------
+
+    def at_rest(self) -> None:
+        """Healed and left alone for a while: everybody holds everybody exactly, and counts them alive."""
+        world = self._world
+        for process in world.running():
+            for owner in world.running():
+                if owner is process:
+                    continue
+                peer = process.peers[owner.name]
+                where = f"{process}'s view of {owner.name}, at rest,"
+                exported = {k: d for k, d in manifest(owner.log.records.values()).items() if (k, d) not in self.bad}
+                self._same(where, manifest(peer.view.records.values()), exported, peer.view.version)
+                if peer.pulse.state is not Liveness.ALIVE:
+                    self._fail(f"{where} is {peer.pulse!r}")
+                if not peer.view.loaded or not peer.view.listed:
+                    self._fail(f"{where} is not loaded or not listed: {peer.view!r}")
+
+    def _fail(self, message: str) -> None:
+        raise Violation(message)
