@@ -9,9 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
+from node.ingress.incoming import credentials_of
 from node.operator.errors import problem
 from node.operator.ports import Operator
-from node.ports import Authenticator, Credentials
+from node.ports import Authenticator
 from node.settings.values import is_loopback
 from proto import jsons
 from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unknown
@@ -105,17 +106,6 @@ def _count(request: web.Request, name: str, default: int, most: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 6 or not 1 <= int(text) <= most:
         raise Invalid(f"parameter {name!r} must be a whole number from 1 to {most}")
     return int(text)
-
-
-def credentials_of(request: web.Request) -> Credentials:
-    """`Authorization: Bearer` or `Basic`, `X-API-Key`, and the remote address."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    return Credentials(
-        bearer=value.strip() if scheme.lower() == "bearer" else "",
-        basic=value.strip() if scheme.lower() == "basic" else "",
-        api_key=request.headers.get("X-API-Key", "").strip(),
-        peer=request.remote or "",
-    )
 
 
 def _refuse_rebound_name(request: web.Request) -> None:
