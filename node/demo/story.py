@@ -39,11 +39,18 @@ def main(once: bool) -> int:
         return asyncio.run(_run(World(directory), once))
     except KeyboardInterrupt:
         return 0
-    except MeshError as e:
-        console.print(f"[red bold]The demo failed:[/] {e.message}", soft_wrap=True)
+    except (MeshError, BaseExceptionGroup) as e:
+        console.print(f"[red bold]The demo failed:[/] {_reason(e)}", soft_wrap=True)
         return 1
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _reason(error: BaseException) -> str:
+    """The agent's client wraps what happens inside it in groups, often one in another."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error.message if isinstance(error, MeshError) else f"{type(error).__name__}: {error}"
 
 
 async def _run(world: World, once: bool) -> int:
@@ -79,7 +86,8 @@ async def _story(world: World, session: aiohttp.ClientSession) -> None:
     await asyncio.gather(*(world.ready(region, session) for region in world.nodes))
     _say(
         1,
-        f"Three nodes serve after {time.perf_counter() - began:.1f} s; each pair speaks gRPC over mutual TLS, found by mDNS.",
+        f"Three nodes serve after {time.perf_counter() - began:.1f} s. They found each other by mDNS and speak gRPC over "
+        "mutual TLS.",
     )
     status = await _until(world, session, "eu", _whole_mesh, "eu sees every server of us and ap, and has indexed them")
     _table(status)
@@ -89,16 +97,17 @@ async def _story(world: World, session: aiohttp.ClientSession) -> None:
         listed = [t.name for t in (await agent.list_tools()).tools]
         _say(2, f"An agent connects to eu ({agent.protocol_version}) and sees just these tools: {', '.join(listed)}.")
 
-        task = "will I need an umbrella in Singapore tomorrow"
+        task = "should I expect to get wet walking around Singapore"
         hits = await _search(agent, task)
         _say(3, f"It searches by meaning: [italic]“{task}”[/]")
         _hits(hits)
-        best = _expect(
-            next((h for h in hits if h["region"] == "ap"), None), "a tool that lives only in ap is among the hits"
-        )
+        best = hits[0]
+        _expect(best["region"] == "ap", "the best hit lives in ap")
 
-        text, call = await _use(world, session, agent, best["server"], best["tool"], WEATHER_ARGUMENTS)
-        _say(4, f"It uses [bold]{best['server']} / {best['tool']}[/] as if it were next door.")
+        text, call = await _use(
+            world, session, agent, best["mcp_server_name"], best["mcp_tool_name"], WEATHER_ARGUMENTS
+        )
+        _say(4, f"It uses [bold]{best['mcp_server_name']} / {best['mcp_tool_name']}[/] as if it were next door.")
         _result(text, call)
         _expect(call["region"] == "ap", "the call ran in ap")
 
@@ -131,9 +140,7 @@ WEATHER_ARGUMENTS = {"city": "Singapore"}
 async def _search(agent: Client, task: str) -> list[dict[str, Any]]:
     result = await agent.call_tool("search_mcp_server", {"task_description": task})
     _expect(not result.is_error, f"search answers: {result.content}")
-    found = result.structured_content or {}
-    hits = found.get("hits") or found.get("tools") or []
-    return [dict(h) for h in hits]
+    return list((result.structured_content or {})["tools"])
 
 
 async def _use(
@@ -210,7 +217,7 @@ def _hits(hits: list[dict[str, Any]]) -> None:
     table = Table("score", "server", "tool", "region", "what it does", box=None, pad_edge=False)
     for hit in hits[:3]:
         what = str(hit.get("description") or "").split(". ")[0][:70]
-        table.add_row(f"{hit['score']:.2f}", hit["server"], hit["tool"], hit["region"], what)
+        table.add_row(f"{hit['score']:.2f}", hit["mcp_server_name"], hit["mcp_tool_name"], hit["region"], what)
     console.print(table)
 
 

@@ -131,7 +131,8 @@ class Channel:
             await self.wire.carry({"jsonrpc": "2.0", "id": rid, "method": method, "params": params}, pending.mark_sent)
             return await pending.answer
         except asyncio.CancelledError:
-            if pending.sent and not pending.answer.done():
+            # Cancelling a task that awaits the answer has cancelled the future too.
+            if pending.sent and (pending.answer.cancelled() or not pending.answer.done()):
                 self._abandon(rid)
             raise
         finally:

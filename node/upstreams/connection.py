@@ -29,7 +29,7 @@ class Connection:
         self._on_changed = on_changed
         self._modern: Modern | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._renewing = asyncio.Lock()
+        self._renewing: asyncio.Task[None] | None = None
         self._renewals = 0
 
     def __repr__(self) -> str:
@@ -80,27 +80,37 @@ class Connection:
         on_sent: Callable[[], None] | None = None,
     ) -> Answer:
         """As `Channel.request`; a lost session is renewed once, since the server then has run nothing."""
-        renewals = self._renewals
+        if self._renewing is not None:
+            await asyncio.shield(self._renewing)
+        seen = self._renewals
         try:
             return await self.channel.request(method, params, exchange, on_sent)
         except SessionLost as e:
             logger.info("server %s: %s; shaking hands again", self.spec.name, e)
-        await self._renew(renewals)
+        if self._renewals == seen:
+            # One handshake for all who lost the session, and none of them takes it along when cancelled.
+            if self._renewing is None:
+                self._renewing = asyncio.create_task(self._renew())
+            await asyncio.shield(self._renewing)
         return await self.channel.request(method, params, exchange, on_sent)
 
-    async def _renew(self, seen: int) -> None:
-        async with self._renewing:
-            if self._renewals != seen:
-                return
-            self.channel.wire.renew()
-            self.agreement = await shake_hands(self.channel)
-            self._renewals += 1
+    async def _renew(self) -> None:
+        try:
+            async with asyncio.timeout(self.spec.start_timeout_s):
+                self.channel.wire.renew()
+                self.agreement = await shake_hands(self.channel)
+        except TimeoutError:
+            raise Unavailable(f"server {self.spec.name!r} did not renew the session in time") from None
+        finally:
+            self._renewing = None
+        self._renewals += 1
         for kind in self.agreement.capabilities:
             self._on_changed(kind)
 
     async def close(self, cause: str) -> None:
         """Never raises."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        tasks = [task for task in (self._listening, self._renewing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.channel.close(cause)

@@ -104,6 +104,10 @@ class HttpWire:
     def renew(self) -> None:
         self._session_id = ""
         self._protocol_version = ""
+        if self._listening is not None:
+            # The stream belongs to the session; the next agreement opens another.
+            self._listening.cancel()
+            self._listening = None
 
     def last_words(self) -> str:
         return ""
