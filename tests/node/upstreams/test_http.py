@@ -28,6 +28,8 @@ class Hand:
         self.modern_only = False
         self.initialize_status = 200
         self.get_stream = None
+        self.hold_initialize = None
+        self.initializing = asyncio.Event()
         self.deleted = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.hung_up = asyncio.Event()
@@ -74,6 +76,9 @@ class Hand:
         if self.modern_only:
             return self.modern(request, body)
         if method == "initialize":
+            if self.hold_initialize is not None:
+                self.initializing.set()
+                await self.hold_initialize.wait()
             if self.initialize_status != 200:
                 return web.Response(status=self.initialize_status, text="go away")
             result = {
@@ -237,6 +242,37 @@ async def test_a_lost_session_is_renewed_and_the_call_repeated(watch, hand):
     assert sum(b["method"] == "initialize" for m, _, b in hand.asked if m == "POST") == 2
     assert len((await w.until(lambda o: len(o.tools) == 2)).tools) == 2
     assert w.upstream.health.restarts == 0
+
+
+async def test_a_caller_who_leaves_while_the_session_is_renewed_takes_nothing_along(watch, hand):
+    w = await watch(spec(hand))
+    await w.until_up()
+    hand.session = "s2"
+    hand.hold_initialize = asyncio.Event()
+    first, second = (asyncio.create_task(w.tool("echo", {"i": i})) for i in range(2))
+    async with asyncio.timeout(10):
+        await hand.initializing.wait()
+    third = asyncio.create_task(w.tool("echo", {"i": 2}))
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    hand.hold_initialize.set()
+    assert [(await t)["result"]["params"]["arguments"]["i"] for t in (second, third)] == [1, 2]
+    calls = [h.get("Mcp-Session-Id") for _, h, b in hand.asked if b and b.get("method") == "tools/call"]
+    assert None not in calls
+
+
+async def test_the_get_stream_is_opened_again_under_a_renewed_session(watch, hand):
+    hand.get_stream = asyncio.Queue()
+    w = await watch(spec(hand))
+    await w.until_up()
+    hand.session = "s2"
+    await w.tool("echo")
+    hand.tools.append({"name": "later", "inputSchema": {}})
+    hand.get_stream.put_nowait({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+    await w.until(lambda o: len(o.tools) == 2)
+    streams = [h.get("Mcp-Session-Id") for m, h, _ in hand.asked if m == "GET"]
+    assert streams == ["s1", "s2"]
 
 
 async def test_a_cancelled_call_is_cancelled_at_the_server(watch, hand):

@@ -40,7 +40,11 @@ RIGHT = {
         ("geohash_encode", {"lat": 57.64911, "lon": 10.40744, "length": 11}, {"geohash": "u4pruydqqvj"}),
         ("nautical_timezone", {"lon": -74}, {"utc_offset_hours": -5, "letter": "R"}),
         ("polygon_area", {"points": [[0, 0], [0, 90], [0, 180], [0, -90]]}, {"km2": 255032940.4864}),
-        ("destination_point", {"lat": 0, "lon": 179, "bearing_degrees": 90, "distance_km": 222.39}, {"lon": -179.000001}),
+        (
+            "destination_point",
+            {"lat": 0, "lon": 179, "bearing_degrees": 90, "distance_km": 222.39},
+            {"lat": 0.0, "lon": -179.000001},
+        ),
         ("polygon_area", {"points": [[0, 0], [0, 90], [90, 0]]}, {"km2": 63758235.1216}),
     ],
     "ledger": [

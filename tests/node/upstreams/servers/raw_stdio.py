@@ -157,8 +157,9 @@ def main():
         elif method == "tools/call":
             call(request)
         elif method == "notifications/cancelled":
-            if "polite" in MODES:
-                tell("notifications/message", {"level": "info", "data": request["params"]})
+            if "polite" in MODES and request["params"]["requestId"] in held:
+                TOOLS.append({"name": "cancelled", "inputSchema": {"type": "object"}})
+                tell("notifications/tools/list_changed")
             for late in [h for h in held if isinstance(h, dict)]:
                 answer(late, {"content": [], "late": True})
             held.clear()
