@@ -121,7 +121,9 @@ class Dense:
         if not (parts != _NONE).any():
             return np.float32(SENTENCE_WEIGHT) * whole
         vectors = self._parts.matrix[np.maximum(parts, 0)].astype(np.float32)
-        similar = np.where(parts == _NONE, np.float32(-1), np.einsum("rpd,qd->qrp", vectors, queries))
+        # One product over all sentences; einsum would not use BLAS for it.
+        products = (queries @ vectors.reshape(-1, self.dimensions).T).reshape(len(queries), *parts.shape)
+        similar = np.where(parts == _NONE, np.float32(-1), products)
         nearest: Vectors = np.maximum(similar.max(axis=2), whole)
         return np.float32(SENTENCE_WEIGHT) * nearest
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -199,11 +199,12 @@ class Index:
         signals = rank.Signals(
             cosine=None if dense is None else float(dense[0, top]),
             coverage=self._lexical.coverage(queries[0], int(slots[top])),
-            top=float(scores[top]),
             lead=float(ranked[0] - ranked[min(9, len(ranked) - 1)]),
             named=bool(named[top]),
         )
-        return Found(hits, dense is not None, rank.likelihood(signals))
+        likely = rank.likelihood(signals)
+        shown = tuple(replace(h, score=rank.shown_score(likely, hits[0].score - h.score)) for h in hits)
+        return Found(shown, dense is not None, likely)
 
     def _similar(
         self, vectors: Vectors, rows: NDArray[np.int64], embedded: NDArray[np.bool_]
@@ -250,7 +251,7 @@ class Index:
                     visible = (s for s in self._groups[group] if _contains(slots, s))
                     replicas = tuple(sorted(self._entry(s).key for s in visible if s != slots[position]))
                 positions.append(position)
-                hits.append(Hit(entry, round(float(scores[position]), 4), replicas))
+                hits.append(Hit(entry, float(scores[position]), replicas))
                 if len(hits) == k:
                     return positions, tuple(hits)
             if len(ranked) == len(slots):

@@ -79,7 +79,8 @@ EVERYTHING = Filter("everything", lambda _: True)
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search. `replicas` holds the other owners of the same declared service and definition."""
+    """One answer of a search. `score` is 0 to 1, higher is better; `replicas` holds the other owners of the same
+    declared service and definition."""
 
     entry: ToolEntry
     score: float

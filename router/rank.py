@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ SERVER_WEIGHT = 0.1
 CLAUSE_WEIGHT = 0.3
 # About a third of what cosines to a query spread over in any real collection.
 COSINE_SPREAD_MIN = 0.03
-NAME_BONUS_WHOLE = 20.0
+NAME_BONUS_WHOLE = 10.0
 NAME_BONUS_WITHIN = 3.0
 
 CLAUSES_MAX = 6
@@ -132,36 +132,37 @@ def best(scores: Scores, count: int, order: TieOrder) -> list[int]:
 @dataclass(frozen=True, slots=True)
 class Signals:
     """What is known of the best hit: cosine to the query (None: no vectors), share of the query's words met (0 to 1),
-    fused z-score, its lead over the tenth, and whether the query names it."""
+    its lead in z-scores over the tenth hit, and whether the query names it."""
 
     cosine: float | None
     coverage: float
-    top: float
     lead: float
     named: bool = False
 
 
-# Logistic regression on whether the best hit is right, and on tools taken away; see bench/search.py.
-_HYBRID = (-5.2, 7.0, 2.2, 0.25, 0.4)
-_LEXICAL = (-2.2, 3.6, 0.15, 0.2)
-HIGH, MEDIUM, LOW = 0.75, 0.5, 0.22
+# Constant, cosine, coverage, lead: logistic regression over eight public sets, each weighed alike, on whether the
+# first hit is right; each query asked as it is, with its right tools taken away, and of a foreign set.
+_HYBRID = (-4.0, 3.7, 1.3, 0.4)
+_LEXICAL = (-3.0, 0.0, 2.4, 0.23)
+# Of the first hits that are right, 53 % get `high`, 77 % at least `medium`, 94 % at least `low`; of queries whose
+# right tools were taken away 13, 31 and 67 %, of queries foreign to the collection 6, 17 and 48 %.
+HIGH, MEDIUM, LOW = 0.5, 0.3, 0.15
 
 
 def likelihood(signals: Signals) -> float:
-    """How likely the best hit fits, 0 to 1."""
+    """How likely the best hit is right, 0 to 1."""
     if signals.named:
         return 1.0
-    if signals.cosine is None:
-        values = (1.0, signals.coverage, signals.top, signals.lead)
-        return _logistic(_LEXICAL, values)
-    return _logistic(_HYBRID, (1.0, signals.cosine, signals.coverage, signals.top, signals.lead))
+    weights = _LEXICAL if signals.cosine is None else _HYBRID
+    values = (1.0, signals.cosine or 0.0, signals.coverage, signals.lead)
+    return 1 / (1 + math.exp(-sum(w * v for w, v in zip(weights, values, strict=True))))
+
+
+def shown_score(likely: float, behind: float) -> float:
+    """A hit's score, 0 to 1: how likely the first hit is right, halved for each z-score that this one lies behind."""
+    return round(likely * math.pow(0.5, behind), 4)
 
 
 def confidence(likely: float) -> str:
     """`high`, `medium`, `low`, or `none`: nothing seems to fit (the nearest are shown all the same)."""
     return "high" if likely >= HIGH else "medium" if likely >= MEDIUM else "low" if likely >= LOW else "none"
-
-
-def _logistic(weights: Sequence[float], values: Sequence[float]) -> float:
-    x = sum(w * v for w, v in zip(weights, values, strict=True))
-    return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))

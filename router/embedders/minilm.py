@@ -13,7 +13,7 @@ import numpy as np
 from proto.errors import Unavailable
 from router.embedders.bert import Bert
 from router.embedders.blas import single_thread
-from router.embedders.safe_tensors import float32_tensors
+from router.embedders.safe_tensors import float32_tensors, forget_pages, map_file
 from router.ports import Vectors
 
 if TYPE_CHECKING:
@@ -60,7 +60,10 @@ class MiniLM:
         tokenizer.no_padding()
         tokenizer.enable_truncation(TOKENS_MAX)
         self._tokenizer = tokenizer
-        self._bert = Bert(float32_tensors(directory / "model.safetensors"), layers=6, heads=12)
+        weights = map_file(directory / "model.safetensors")
+        self._bert = Bert(float32_tensors(weights, "model.safetensors"), layers=6, heads=12)
+        # The layers are copied, transposed, into memory of their own; of the words a few are read for each text.
+        forget_pages(weights)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32, shape (len(texts), 384), unit rows. Batches are at most 512 tokens, or one text."""

@@ -92,16 +92,15 @@ def test_ties_go_by_order_and_not_by_position() -> None:
 
 
 def test_likelihood_rises_with_each_signal() -> None:
-    base = rank.Signals(0.4, 0.4, 4.0, 1.0)
-    for better in (
-        rank.Signals(0.6, 0.4, 4.0, 1.0),
-        rank.Signals(0.4, 0.8, 4.0, 1.0),
-        rank.Signals(0.4, 0.4, 6.0, 1.0),
-        rank.Signals(0.4, 0.4, 4.0, 3.0),
-    ):
+    base = rank.Signals(0.4, 0.4, 1.0)
+    for better in (rank.Signals(0.6, 0.4, 1.0), rank.Signals(0.4, 0.8, 1.0), rank.Signals(0.4, 0.4, 3.0)):
         assert rank.likelihood(better) > rank.likelihood(base)
-    assert rank.likelihood(rank.Signals(None, 1.0, 5, 2)) > rank.likelihood(rank.Signals(None, 0.1, 5, 2))
-    assert rank.likelihood(rank.Signals(-0.2, 0.0, 1.0, 0.0, named=True)) == 1.0
+    assert rank.likelihood(rank.Signals(None, 1.0, 2)) > rank.likelihood(rank.Signals(None, 0.1, 2))
+    assert rank.likelihood(rank.Signals(-0.2, 0.0, 0.0, named=True)) == 1.0
+
+
+def test_a_shown_score_halves_with_each_z_score_behind_the_first() -> None:
+    assert [rank.shown_score(0.8, behind) for behind in (0.0, 1.0, 2.0, 40.0)] == [0.8, 0.4, 0.2, 0.0]
 
 
 @pytest.mark.parametrize(
