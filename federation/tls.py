@@ -277,5 +277,5 @@ def split_address(address: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise Invalid(f"address {address!r} is not valid: an IPv6 address stands in brackets, as in [::1]:7400")
+        raise Invalid(f"address {address!r} is not host:port: an IPv6 host stands in brackets, as in [::1]:7400")
     return host, int(port)

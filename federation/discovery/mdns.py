@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import ipaddress
 import logging
+import socket
 from collections.abc import Callable, Sequence
 
 from zeroconf import (
@@ -91,7 +92,9 @@ class MdnsDiscovery:
 
     async def _resolve(self, zeroconf: Zeroconf, name: str, found: Callable[[Found], None]) -> None:
         info = AsyncServiceInfo(SERVICE, name)
-        if not await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS, question_type=DNSQuestionType.QM):
+        complete = await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS, question_type=DNSQuestionType.QM)
+        # An entry without an address record counts as incomplete there; `at` is all that is needed here.
+        if not complete and not info.properties:
             log.info("mDNS lists %s but nobody says where it is", name)
             return
         if self._own is not None and name == self._own.name:
@@ -108,7 +111,7 @@ class MdnsDiscovery:
         """Announce `address` until `withdraw`. Raises `Unavailable` if the interface cannot be used,
         `Invalid` for a malformed address or a mesh name beyond 250 bytes."""
         await self.withdraw()
-        info = _service(me, address, mesh)
+        info = _service(me, address, mesh, await _resolved(address) or self._interfaces)
         zeroconf = self._acquire()
         self._own = info
         try:
@@ -132,6 +135,8 @@ class MdnsDiscovery:
     def _acquire(self) -> AsyncZeroconf:
         if self._zeroconf is None:
             try:
+                for interface in self._interfaces:
+                    _check_usable(interface)
                 self._zeroconf = AsyncZeroconf(
                     interfaces=self._interfaces or InterfaceChoice.All, ip_version=self._ip_version()
                 )
@@ -158,21 +163,29 @@ class MdnsDiscovery:
         return f"MdnsDiscovery({self._mesh}, {', '.join(self._interfaces) or 'all interfaces'}, {own})"
 
 
-def _service(me: NodeId, address: str, mesh: str) -> AsyncServiceInfo:
+async def _resolved(address: str) -> list[str]:
+    """The IP addresses of its host; none if the name is not known here."""
     host, port = split_address(address)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as e:
+        log.info("mDNS announces %s without an address record: %s", address, e)
+        return []
+    return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+
+
+def _service(me: NodeId, address: str, mesh: str, ips: Sequence[str]) -> AsyncServiceInfo:
     if len(mesh.encode()) > _TXT_VALUE_MAX:
         raise Invalid(f"mesh name is {len(mesh.encode())} bytes long; mDNS carries at most {_TXT_VALUE_MAX}")
-    try:
-        addresses = [ipaddress.ip_address(host).packed]
-    except ValueError:
-        addresses = []  # a name: `at` carries it
+    if len(address) > _TXT_VALUE_MAX:
+        raise Invalid(f"address is {len(address)} characters long; mDNS carries at most {_TXT_VALUE_MAX}")
     # A DNS label holds 63 bytes; the hash keeps regions and trust domains apart.
     label = f"{me.name}-{hashlib.sha256(me.uri.encode()).hexdigest()[:8]}"
     return AsyncServiceInfo(
         SERVICE,
         f"{label}.{SERVICE}",
-        port=port,
-        addresses=addresses,
+        port=split_address(address)[1],
+        parsed_addresses=list(ips),
         server=f"{label}.local.",
         properties={"id": me.uri, "mesh": mesh, "at": address},
     )
@@ -197,3 +210,10 @@ def _check_ip(interface: str) -> None:
         ipaddress.ip_address(interface)
     except ValueError:
         raise Invalid(f"mDNS interface {interface!r} is no IP address: give one of this machine's") from None
+
+
+def _check_usable(interface: str) -> None:
+    # zeroconf leaks the sockets it has opened when it then meets an address that is not this machine's.
+    family = socket.AF_INET6 if ":" in interface else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((interface, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from proto.names import NodeId
 from proto.records import Principal
 
 ENTRY, OWNER = NodeId.of("mesh.test", "eu", "entry"), NodeId.of("mesh.test", "us", "owner")
-PATIENCE_S = 20.0
+pytestmark = pytest.mark.timeout(30)
 
 
 @pytest.fixture(scope="module")
@@ -206,17 +206,22 @@ class Pair:
         return await self.client.call(call, exchange or self.caller)
 
 
+@asynccontextmanager
+async def a_pair(certificates: dict[NodeId, MeshTls], **settings: Any) -> AsyncIterator[Pair]:
+    pair = Pair(certificates)
+    await pair.start(**settings)
+    yield pair
+    for client, channel in pair.clients:
+        await client.close()
+        await channel.close()
+    await pair.owner.stop()
+    await pair.relay.stop()
+
+
 @pytest.fixture
 async def pair(certificates: dict[NodeId, MeshTls]) -> AsyncIterator[Pair]:
-    async with asyncio.timeout(PATIENCE_S):
-        pair = Pair(certificates)
-        await pair.start()
+    async with a_pair(certificates) as pair:
         yield pair
-        for client, channel in pair.clients:
-            await client.close()
-            await channel.close()
-        await pair.owner.stop()
-        await pair.relay.stop()
 
 
 class Held:
@@ -558,9 +563,7 @@ async def test_an_owner_that_stays_away_leaves_the_outcome_unknown_at_the_deadli
 
 
 async def test_a_run_that_nobody_claims_is_cancelled(certificates: dict[NodeId, MeshTls]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        pair = Pair(certificates)
-        await pair.start(unclaimed_s=0.05)
+    async with a_pair(certificates, unclaimed_s=0.05) as pair:
         pair.owner.answer = held = Held()
         task = pair.begin(a_call())
         await held.begun.wait()
@@ -569,10 +572,6 @@ async def test_a_run_that_nobody_claims_is_cancelled(certificates: dict[NodeId, 
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        await pair.client.close()
-        await pair.clients[0][1].close()
-        await pair.owner.stop()
-        await pair.relay.stop()
 
 
 async def test_a_peer_that_cannot_be_reached_is_unavailable_and_says_when_to_try_again(pair: Pair) -> None:
@@ -644,9 +643,7 @@ async def test_an_answer_beyond_the_bound_is_exhausted(pair: Pair) -> None:
 
 
 async def test_the_owner_bounds_params_and_answers_too(certificates: dict[NodeId, MeshTls]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        pair = Pair(certificates)
-        await pair.start(text_bytes_max=500_000)
+    async with a_pair(certificates, text_bytes_max=500_000) as pair:
 
         async def grow(call: Call, exchange: Exchange) -> Answer:
             return {"result": {"text": "x" * 600_000}}
@@ -657,10 +654,6 @@ async def test_the_owner_bounds_params_and_answers_too(certificates: dict[NodeId
         with pytest.raises(Exhausted, match="the answer is 6"):
             await pair.run(a_call("c2"))
         assert pair.owner.ran == ["c2"]
-        await pair.client.close()
-        await pair.clients[0][1].close()
-        await pair.owner.stop()
-        await pair.relay.stop()
 
 
 # ---- refusals ----
