@@ -24,17 +24,20 @@ async def test_get_and_delete_do_not_exist_in_the_modern_era(edge, method):
         assert r.headers["Allow"] == "POST"
 
 
-async def test_a_body_beyond_the_bound_is_refused_whether_announced_or_streamed(serve):
-    async def pieces():
-        for _ in range(3):
+async def test_a_body_beyond_the_bound_is_refused_whether_announced_or_without_end(serve):
+    over = asyncio.Event()
+
+    async def endless():
+        while not over.is_set():
             yield b" " * 500
 
     async with serve(IngressSettings(body_bytes_max=1_000)) as edge:
         async with edge.post(b" " * 1_001) as r:
             assert r.status == 413
         headers = {"Content-Type": "application/json", "Accept": "*/*"}
-        async with edge.http.post(edge.url, data=pieces(), headers=headers) as r:
+        async with edge.http.post(edge.url, data=endless(), headers=headers) as r:
             assert r.status == 413
+            over.set()
 
 
 async def test_a_body_that_comes_in_pieces_is_read_whole(edge):
@@ -203,8 +206,15 @@ async def test_the_trace_context_is_taken_from_headers_or_meta_and_junk_is_not(e
         assert r.status == 200
     async with edge.modern("vendor/echo", traceparent="nonsense") as r:
         assert r.status == 200
+    async with edge.modern("vendor/echo", traceparent=parent, tracestate="a=" + "b" * 511) as r:
+        assert r.status == 200
     traces = [caller.trace for _, _, caller in edge.root.seen]
-    assert traces == [{"traceparent": parent, "tracestate": "a=b"}, {"traceparent": parent}, {}]
+    assert traces == [
+        {"traceparent": parent, "tracestate": "a=b"},
+        {"traceparent": parent},
+        {},
+        {"traceparent": parent},
+    ]
 
 
 async def test_a_closed_ingress_takes_nothing_more(edge):

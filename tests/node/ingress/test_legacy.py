@@ -490,3 +490,32 @@ async def test_an_answer_that_is_none_is_our_fault_and_nothing_but_it_is_passed_
                 assert told["result"] in ({}, {"resultType": "complete"})
             else:
                 assert told["error"]["data"]["kind"] in ("fault", "invalid")
+
+
+async def test_questions_that_were_answered_do_not_count_against_the_bound(serve):
+    async with serve(IngressSettings(session_calls_max=1)) as edge:
+
+        async def curious(arguments, caller, exchange):
+            answers = [await exchange.request({"method": "ping"}) for _ in range(3)]
+            return {"result": {"content": [], "structuredContent": answers}}
+
+        edge.root.tools["curious"] = curious
+        session = await edge.session()
+        async with edge.post(edge.tool_call("curious"), **session) as r:
+            stream = edge.events(r)
+            for _ in range(3):
+                question = await edge.next(stream)
+                async with edge.post({"jsonrpc": "2.0", "id": question["id"], "result": {}}, **session) as taken:
+                    assert taken.status == 202
+            assert (await edge.next(stream))["result"]["structuredContent"] == [{"result": {}}] * 3
+
+
+async def test_one_session_too_many_is_503_while_none_is_idle(serve):
+    async with serve(IngressSettings(sessions_max=1)) as edge:
+        session = await edge.session()
+        headers = {**hyphens(session), "Accept": "text/event-stream"}
+        body = edge.call("initialize", {"protocolVersion": "2025-11-25", "capabilities": {}})
+        async with edge.http.get(edge.url, headers=headers) as stream, edge.post(body) as r:
+            assert stream.status == 200
+            assert (r.status, (await r.json())["error"]["data"]["kind"]) == (503, "unavailable")
+            assert "Mcp-Session-Id" not in r.headers

@@ -320,8 +320,9 @@ async def test_log_messages_are_sent_only_if_asked_for_and_loud_enough(edge):
         return edge.text("done")
 
     edge.root.tools["chatty"] = chatty
-    async with edge.modern("tools/call", {"name": "chatty"}) as r:
-        assert r.content_type == "application/json"
+    for meta in ({}, {f"{META}logLevel": "loud"}):
+        async with edge.modern("tools/call", {"name": "chatty"}, meta=meta) as r:
+            assert (await r.json())["result"]["content"][0]["text"] == "done"
     async with edge.modern("tools/call", {"name": "chatty"}, meta={f"{META}logLevel": "warning"}) as r:
         levels = [e["params"]["level"] async for e in edge.events(r) if "method" in e]
     assert levels == ["warning", "emergency"]
@@ -334,7 +335,7 @@ async def test_list_changes_do_not_ride_on_a_calls_stream(edge):
 
     edge.root.tools["noisy"] = noisy
     async with edge.modern("tools/call", {"name": "noisy"}) as r:
-        assert r.content_type == "application/json"
+        assert "result" in await r.json()
 
 
 async def test_a_server_that_asks_the_client_is_told_that_it_cannot(edge):
@@ -362,13 +363,18 @@ async def test_a_disconnect_cancels_the_call(edge, streaming):
     edge.root.tools["endless"] = endless
     posting = asyncio.ensure_future(edge.modern("tools/call", {"name": "endless"})._coro)
     await edge.wait(edge.root.started)
+    writers = []
     if streaming:
         response = await posting
+        writers = [task for task in asyncio.all_tasks() if "EventStream.run" in repr(task)]
         response.close()
     else:
         posting.cancel()
     await edge.wait(edge.root.cancelled)
     assert edge.ingress.stats()["modern_requests"] == 1
+    # The stream's writer does not stay behind until its next keep-alive either.
+    await asyncio.wait((*writers, asyncio.ensure_future(asyncio.sleep(0))), timeout=5)
+    assert [w.cancelled() for w in writers] == [True] * streaming
 
 
 async def test_a_subscription_is_acknowledged_first_and_then_told_what_it_asked_for(edge):
@@ -396,6 +402,16 @@ async def test_a_subscription_is_acknowledged_first_and_then_told_what_it_asked_
         assert last == {"jsonrpc": "2.0", "id": "L", "result": {"resultType": "complete", "_meta": meta}}
         assert [e async for e in stream] == []
     assert edge.ingress.stats()["streams"] == 0
+
+
+async def test_the_root_tells_of_every_server_if_it_promises_to(edge):
+    edge.root.capabilities = {"tools": {"listChanged": True}, "prompts": {"listChanged": False}}
+    asked = {"notifications": {"toolsListChanged": True, "promptsListChanged": True}}
+    async with edge.modern("subscriptions/listen", asked) as r:
+        stream = edge.events(r)
+        assert (await edge.next(stream))["params"]["notifications"] == {"toolsListChanged": True}
+        edge.endpoints.change("anything", "tools", "prompts")
+        assert (await edge.next(stream))["method"] == "notifications/tools/list_changed"
 
 
 async def test_a_subscription_is_refused_where_it_makes_no_sense(serve):

@@ -70,6 +70,7 @@ async def test_a_running_call_keeps_its_session():
     assert sessions.sweep(100) == 0
     release.set()
     await task
+    assert session.end() == []
     assert sessions.sweep(1_000) == 1
 
 

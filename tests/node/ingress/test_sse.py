@@ -77,3 +77,18 @@ async def test_a_client_that_stops_reading_is_cut_off(serve):
         # The client's own buffer fills, then the sockets'; nobody reads on.
         async with edge.modern("tools/call", {"name": "flood"}):
             await edge.wait(edge.root.cancelled)
+
+
+async def test_the_answer_arrives_though_the_stream_overflows(serve):
+    async with serve(IngressSettings(stream_frames_max=3, stream_bytes_max=200)) as edge:
+
+        async def flood(arguments, caller, exchange):
+            for step in range(50):
+                exchange.event({"method": "notifications/progress", "params": {"progress": step}})
+            return edge.text("x" * 500)
+
+        edge.root.tools["flood"] = flood
+        async with edge.modern("tools/call", {"name": "flood"}) as r:
+            messages = [e async for e in edge.events(r)]
+    assert len(messages) <= 4
+    assert messages[-1]["result"]["content"][0]["text"] == "x" * 500
