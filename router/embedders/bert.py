@@ -16,6 +16,7 @@ from router.ports import Vectors
 
 Array = NDArray[np.float32]
 EPSILON = np.float32(1e-12)
+BLOCK = 64
 _ROOT_HALF = np.float32(0.5**0.5)
 # Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26: |error| ≤ 1.5e-7.
 _ERF_P = np.float32(0.3275911)
@@ -38,13 +39,24 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """`weight` is (in, out), contiguous: the transpose of what the file holds."""
+    """`blocks` is (out / 64, in, 64): the columns of the transposed weight in blocks, each contiguous.
 
-    weight: Array
+    For a few rows OpenBLAS spends most of a product on copying the weight into its own order, and only the products
+    of small matrices are free of it: in blocks a text of 5 to 20 tokens takes 0.4 to 0.6 of the time, 512 tokens 1.2.
+    """
+
+    blocks: Array
     bias: Array
 
+    @classmethod
+    def of(cls, weight: Array, bias: Array) -> Linear:
+        """`weight` is (out, in), as the file holds it."""
+        out, width = weight.shape
+        blocks = weight.reshape(out // BLOCK, BLOCK, width).transpose(0, 2, 1)
+        return cls(np.ascontiguousarray(blocks), np.array(bias))
+
     def __call__(self, x: Array) -> Array:
-        y: Array = x @ self.weight
+        y: Array = np.matmul(x, self.blocks).transpose(1, 0, 2).reshape(len(x), -1)
         y += self.bias
         return y
 
@@ -123,16 +135,19 @@ def _norm(tensors: Mapping[str, Array], name: str) -> Norm:
 
 
 def _linear(tensors: Mapping[str, Array], name: str) -> Linear:
-    return Linear(np.ascontiguousarray(tensors[f"{name}.weight"].T), np.array(tensors[f"{name}.bias"]))
+    return Linear.of(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
 
 def _layer(tensors: Mapping[str, Array], name: str, heads: int) -> Layer:
-    parts = [_linear(tensors, f"{name}.attention.self.{part}") for part in ("query", "key", "value")]
+    weights, biases = (
+        [tensors[f"{name}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
+        for kind in ("weight", "bias")
+    )
     # The scale of scaled dot-product attention is folded into the query.
-    scale = np.float32((parts[0].weight.shape[1] / heads) ** -0.5)
-    parts[0] = Linear(parts[0].weight * scale, parts[0].bias * scale)
+    scale = np.float32((weights[0].shape[0] / heads) ** -0.5)
+    weights[0], biases[0] = weights[0] * scale, biases[0] * scale
     return Layer(
-        Linear(np.concatenate([p.weight for p in parts], axis=1), np.concatenate([p.bias for p in parts])),
+        Linear.of(np.concatenate(weights), np.concatenate(biases)),
         _linear(tensors, f"{name}.attention.output.dense"),
         _norm(tensors, f"{name}.attention.output.LayerNorm"),
         _linear(tensors, f"{name}.intermediate.dense"),
