@@ -31,8 +31,8 @@ from federation.events import (
     Save,
     SaveEpoch,
     Send,
-    Testimony,
     Tick,
+    Witnessed,
 )
 from federation.finding import Finder
 from federation.line import Line
@@ -473,7 +473,7 @@ class Federation:
         replies = await asyncio.gather(*(self._line(self._peers[w]).hears(node) for w in chosen))
         asked = tuple(w.name for w, reply in zip(chosen, replies, strict=True) if reply is not None)
         hearing = tuple(w.name for w, reply in zip(chosen, replies, strict=True) if reply)
-        self._handle(node, Testimony(asked, hearing))
+        self._handle(node, Witnessed(asked, hearing))
 
     def _status(self, node: NodeId, peer: _Known) -> PeerStatus:
         view, pulse, now = peer.core.view, peer.core.pulse, self._clock.now_ms()

@@ -58,14 +58,14 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Witnessed:
     """The end of `AskWitnesses`: who was asked and answered, and which of them hear the node."""
 
     asked: tuple[str, ...] = ()
     hearing: tuple[str, ...] = ()
 
 
-Event = Opened | Received | Broken | Tick | Testimony
+Event = Opened | Received | Broken | Tick | Witnessed
 
 
 # ---- effects -------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class AskWitnesses:
-    """Ask up to `most` other nodes whether they hear this one; answer with `Testimony`."""
+    """Ask up to `most` other nodes whether they hear this one; answer with `Witnessed`."""
 
     most: int = 3
 

@@ -18,8 +18,8 @@ from federation.events import (
     Liveness,
     Probe,
     Received,
-    Testimony,
     Tick,
+    Witnessed,
 )
 from proto.frames import Beat, Bye, Farewell
 
@@ -79,7 +79,7 @@ class Pulse:
                 return self._broken(cause, now_ms)
             case Tick(lag_ms):
                 return self._tick(lag_ms, now_ms)
-            case Testimony():
+            case Witnessed():
                 return self._decide(event, now_ms) if self._doubt is _Doubt.ASKING else []
         return []
 
@@ -117,10 +117,10 @@ class Pulse:
         if self._doubt is _Doubt.PROBING:
             return self._ask(now_ms)
         if self._doubt is _Doubt.ASKING:
-            return self._decide(Testimony(), now_ms)
+            return self._decide(Witnessed(), now_ms)
         return []
 
-    def _decide(self, word: Testimony, now_ms: int) -> Effects:
+    def _decide(self, word: Witnessed, now_ms: int) -> Effects:
         self._doubt = _Doubt.DECIDED
         if word.hearing:
             return self._become(Liveness.UNREACHABLE, f"{self.cause}; heard by {', '.join(word.hearing)}", now_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from federation.admission import RECORDS_MAX, check_record, view_hash
 from federation.events import Alarm, Effects, SaveEpoch
@@ -253,7 +253,14 @@ class Log:
         digest = self.hash() if hashed else b""
         return Beat(self.seq, load, lag_ms, draining, digest, self.loaded, wall_ms)
 
+    def current(self, beat: Beat) -> Beat:
+        """A beat that waited for its stream, brought up to what was sent before it."""
+        if beat.seq == self.seq:
+            return beat
+        return replace(beat, seq=self.seq, view_hash=b"", loaded=self.loaded)
+
     def hash(self) -> bytes:
+        """See `admission.view_hash`; computed once per seq."""
         if self._hash[0] != self.seq:
             self._hash = (self.seq, view_hash(manifest(self._records.values())))
         return self._hash[1]

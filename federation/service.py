@@ -185,7 +185,7 @@ class MeshService(MeshServicer):
                 return
             if session.beat is not None:
                 beat, session.beat = session.beat, None
-                await self._send(session, beat)
+                await self._send(session, self._log.current(beat))
             else:
                 await session.wake.wait()
 

@@ -61,6 +61,11 @@ class Checks:
                     saved.version,
                 )
 
+    def resynced(self, process: Process, message: str) -> None:
+        """Only a bad record, forgotten in a restart, may make a view differ from what its owner says it is."""
+        if not self.bad:
+            self._fail(f"{process}: {message}")
+
     # ---- after each step ------------------------------------------------------------------------
 
     def after_step(self, process: Process, name: str) -> None:

@@ -20,8 +20,8 @@ from federation.events import (
     Save,
     SaveEpoch,
     Send,
-    Testimony,
     Tick,
+    Witnessed,
 )
 from federation.log import Log, Subscriber
 from federation.memory import MemoryViewStore
@@ -203,7 +203,7 @@ class Process:
         changes, self.pending = self.pending, {}
         self.disk.save(changes, self.world.wall_ms(self.name))
 
-    def testify(self, name: str, testimony: Testimony) -> None:
+    def testify(self, name: str, testimony: Witnessed) -> None:
         self.handle(name, testimony)
 
     # ---- the owner's side -----------------------------------------------------------------------
@@ -242,8 +242,8 @@ class Process:
         for stream in self.subscribers:
             while stream.open and stream.greeted and stream.in_flight < stream.window:
                 frame = self.log.pull(stream.sub)
-                if frame is None:
-                    frame, stream.beat = stream.beat, None
+                if frame is None and stream.beat is not None:
+                    frame, stream.beat = self.log.current(stream.beat), None
                 if frame is None:
                     break
                 self.world.send_down(stream, frame)

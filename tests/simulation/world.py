@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from federation.events import Alarm, Broken, Effect, Testimony
+from federation.events import Alarm, Broken, Effect, Witnessed
 from federation.memory import MemoryViewStore
 from proto.frames import Down, Farewell, Up
 from proto.records import Kind, Record, RecordKey
@@ -77,6 +77,8 @@ class World:
 
     def alarmed(self, process: Process, about: str, effect: Effect) -> None:
         if isinstance(effect, Alarm):
+            if effect.name == "resync":
+                self.checks.resynced(process, effect.message)
             self.alarms[effect.name] = self.alarms.get(effect.name, 0) + 1
             self.note(f"{process.name}: ALARM {effect.name} about {about}: {effect.message}")
 
@@ -235,7 +237,7 @@ class World:
             if self.network.both_ways(p.name, asker.name) and asker.peers[p.name].pulse.hears(self.now_ms)
         ][:most]
         hearing = tuple(p.name for p in others if about in p.peers and p.peers[about].pulse.hears(self.now_ms))
-        word = Testimony(tuple(p.name for p in others), hearing)
+        word = Witnessed(tuple(p.name for p in others), hearing)
         self.at(30, lambda: asker.testify(about, word), asker)
 
 

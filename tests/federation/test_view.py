@@ -1,0 +1,236 @@
+"""The receiver's half: events in, exactly these effects out."""
+
+from __future__ import annotations
+
+from federation.admission import view_hash
+from federation.events import Alarm, Broken, Changed, Close, Effects, Forget, Listed, Opened, Received, Save, Send, Tick
+from federation.view import GRACE_MS, KEEP_MS, LOADING_MS, Phase, View
+from proto.frames import Ack, Beat, Bye, Delta, Down, Farewell, Hello, Mode, Reject, Snapshot, Welcome
+from proto.names import NodeId
+from proto.records import Kind, Record, RecordKey, Version, manifest
+
+OWNER = NodeId.of("mesh.test", "eu", "a")
+ONE, TWO = b"1" * 16, b"2" * 16
+
+
+def tool(name: str, text: str = "") -> Record:
+    return Record.of(Kind.TOOL, f"srv/{name}", {"name": name, "description": text})
+
+
+A, B, C = tool("a"), tool("b"), tool("c")
+
+
+def view() -> View:
+    return View(OWNER, "lab")
+
+
+def feed(v: View, *frames: Down, now_ms: int = 0) -> Effects:
+    return [e for f in frames for e in v.handle(Received(f), now_ms)]
+
+
+def welcome(epoch: int = 5, *, mode: Mode = Mode.SNAPSHOT, instance: bytes = ONE, seq: int = 2) -> Welcome:
+    return Welcome(epoch, instance, seq, mode, loaded=True)
+
+
+def snapshot(*records: Record, epoch: int = 5, seq: int = 2, loaded: bool = True) -> Snapshot:
+    return Snapshot(epoch, seq, manifest(records), records, last=True, loaded=loaded)
+
+
+def live(*records: Record) -> View:
+    v = view()
+    v.handle(Opened(), 0)
+    feed(v, welcome(), snapshot(*records))
+    return v
+
+
+def ids(v: View) -> set[str]:
+    return {k.id for k in v.records}
+
+
+def test_the_first_hello_knows_nothing_and_a_snapshot_becomes_the_view_when_its_last_part_arrives() -> None:
+    v = view()
+    assert v.handle(Opened(), 0) == [Send(Hello("lab"))]
+    assert feed(v, welcome(), Snapshot(5, 2, manifest([A]), (A,), last=False)) == []
+    assert v.records == {}
+    effects = feed(v, Snapshot(5, 2, manifest([B]), (B,), last=True))
+    both = {A.key: A, B.key: B}
+    assert effects == [Save(Version(5, 2), ONE, True, both), Changed((A, B), ()), Send(Ack(2))]
+    assert (v.records, v.phase, v.version) == (both, Phase.LIVE, Version(5, 2))
+
+
+def test_a_delta_applies_on_exactly_its_version() -> None:
+    v = live(A, B)
+    newer = tool("a", "new")
+    assert feed(v, Delta(5, 2, 4, (newer,), (B.key,))) == [
+        Save(Version(5, 4), ONE, True, {newer.key: newer}, frozenset({B.key})),
+        Changed((newer,), (B.key,)),
+        Send(Ack(4)),
+    ]
+
+
+def test_a_delta_that_does_not_follow_makes_it_ask_for_everything_and_ignore_what_was_under_way() -> None:
+    v = live(A)
+    alarm, hello = feed(v, Delta(5, 3, 4, (B,)))
+    assert isinstance(alarm, Alarm)
+    assert hello == Send(Hello("lab", Version(5, 0), manifest([A])))
+    assert feed(v, Delta(5, 2, 3, (C,)), Beat(9)) == []
+    assert ids(v) == {"srv/a"}
+
+
+def test_a_reconnect_says_what_is_held_and_a_delta_welcome_makes_it_live_at_once() -> None:
+    v = live(A, B)
+    v.handle(Broken("reset"), 10)
+    assert v.handle(Opened(), 20) == [Send(Hello("lab", Version(5, 2), manifest([A, B])))]
+    assert feed(v, welcome(mode=Mode.DELTA)) == []
+    assert v.phase is Phase.LIVE
+    assert v.stale_since_ms is None
+
+
+def test_a_snapshot_sends_no_body_for_what_is_held_and_drops_what_it_does_not_name() -> None:
+    v = live(A, B)
+    v.handle(Broken("crash"), 10)
+    v.handle(Opened(), 20)
+    effects = feed(v, welcome(6, instance=TWO), Snapshot(6, 3, manifest([A, C]), (C,)))
+    assert Changed((C,), (B.key,)) in effects
+    assert ids(v) == {"srv/a", "srv/c"}
+
+
+def test_a_lower_epoch_is_refused_and_the_view_stays() -> None:
+    v = live(A)
+    v.handle(Broken("crash"), 10)
+    v.handle(Opened(), 20)
+    alarm, close = feed(v, welcome(4, instance=TWO))
+    assert isinstance(alarm, Alarm)
+    assert alarm.name == "old_epoch"
+    assert isinstance(close, Close)
+    assert (v.version, ids(v)) == (Version(5, 2), {"srv/a"})
+
+
+def test_one_epoch_with_two_instances_is_a_clone_and_both_are_refused_until_a_higher_epoch() -> None:
+    v = live(A)
+    for instance in (TWO, ONE):
+        v.handle(Broken("x"), 10)
+        v.handle(Opened(), 20)
+        alarm, _ = feed(v, welcome(mode=Mode.DELTA, instance=instance))
+        assert isinstance(alarm, Alarm)
+        assert alarm.name == "clone"
+    v.handle(Opened(), 30)
+    feed(v, welcome(6, instance=TWO), snapshot(B, epoch=6))
+    assert ids(v) == {"srv/b"}
+
+
+def test_an_owner_that_still_loads_keeps_its_old_records_until_it_is_loaded() -> None:
+    v = live(A, B)
+    v.handle(Broken("restart"), 10)
+    v.handle(Opened(), 20)
+    feed(v, welcome(6, instance=TWO), snapshot(A, epoch=6, seq=1, loaded=False))
+    assert ids(v) == {"srv/a", "srv/b"}
+    assert feed(v, Delta(6, 1, 1, loaded=True)) == [
+        Save(Version(6, 1), TWO, True, {}, frozenset({B.key})),
+        Changed((), (B.key,)),
+        Send(Ack(1)),
+    ]
+
+
+def test_an_owner_that_never_says_it_is_loaded_loses_its_old_records_after_a_bound() -> None:
+    v = live(A, B)
+    v.handle(Broken("restart"), 10)
+    v.handle(Opened(), 20)
+    feed(v, welcome(6, instance=TWO), snapshot(A, epoch=6, seq=1, loaded=False), now_ms=20)
+    assert v.handle(Tick(), 19 + LOADING_MS) == []
+    assert Changed((), (B.key,)) in v.handle(Tick(), 20 + LOADING_MS)
+    assert ids(v) == {"srv/a"}
+
+
+def test_a_view_saved_while_its_owner_loaded_asks_for_a_snapshot_on_its_return() -> None:
+    v = View.restored(
+        OWNER, "lab", version=Version(6, 1), instance=TWO, loaded=False, records=[A, B], age_ms=5, now_ms=100
+    )
+    assert v.handle(Opened(), 100) == [Send(Hello("lab", Version(6, 0), manifest([A, B])))]
+    feed(v, welcome(6, instance=TWO), Snapshot(6, 4, manifest([A]), ()))
+    assert ids(v) == {"srv/a"}
+
+
+def test_a_bad_record_is_rejected_alone_and_its_older_definition_goes() -> None:
+    v = live(A, B)
+    forged = Record(Kind.TOOL, A.id, b"\1" * 32, A.body)
+    effects = feed(v, Delta(5, 2, 4, (forged, C)))
+    assert Changed((C,), (A.key,)) in effects
+    assert [e.frame.key for e in effects if isinstance(e, Send) and isinstance(e.frame, Reject)] == [A.key]
+    assert "does not match" in v.rejected[A.key][1]
+    feed(v, Delta(5, 4, 5, (A,)))
+    assert (ids(v), v.rejected) == ({"srv/a", "srv/b", "srv/c"}, {})
+
+
+def test_governance_and_facts_about_others_are_rejected_from_an_ordinary_node() -> None:
+    policy = Record.of(Kind.POLICY, "p", {"deny": "all"})
+    other = Record.of(Kind.NODE, "b", {"name": "b"})
+    nameless = Record.of(Kind.TOOL, "Bad_Server/x", {"name": "x"})
+    v = live(policy, other, nameless, A)
+    assert ids(v) == {"srv/a"}
+    assert len(v.rejected) == 3
+
+
+def test_a_view_hash_that_differs_asks_for_everything_once_a_minute() -> None:
+    v = live(A, B)
+    assert feed(v, Beat(2, view_hash=view_hash(manifest([B, A])))) == []
+    _, hello = feed(v, Beat(2, view_hash=b"x" * 16))
+    assert isinstance(hello, Send)
+    feed(v, welcome(), snapshot(A, B))
+    (close,) = feed(v, Beat(2, view_hash=b"x" * 16), now_ms=59_000)
+    assert isinstance(close, Close)
+
+
+def test_the_hash_counts_rejected_records_so_that_they_cause_no_resync() -> None:
+    forged = Record(Kind.TOOL, A.id, b"\1" * 32, A.body)
+    v = live(forged, B)
+    assert feed(v, Beat(2, view_hash=view_hash(manifest([forged, B])))) == []
+
+
+def test_a_beat_ahead_of_the_view_shows_its_lag() -> None:
+    v = live(A)
+    assert feed(v, Beat(7)) == []
+    assert v.lag_seq == 5
+
+
+def test_a_stale_view_leaves_the_listings_after_the_grace_and_is_deleted_after_a_day() -> None:
+    v = live(A)
+    assert v.handle(Broken("reset"), 1_000) == []
+    assert v.handle(Tick(), 999 + GRACE_MS) == []
+    assert v.handle(Tick(), 1_000 + GRACE_MS) == [Listed(False)]
+    assert v.handle(Tick(), 999 + KEEP_MS) == []
+    assert v.handle(Tick(), 1_000 + KEEP_MS) == [Changed((), (A.key,)), Forget()]
+    assert v.version == Version(0, 0)
+
+
+def test_its_return_lists_it_again_without_a_change_of_records() -> None:
+    v = live(A)
+    v.handle(Broken("reset"), 0)
+    v.handle(Tick(), GRACE_MS)
+    v.handle(Opened(), GRACE_MS + 1)
+    assert feed(v, welcome(mode=Mode.DELTA)) == [Listed(True)]
+
+
+def test_leaving_deletes_the_view_but_not_the_memory_of_its_epoch() -> None:
+    v = live(A)
+    assert feed(v, Bye(Farewell.LEAVE)) == [Changed((), (A.key,)), Forget()]
+    v.handle(Opened(), 10)
+    assert isinstance(feed(v, welcome(4))[0], Alarm)
+
+
+def test_a_goodbye_for_a_restart_keeps_the_view_stale() -> None:
+    v = live(A)
+    assert feed(v, Bye(Farewell.RESTART), now_ms=7) == []
+    assert (ids(v), v.stale_since_ms) == ({"srv/a"}, 7)
+
+
+def test_a_record_that_is_listed_without_a_body_is_rejected_alone() -> None:
+    v = view()
+    v.handle(Opened(), 0)
+    feed(v, welcome(), Snapshot(5, 2, manifest([A, B]), (A,)))
+    assert ids(v) == {"srv/a"}
+    assert "no body" in v.rejected[RecordKey(Kind.TOOL, "srv/b")][1]
+
+
+def test_its_repr_is_a_summary() -> None:
+    assert repr(live(A, B)) == "View(a 5.2 live 2)"
