@@ -163,6 +163,9 @@ class Hand:
         error = {"code": -32602, "message": "bad", "data": {"x": 1}}
         return web.json_response({"jsonrpc": "2.0", "id": None, "error": error}, status=400)
 
+    async def tool_nameless(self, request, body):
+        return web.json_response({"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "what?"}})
+
     async def tool_html(self, request, body):
         return web.Response(text="<html>", content_type="text/html")
 
@@ -326,6 +329,12 @@ async def test_an_error_in_the_body_of_a_refusal_is_the_answer(watch, hand):
     w = await watch(spec(hand))
     await w.until_up()
     assert await w.tool("refuse") == {"error": {"code": -32602, "message": "bad", "data": {"x": 1}}}
+
+
+async def test_an_error_without_an_id_belongs_to_the_only_request_of_its_exchange(watch, hand):
+    w = await watch(spec(hand))
+    await w.until_up()
+    assert await w.tool("nameless") == {"error": {"code": -32700, "message": "what?"}}
 
 
 async def test_an_answer_that_is_not_mcp_says_so(watch, hand):

@@ -41,6 +41,12 @@ def test_an_event_is_given_as_soon_as_its_blank_line_came_even_if_a_line_feed_ma
     assert parser.feed(b"\ndata: y\r\n\r\n") == [SseEvent("message", b"y", "")]
 
 
+def test_a_line_end_that_is_split_between_chunks_ends_one_line_only():
+    parser = SseParser(100)
+    assert parser.feed(b"data: x\r") == []
+    assert parser.feed(b"\ndata: y\r\n\r\n") == [SseEvent("message", b"x\ny", "")]
+
+
 def test_an_event_of_megabytes_in_small_chunks_is_put_together():
     parser = SseParser(8 * 2**20)
     payload = b"z" * (4 * 2**20)

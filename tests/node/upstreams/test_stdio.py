@@ -97,6 +97,19 @@ async def test_a_log_line_reaches_the_only_running_call_and_no_other(watch, raw,
     pending.cancel()
 
 
+async def test_a_log_line_is_nobodys_while_an_abandoned_call_may_still_speak(watch, raw, recorder):
+    w = await watch(raw())
+    await w.until_up()
+    abandoned = asyncio.create_task(w.tool("never"))
+    await w.tool("echo")
+    abandoned.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await abandoned
+    heard = recorder()
+    await w.tool("log", exchange=heard)
+    assert heard.heard == []
+
+
 async def test_what_the_server_asks_of_us_is_declined_and_ping_answered(watch, raw):
     w = await watch(raw())
     await w.until_up()
@@ -275,6 +288,15 @@ async def test_stopping_kills_a_stubborn_server_and_its_children(watch, raw, mon
         assert await _is_gone(gone)
     assert w.upstream.health.state == "down"
     assert w.upstream.health.cause == "stopped"
+
+
+async def test_children_that_a_dying_server_leaves_behind_are_killed(watch, raw):
+    w = await watch(raw("parent"))
+    child = int((await w.until_up()).tools[-1]["name"].removeprefix("child-"))
+    with pytest.raises(OutcomeUnknown):
+        await w.tool("die")
+    await w.until_down()
+    assert await _is_gone(child)
 
 
 async def _is_gone(pid):

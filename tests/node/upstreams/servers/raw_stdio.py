@@ -5,6 +5,8 @@ Usage: raw_stdio.py [MODE…]; tools do the rest. State that must survive a rest
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 
@@ -115,10 +117,8 @@ def main():
         sys.stderr.flush()
         time.sleep(3600)
     if "stubborn" in MODES:
-        import signal
-        import subprocess
-
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if MODES & {"stubborn", "parent"}:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
         TOOLS.append({"name": f"child-{child.pid}", "inputSchema": {}})
     for line in sys.stdin:
