@@ -105,7 +105,8 @@ def squash(name: str) -> str:
 
 def identifiers(text: str) -> Iterator[tuple[str, float]]:
     """(squashed name, bonus): the whole text as a name, and each word in it that is spelled like an identifier."""
-    yield squash(text), NAME_BONUS_WHOLE
+    if whole := squash(text):
+        yield whole, NAME_BONUS_WHOLE
     for token in _TOKEN.findall(text):
         for part in _PARTS.split(token):
             if "_" in part.strip("_") or "-" in part.strip("-") or HUMPS.search(part):

@@ -85,6 +85,7 @@ class Router:
         """Waits for the step in hand (well under a second), then for the store to close. Idempotent."""
         self._stopping = True
         self._wake.set()
+        self._idle.set()
         task, self._task = self._task, None
         if task is not None:
             await task
@@ -144,8 +145,13 @@ class Router:
         )
 
     async def settled(self) -> None:
-        """Waits until every change is indexed and, where there is a model, embedded. Needs `start`."""
+        """Waits until every change is indexed and, where there is a model, embedded. Needs `start`.
+
+        Raises `Unavailable` if the router is stopped meanwhile.
+        """
         await self._idle.wait()
+        if self._stopping:
+            raise Unavailable("the router has been stopped")
 
     # ---- the searching thread --------------------------------------------------------------------
 

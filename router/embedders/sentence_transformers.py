@@ -21,6 +21,7 @@ class SentenceTransformers:
     def __init__(self, name: str) -> None:
         self._name = name
         self._model: Any = None
+        self._dimensions = 0
         # Fast tokenizers keep truncation in shared state and refuse a second borrower.
         self._lock = threading.Lock()
 
@@ -32,7 +33,7 @@ class SentenceTransformers:
     def dimensions(self) -> int:
         if self._model is None:
             raise Unavailable(f"the model {self._name} is not loaded yet")
-        return int(self._model.get_sentence_embedding_dimension())
+        return self._dimensions
 
     def load(self) -> None:
         """Seconds, and a download where the model is not cached. Raises `Unavailable`."""
@@ -47,6 +48,8 @@ class SentenceTransformers:
         except Exception as e:
             # The library raises OSError, ValueError, its hub's own errors and others for a model it cannot get.
             raise Unavailable(f"the embedding model {self._name!r} cannot be loaded: {e}") from e
+        # Asked of a vector: the method's name differs between the library's major versions.
+        self._dimensions = self.embed(["dimensions"]).shape[1]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         if self._model is None:

@@ -319,3 +319,10 @@ async def test_stopping_twice_and_searching_afterwards_are_answered(
     await router.stop()
     with pytest.raises(Unavailable, match="shutting down"):
         await router.search("file")
+    with pytest.raises(Unavailable, match="stopped"):
+        await router.settled()
+
+
+async def test_a_query_of_signs_names_no_tool(make_router: MakeRouter, entry: MakeEntry) -> None:
+    router = await make_router([entry("_", "Do nothing."), entry("read", "Read.")])
+    assert (await router.search("!?")).confidence != "high"
