@@ -66,7 +66,8 @@ class ForwardStream:
         params = wire.open.params
         if len(params) > asked.answer_bytes_max:
             raise Exhausted(f"params are {len(params)} bytes long; at most {asked.answer_bytes_max} are carried")
-        self._carried[call_id] = asked
+        if not self._carry(asked):
+            return
         if len(params) <= CHUNKED_ABOVE_BYTES:
             self._outbox.put(call_id, wire)
             return
@@ -78,8 +79,16 @@ class ForwardStream:
     def query(self, asked: Asked) -> None:
         """Ask what became of a call that another stream carried."""
         call_id = asked.call.call_id
-        self._carried[call_id] = asked
-        self._outbox.put(call_id, call_up_to_wire(call_id, calls.Query(asked.call.principal)))
+        if self._carry(asked):
+            self._outbox.put(call_id, call_up_to_wire(call_id, calls.Query(asked.call.principal)))
+
+    def _carry(self, asked: Asked) -> bool:
+        # It may have ended between being found open and being used.
+        if self.alive:
+            self._carried[asked.call.call_id] = asked
+        else:
+            asked.settle(Lost("it had just ended"))
+        return self.alive
 
     def cancel(self, asked: Asked, reason: str) -> None:
         """Tell the owner, if it was ever told of the call; what still waits to be sent for it is dropped."""

@@ -11,9 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
+from federation.asked import Asked
 from federation.ca import init_ca, issue
 from federation.calls import ForwardClient, ForwardServer
 from federation.chunks import CHUNKED_ABOVE_BYTES
+from federation.forward_stream import Lost
 from federation.tls import MeshTls, peer_identity
 from proto import mesh_pb2 as pb
 from proto.calls import Answer, Call, Exchange
@@ -560,6 +562,20 @@ async def test_an_owner_that_stays_away_leaves_the_outcome_unknown_at_the_deadli
     with pytest.raises(OutcomeUnknown) as caught:
         await task
     assert caught.value.data["call_id"] == "c1"
+
+
+async def test_a_call_put_on_a_stream_that_has_just_ended_is_lost_at_once_and_not_at_its_deadline(pair: Pair) -> None:
+    await pair.run(a_call())
+    stream = pair.client._current
+    assert stream is not None
+    await stream.close()
+    for put in (stream.open, stream.query):
+        asked = Asked(a_call("c2"), pair.caller, 1000)
+        asked.attach(stream)
+        put(asked)
+        with pytest.raises(Lost, match="just ended"):
+            await asked.outcome()
+    assert await pair.run(a_call("c3", n=3)) == {"result": {"n": 3}}
 
 
 async def test_a_run_that_nobody_claims_is_cancelled(certificates: dict[NodeId, MeshTls]) -> None:
