@@ -19,7 +19,7 @@ from federation.driver import Federation
 from federation.ports import Discovery
 from federation.store import SqliteViewStore
 from federation.tls import MeshTls
-from node.catalog import Catalog, Server
+from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
 from node.endpoints import MeshEndpoints, MetaEndpoint
 from node.gateway import Gateway
@@ -33,7 +33,7 @@ from node.ports import Action, Caller, Resource
 from node.store import AddedServers
 from node.views import MeshViews
 from proto.calls import Target
-from proto.errors import Invalid, MeshError, Unavailable, Unknown
+from proto.errors import Invalid, MeshError, Unavailable
 from proto.frames import Farewell
 from proto.names import check_server_name
 from proto.records import Kind, Record, RecordKey
@@ -203,7 +203,7 @@ class App:
         me = self.catalog.me
         wanted = Resource(server=name, owner=me.name, region=me.region)
         if config is None or not self.guard.visible(caller.principal, Action.ADD).allows(wanted):
-            raise Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
+            raise unknown_server(name)
         await self.hosting.add(name, config.to_spec(name))
         self.added.add(name)
         server = self.catalog.find(me.name, name)

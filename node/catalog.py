@@ -25,10 +25,14 @@ SERVING = frozenset({Liveness.ALIVE, Liveness.DRAINING})
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Something a server offers: its raw MCP definition and the digest of it."""
+    """Something a server offers: its raw MCP definition, and the digest of it.
+
+    `header_params`: its schema mirrors parameters into HTTP headers (`x-mcp-header`, MCP 2026-07-28).
+    """
 
     definition: dict[str, Any]
     digest: bytes
+    header_params: bool = False
 
 
 @dataclass(slots=True)
@@ -206,7 +210,7 @@ class Catalog:
         elif record.kind in MEMBERS:
             name, member = split_member(record.id)
             server = self._server(owner, name)
-            server.members[record.kind][member] = Member(record.data(), record.digest)
+            server.members[record.kind][member] = Member(record.data(), record.digest, b'"x-mcp-header"' in record.body)
             touched.setdefault(name, _Change()).put(record.kind, member)
 
     def _delete(self, owner: Owner, key: RecordKey, touched: dict[str, _Change]) -> None:
@@ -279,7 +283,7 @@ class Catalog:
                     f"{len(servers)} servers are named {bare!r}; say which one: {', '.join(names)}", candidates=names
                 )
         if not servers:
-            raise Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
+            raise unknown_server(name)
         return Route(name, servers)
 
     def shown_name(self, server: Server, visibility: Visibility, tool: str = "") -> str:
@@ -304,6 +308,11 @@ class Catalog:
     def _visible(self, servers: Iterable[Server], visibility: Visibility) -> tuple[Server, ...]:
         listed = [s for s in servers if s.owner.listed and visibility.allows(s.resource())]
         return tuple(sorted(listed, key=lambda s: (s.owner.id.name, s.name)))
+
+
+def unknown_server(name: str) -> Unknown:
+    """The one sentence for a server that is not there, or not for this caller."""
+    return Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
 
 
 class _Change:

@@ -172,6 +172,20 @@ class ServerEndpoint:
             described["instructions"] = info["instructions"]
         return described
 
+    def header_schema(self, tool: str, caller: Caller) -> dict[str, Any] | None:
+        """The tool's inputSchema if it mirrors parameters into headers and this caller may see it, else None."""
+        visibility = self._guard.visible(caller.principal, Action.CALL)
+        try:
+            route = self._catalog.route(self._name, visibility)
+        except MeshError:
+            # The call itself, which follows, is refused for the same reason, in its own words.
+            return None
+        member = route.member(Kind.TOOL, tool)
+        if member is None or not member.header_params or not visibility.allows(route.lead.resource(tool)):
+            return None
+        schema = member.definition.get("inputSchema")
+        return schema if isinstance(schema, dict) else None
+
     async def handle(self, method: str, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
         listed = LISTS.get(method)
         if listed is None:
@@ -208,8 +222,7 @@ def relayed(capabilities: dict[str, Any]) -> dict[str, Any]:
 
 def failure(error: MeshError) -> dict[str, Any]:
     """A refusal as a tool result, so that the model reads why and what to do."""
-    kind = "unknown" if error.kind == "forbidden" else error.kind
-    detail = {"kind": kind, "message": error.message, **error.data}
+    detail = {"kind": error.kind, "message": error.message, **error.data}
     return {
         "content": [{"type": "text", "text": error.message}],
         "structuredContent": {"error": detail},

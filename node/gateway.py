@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from node.balance import Candidate, Latencies, Place, choose
-from node.catalog import SERVING, Catalog, Member, Route, Server
+from node.catalog import SERVING, Catalog, Member, Route, Server, unknown_server
 from node.ports import Action, Caller, Guard
 from proto.calls import Answer, Call, Exchange, Target
-from proto.errors import Conflict, Expired, Fault, MeshError, Unavailable, Unknown
+from proto.errors import Conflict, Expired, Fault, Forbidden, MeshError, Unavailable, Unknown
 from proto.names import NodeId
 from proto.records import Kind
 
@@ -114,7 +114,11 @@ class Gateway:
             via=(self._catalog.me.name,),
             trace=caller.trace,
         )
-        return await self._run(call, route, asked, exchange)
+        try:
+            return await self._run(call, route, asked, exchange)
+        except Forbidden:
+            # Told in the very words of what does not exist; `settle` and the record of calls keep the truth.
+            raise (_unknown(route, method, asked) if asked else unknown_server(name)) from None
 
     def _member(self, route: Route, method: str, params: dict[str, Any]) -> tuple[Member | None, str]:
         named = NAMED.get(method)

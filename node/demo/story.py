@@ -86,8 +86,8 @@ async def _story(world: World, session: aiohttp.ClientSession) -> None:
     await asyncio.gather(*(world.ready(region, session) for region in world.nodes))
     _say(
         1,
-        f"Three nodes serve after {time.perf_counter() - began:.1f} s. They found each other by mDNS and speak gRPC over "
-        "mutual TLS.",
+        f"Three nodes serve after {time.perf_counter() - began:.1f} s. They found each other by mDNS and speak "
+        "gRPC over mutual TLS.",
     )
     status = await _until(world, session, "eu", _whole_mesh, "eu sees every server of us and ap, and has indexed them")
     _table(status)

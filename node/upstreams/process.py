@@ -90,12 +90,21 @@ async def put_down(process: asyncio.subprocess.Process, name: str, grace_s: floa
         transport.close()
 
 
+async def exited(process: asyncio.subprocess.Process, every_s: float) -> None:
+    """Until the process itself has ended, looked at `every_s`.
+
+    `Process.wait` waits for the pipes too, which a child of the process may hold open for ever.
+    """
+    while process.returncode is None:  # noqa: ASYNC110 - no event tells of the process without its pipes
+        await asyncio.sleep(every_s)
+
+
 async def _ended(process: asyncio.subprocess.Process, timeout_s: float) -> bool:
     try:
         async with asyncio.timeout(timeout_s):
-            await process.wait()
+            await exited(process, 0.02)
     except TimeoutError:
-        return process.returncode is not None
+        return False
     return True
 
 

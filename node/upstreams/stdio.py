@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from node.upstreams.chatter import Chatter
 from node.upstreams.lines import LineSplitter, Overlong
-from node.upstreams.process import how_it_ended, put_down, spawn
+from node.upstreams.process import exited, how_it_ended, put_down, spawn
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.wire import Message, Sink, logger
 from proto import jsons
@@ -18,6 +18,8 @@ _READ_BYTES = 256 * 1024
 _DRAIN_ABOVE_BYTES = 64 * 1024
 _TAIL_S = 0.5
 """After the process has ended, how long its last output may take to arrive."""
+_EXIT_SEEN_S = 0.2
+"""How late an exit may be noticed where a child keeps the pipes open; otherwise their end tells at once."""
 _GARBAGE_LOGGED_MAX = 20
 
 # Only where the id is the first member, or follows "jsonrpc", is it surely the message's own.
@@ -96,7 +98,7 @@ class StdioWire:
         draining: asyncio.Task[None],
         sink: Sink,
     ) -> None:
-        ended = asyncio.create_task(process.wait())
+        ended = asyncio.create_task(exited(process, _EXIT_SEEN_S))
         try:
             await asyncio.wait((ended, reading), return_when=asyncio.FIRST_COMPLETED)
             # What was written before the end still counts: the last answer, the last line of stderr.

@@ -233,8 +233,12 @@ async def test_the_guard_is_asked_about_the_inner_tool_and_told_the_outcome(
     world = World(catalog, guard)
     catalog.apply(nodes[1], make_server("db", "read", "drop"), [])
     await world.use("db", "read")
-    with pytest.raises(Forbidden):
+    with pytest.raises(Unknown) as hidden:
         await world.use("db", "drop")
+    with pytest.raises(Unknown) as missing:
+        await world.use("db", "never")
+    assert hidden.value.message.replace("drop", "never") == missing.value.message
+    assert world.gateway.recent[-1].outcome == "forbidden"
     assert guard.log == [("admit", "db", "read"), ("settle", "ok"), ("admit", "db", "drop"), ("settle", "forbidden")]
     assert len(world.at("us-1").calls) == 1
 

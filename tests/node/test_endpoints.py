@@ -1,0 +1,188 @@
+"""What stands at `/mcp` and `/mcp/{name}`, without a transport: guarded, filtered, unwrapped once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from node.catalog import Catalog, Server
+from node.endpoints import MeshEndpoints, MetaEndpoint, ServerEndpoint, relayed
+from node.gateway import Gateway
+from node.guard.keys import ApiKey, KeyGuard
+from node.indexing import Indexing
+from node.ports import Caller, Guard
+from proto.calls import Answer, Call, Exchange, Notification
+from proto.errors import Invalid, ScopeRequired, Unknown
+from proto.names import NodeId
+from proto.records import Kind, Principal, Record, RecordKey
+from router.router import Router
+
+Nodes = tuple[NodeId, NodeId, NodeId]
+MakeServer = Callable[..., list[Record]]
+MakeTool = Callable[..., Record]
+
+CLERK = Caller(Principal("clerk", "mesh.test", kind="key"))
+INTERN = Caller(Principal("intern", "mesh.test", kind="key"))
+KEYS = [ApiKey("clerk", b"1" * 32), ApiKey("intern", b"2" * 32, servers=("wiki",))]
+
+
+class Quiet:
+    def event(self, notification: Notification) -> None:
+        return
+
+    async def request(self, request: Notification) -> Answer:
+        raise AssertionError("nothing was to be asked")
+
+
+class Echo:
+    """Every server: it answers with the params that reached it."""
+
+    async def call(self, call: Call, exchange: Exchange) -> Answer:
+        return {"result": {"content": [], "params": call.params}}
+
+
+class House:
+    def __init__(self, catalog: Catalog, guard: Guard) -> None:
+        self.router = Router(None, None)
+        Indexing(catalog, self.router)
+        self.gateway = Gateway(catalog, guard, local=lambda _: Echo(), remote=lambda _: Echo())
+        self.added: list[str] = []
+        self.meta = MetaEndpoint(catalog, guard, self.gateway, self.router, self.add, 5)
+        self.endpoints = MeshEndpoints(self.meta, catalog, guard, self.gateway)
+
+    async def add(self, name: str, caller: Caller) -> Server:
+        self.added.append(name)
+        raise Unknown(f"no server named {name!r}")
+
+    async def use(self, name: str, arguments: dict[str, Any], caller: Caller = CLERK, **outer: Any) -> Any:
+        params = {"name": name, "arguments": arguments, **outer}
+        return (await self.meta.handle("tools/call", params, caller, Quiet()))["result"]
+
+
+@pytest.fixture
+async def house(catalog: Catalog, nodes: Nodes, make_server: MakeServer) -> AsyncIterator[House]:
+    house = House(catalog, KeyGuard(KEYS, "mesh.test"))
+    catalog.apply(nodes[0], make_server("wiki", "read_page"), [])
+    catalog.apply(nodes[1], make_server("payroll", "read_salary"), [])
+    await house.router.start()
+    yield house
+    await house.router.stop()
+
+
+async def test_search_shows_a_caller_only_what_it_may_see(house: House) -> None:
+    for caller, expected in ((CLERK, {"read_page", "read_salary"}), (INTERN, {"read_page"})):
+        found = await house.use("search_mcp_server", {"task_description": "read"}, caller)
+        assert {t["mcp_tool_name"] for t in found["structuredContent"]["tools"]} == expected
+
+
+async def test_use_add_and_pass_through_hide_alike_what_is_not_visible(house: House, catalog: Catalog) -> None:
+    def at(name: str) -> dict[str, Any]:
+        return {"mcp_server_name": name, "mcp_tool_name": "read_salary"}
+
+    hidden = await house.use("use_tool", at("payroll"), INTERN)
+    missing = await house.use("use_tool", at("nothere"), INTERN)
+    assert str(hidden).replace("payroll", "nothere") == str(missing)
+    assert (await house.use("use_tool", at("payroll"), CLERK))["params"]["name"] == "read_salary"
+
+    hidden = await house.use("add_mcp_server", {"mcp_server_name": "payroll"}, INTERN)
+    missing = await house.use("add_mcp_server", {"mcp_server_name": "nothere"}, INTERN)
+    assert str(hidden).replace("payroll", "nothere") == str(missing)
+
+    with pytest.raises(Unknown):
+        house.endpoints.endpoint("payroll").describe(INTERN)
+    with pytest.raises(Unknown):
+        await house.endpoints.endpoint("payroll").handle("tools/list", {}, INTERN, Quiet())
+
+
+async def test_the_wrapper_is_taken_off_once_and_its_meta_goes_with_the_inner_call(house: House) -> None:
+    result = await house.use(
+        "use_tool",
+        {"mcp_server_name": "wiki", "mcp_tool_name": "read_page", "params": '{"page": "Home"}'},
+        _meta={"progressToken": 7},
+    )
+    assert result["params"] == {"name": "read_page", "arguments": {"page": "Home"}, "_meta": {"progressToken": 7}}
+
+
+async def test_refusals_are_results_but_a_missing_scope_stays_a_protocol_error(
+    catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    class Scoped(KeyGuard):
+        async def admit(self, call: Call, resource: Any) -> Any:
+            raise ScopeRequired("needs a scope", scopes=["pages:read"])
+
+    house = House(catalog, Scoped(KEYS, "mesh.test"))
+    catalog.apply(nodes[0], make_server("wiki", "read_page"), [])
+    refused = await house.use("use_tool", {"mcp_server_name": "wiki", "mcp_tool_name": "gone"})
+    assert refused["isError"] is True
+    assert refused["structuredContent"]["error"]["kind"] == "unknown"
+    with pytest.raises(ScopeRequired):
+        await house.use("use_tool", {"mcp_server_name": "wiki", "mcp_tool_name": "read_page"})
+
+
+async def test_the_meta_endpoint_knows_three_tools_and_no_other_method(house: House) -> None:
+    listed = await house.meta.handle("tools/list", {}, CLERK, Quiet())
+    assert [t["name"] for t in listed["result"]["tools"]] == ["search_mcp_server", "add_mcp_server", "use_tool"]
+    with pytest.raises(Unknown) as e:
+        await house.meta.handle("prompts/get", {}, CLERK, Quiet())
+    assert e.value.data["method"] == "prompts/get"
+    with pytest.raises(Unknown, match="no tool named 'rm'"):
+        await house.meta.handle("tools/call", {"name": "rm"}, CLERK, Quiet())
+    with pytest.raises(Invalid, match=r"params\.arguments"):
+        await house.meta.handle("tools/call", {"name": "use_tool", "arguments": []}, CLERK, Quiet())
+
+
+async def test_lists_come_from_what_is_held_and_only_for_what_the_server_has(house: House) -> None:
+    wiki = house.endpoints.endpoint("wiki")
+    listed = await wiki.handle("tools/list", {}, CLERK, Quiet())
+    assert [t["name"] for t in listed["result"]["tools"]] == ["read_page"]
+    with pytest.raises(Unknown) as e:
+        await wiki.handle("prompts/list", {}, CLERK, Quiet())
+    assert e.value.data["method"] == "prompts/list"
+    with pytest.raises(Invalid, match="cursor"):
+        await wiki.handle("tools/list", {"cursor": "x"}, CLERK, Quiet())
+
+
+def test_only_capabilities_that_are_carried_are_promised() -> None:
+    claimed = {"tools": {}, "resources": {"subscribe": True}, "logging": {}, "completions": {}, "tasks": {}}
+    assert relayed(claimed) == {"tools": {"listChanged": True}, "resources": {"listChanged": True}, "completions": {}}
+
+
+async def test_whoever_listens_hears_a_change_under_every_name_of_the_server(
+    house: House, catalog: Catalog, nodes: Nodes, make_server: MakeServer, make_tool: MakeTool
+) -> None:
+    heard: list[tuple[str, frozenset[str]]] = []
+
+    def listener(server: str, kinds: frozenset[str]) -> None:
+        heard.append((server, kinds))
+
+    house.endpoints.subscribe_changes(listener)
+    catalog.apply(nodes[1], make_server("units", "convert", service="measures"), [])
+    kinds = frozenset({"tools"})
+    assert sorted(heard) == [("measures", kinds), ("units", kinds), ("units--us-1", kinds)]
+    heard.clear()
+    catalog.apply(nodes[1], [], [RecordKey(Kind.TOOL, "units/never-there")])
+    assert heard == []
+    house.endpoints.unsubscribe_changes(listener)
+    catalog.apply(nodes[1], [make_tool("units", "more")], [])
+    assert heard == []
+
+
+def test_a_schema_that_mirrors_parameters_into_headers_is_found_for_those_who_may_see_it(
+    house: House, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
+    tool = Record.of(Kind.TOOL, "db/query", {"name": "query", "inputSchema": schema})
+    catalog.apply(nodes[1], [*make_server("db", "plain"), tool], [])
+    endpoint = house.endpoints.endpoint("db")
+    assert isinstance(endpoint, ServerEndpoint)
+    assert endpoint.header_schema("query", CLERK) == schema
+    assert endpoint.header_schema("plain", CLERK) is None
+    assert endpoint.header_schema("query", INTERN) is None
+
+
+@pytest.mark.parametrize("name", ["", "Wiki", "a__b", "../x"])
+def test_a_path_that_is_no_name_is_invalid(house: House, name: str) -> None:
+    with pytest.raises(Invalid):
+        house.endpoints.endpoint(name)
