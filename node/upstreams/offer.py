@@ -12,7 +12,7 @@ State = Literal["starting", "up", "down"]
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`since_ms` is Unix time in milliseconds; `cause` says why it is not up; `restarts` counts connects after the
+    """`since_ms` is Unix time in milliseconds; `cause` says why it is not up; `restarts` counts attempts after the
     first."""
 
     state: State
