@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
 from federation.answering import ForwardServer
+from federation.clock import Clock, SystemClock
 from federation.events import (
     Alarm,
     AskWitnesses,
@@ -35,6 +34,7 @@ from federation.events import (
     Witnessed,
 )
 from federation.finding import Finder
+from federation.known import Known
 from federation.line import Line
 from federation.link import Link
 from federation.log import Log, Subscriber
@@ -47,10 +47,10 @@ from federation.tls import MeshTls
 from federation.view import View
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Invalid, MeshError, Unavailable
-from proto.frames import Beat, Down, Farewell, Hello, Welcome
+from proto.frames import Beat, Down, Farewell, Hello
 from proto.mesh_pb2_grpc import add_MeshServicer_to_server
 from proto.names import NodeId
-from proto.records import Kind, Record, RecordKey
+from proto.records import Record, RecordKey
 
 __all__ = ["Clock", "Federation", "PeerStatus", "SystemClock"]
 
@@ -66,37 +66,6 @@ HEARD_MS = 600_000
 
 PEERS_MAX = 256
 FAREWELL_S = 1.0
-
-
-class Clock(Protocol):
-    """`now_ms` never goes back and decides; `wall_ms` is unix time, for epochs, ages on disk and people."""
-
-    def now_ms(self) -> int: ...
-
-    def wall_ms(self) -> int: ...
-
-
-class SystemClock:
-    def now_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
-
-    def wall_ms(self) -> int:
-        return time.time_ns() // 1_000_000
-
-
-@dataclass(slots=True)
-class _Known:
-    """A peer's core, and what this process holds open for it."""
-
-    core: Peer
-    link: Link
-    dialling: asyncio.Task[None] | None = None
-    line: Line | None = None
-    last_error: str = ""
-    software: str = ""
-    beat: Beat | None = None
-    skew_ms: int | None = None
-    behind_since_ms: int | None = None
 
 
 class Federation:
@@ -128,7 +97,7 @@ class Federation:
         self._answer = answer
         self._software = software
         self._clock: Clock = clock or SystemClock()
-        self._peers: dict[NodeId, _Known] = {}
+        self._peers: dict[NodeId, Known] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._calls = 0
@@ -202,8 +171,9 @@ class Federation:
         raise Unavailable(f"node {owner!r} is not known in this mesh", node=owner)
 
     def peers(self) -> tuple[PeerStatus, ...]:
-        known = sorted(self._peers.items())
-        return (*(self._status(node, peer) for node, peer in known), *self._finder.unproved())
+        now, service = self._clock.now_ms(), self._service
+        known = [peer.status(now, service.subscribers(node)) for node, peer in sorted(self._peers.items())]
+        return (*known, *self._finder.unproved())
 
     @property
     def bound_port(self) -> int:
@@ -221,6 +191,7 @@ class Federation:
             except MeshError as e:
                 log.warning("%r: %s", discovery, e.message)
         await self._service.farewell(farewell, FAREWELL_S)
+        await self._forward.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -299,9 +270,9 @@ class Federation:
 
     # ---- peers ----------------------------------------------------------------------------------
 
-    def _add(self, node: NodeId, view: View | None = None) -> _Known:
+    def _add(self, node: NodeId, view: View | None = None) -> Known:
         core = Peer(view or View(node, self._mesh, software=self._software), self._clock.now_ms())
-        peer = self._peers[node] = _Known(core, Link(node, self._tls, self._advertise, self))
+        peer = self._peers[node] = Known(core, Link(node, self._tls, self._advertise, self))
         return peer
 
     def _reached(self, node: NodeId, address: str) -> None:
@@ -320,11 +291,11 @@ class Federation:
             log.info("%s may answer at %s", node, address)
         self._dial(peer)
 
-    def _dial(self, peer: _Known) -> None:
+    def _dial(self, peer: Known) -> None:
         if self._started and not self._stopped and peer.dialling is None:
             peer.dialling = self._spawn(peer.link.run(), f"dial {peer.link.peer}")
 
-    def _line(self, peer: _Known) -> Line:
+    def _line(self, peer: Known) -> Line:
         """Kept while the address holds."""
         line = peer.line
         if line is None or line.address != peer.link.address:
@@ -347,17 +318,9 @@ class Federation:
 
     def link_received(self, peer: NodeId, frame: Down) -> None:
         known = self._peers[peer]
-        match frame:
-            case Beat():
-                known.beat = frame
-                known.skew_ms = frame.wall_ms - self._clock.wall_ms() if frame.wall_ms else None
-            case Welcome():
-                known.software = frame.software
+        known.told(frame, self._clock.wall_ms())
         self._handle(peer, Received(frame))
-        if known.core.view.lag_seq == 0:
-            known.behind_since_ms = None
-        elif known.behind_since_ms is None:
-            known.behind_since_ms = self._clock.now_ms()
+        known.measure_lag(self._clock.now_ms())
 
     def link_broken(self, peer: NodeId, cause: str) -> None:
         known = self._peers[peer]
@@ -459,8 +422,10 @@ class Federation:
                 case Listed():
                     self._tell(node)
                 case Alarm(name, message):
+                    # A refused peer is dialled again and again: one line until something else happens.
+                    if peer.last_error != message:
+                        log.error("%s: %s", name, message)
                     peer.last_error = message
-                    log.error("%s: %s", name, message)
 
     def _tell(self, node: NodeId) -> None:
         core = self._peers[node].core
@@ -474,31 +439,3 @@ class Federation:
         asked = tuple(w.name for w, reply in zip(chosen, replies, strict=True) if reply is not None)
         hearing = tuple(w.name for w, reply in zip(chosen, replies, strict=True) if reply)
         self._handle(node, Witnessed(asked, hearing))
-
-    def _status(self, node: NodeId, peer: _Known) -> PeerStatus:
-        view, pulse, now = peer.core.view, peer.core.pulse, self._clock.now_ms()
-        behind = peer.behind_since_ms
-        subscribers = self._service.subscribers(node)
-        return PeerStatus(
-            node=node,
-            address=peer.link.address or next(iter(peer.link.addresses), ""),
-            state=pulse.state,
-            cause=pulse.cause,
-            since_ms=now - pulse.since_ms,
-            version=view.version,
-            lag_seq=view.lag_seq,
-            lag_s=0.0 if behind is None else (now - behind) / 1000,
-            records=view.size,
-            tools=sum(key.kind is Kind.TOOL for key in view.records),
-            rejected=tuple((key, reason) for key, (_, reason) in view.rejected.items()),
-            refused_there=tuple((r.key, r.reason) for s in subscribers for r in s.rejects),
-            last_error=peer.last_error,
-            skew_ms=peer.skew_ms,
-            software=peer.software,
-            rtt_ms=peer.link.rtt_ms or None,
-            listed=view.listed,
-            stale=view.stale_since_ms is not None,
-            load=peer.beat.load if peer.beat else 0.0,
-            peer_lag_ms=peer.beat.lag_ms if peer.beat else 0.0,
-            subscribed=bool(subscribers),
-        )

@@ -48,8 +48,8 @@ class SavedView:
 class ViewStore(Protocol):
     """Durable state of the federation. Every method is one transaction and may block for milliseconds.
 
-    The driver calls `open`, `begin_epoch` and `raise_epoch` on the loop (once per process life, a few bytes) and
-    the rest in a worker thread, never two at a time. All raise `Unavailable` if the disk fails.
+    The driver calls `open`, `begin_epoch`, `raise_epoch`, `views` and `close` on the loop (rare, or at start) and the
+    rest in a worker thread, perhaps at the same time. All raise `Unavailable` if the disk fails.
     """
 
     def open(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ class SqliteViewStore:
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / FILE
         self._db: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"SqliteViewStore({self._path.name}, {'open' if self._db else 'closed'})"
@@ -64,7 +66,7 @@ class SqliteViewStore:
             self._db = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        # The driver calls from a worker thread, never two at a time.
+        # Writes come from a worker thread, a raised epoch from the loop: `_transaction` holds them apart.
         db = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
         try:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -103,18 +105,19 @@ class SqliteViewStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        if self._db is None:
-            raise Unavailable(f"{FILE} is not open")
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+        with self._lock:
+            if self._db is None:
+                raise Unavailable(f"{FILE} is not open")
             try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as e:
-            raise self._unavailable(e) from None
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                except BaseException:
+                    self._db.execute("ROLLBACK")
+                    raise
+                self._db.execute("COMMIT")
+            except sqlite3.Error as e:
+                raise self._unavailable(e) from None
 
     def begin_epoch(self, wall_ms: int) -> int:
         return self._set_epoch(lambda saved: max(saved + 1, wall_ms))

@@ -218,7 +218,7 @@ async def test_a_restarted_owner_is_suspect_then_back_with_only_what_changed(mes
 async def test_a_witness_that_does_not_hear_it_either_makes_a_silent_node_down(mesh: Mesh) -> None:
     a, _ = await mesh.node("a")
     b, b_heard = await mesh.node("b", at(a))
-    c, c_heard = await mesh.node("c", at(a), at(b))
+    _c, c_heard = await mesh.node("c", at(a), at(b))
     for heard, others in ((b_heard, "ac"), (c_heard, "ab")):
         await heard.until(lambda h=heard, o=others: all(h.state(x) is Liveness.ALIVE for x in o))
     await a.stop()
@@ -282,7 +282,7 @@ async def test_an_address_that_is_now_another_nodes_shows_who_answers_there(mesh
 
 
 async def test_a_node_that_discovers_itself_does_not_dial_itself(mesh: Mesh) -> None:
-    a, a_heard = await mesh.node("a")
+    a, _a_heard = await mesh.node("a")
     port = at(a)
     await a.stop()
     again, heard = await mesh.node("a", port, f"localhost:{port.rpartition(':')[2]}", listen=port)
@@ -299,7 +299,7 @@ async def test_a_taken_port_is_named_with_the_mend(mesh: Mesh) -> None:
 
 
 async def test_a_node_serves_its_own_with_every_peer_gone(mesh: Mesh, tmp_path: Path) -> None:
-    lonely, heard = await mesh.node("a", "127.0.0.1:1", records=[tool("one")])
+    lonely, _heard = await mesh.node("a", "127.0.0.1:1", records=[tool("one")])
     status = await status_where(lonely, lambda s: s.last_error != "")
     assert "cannot be reached" in status.last_error
     assert lonely.bound_port > 0

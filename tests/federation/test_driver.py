@@ -1,0 +1,137 @@
+"""What the driver is made of, apart from the wire: writing behind, finding peers, and refusing to start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from federation.ca import init_ca, issue
+from federation.driver import Federation
+from federation.events import Liveness, Save
+from federation.finding import ADDRESSES_MAX, Finder
+from federation.memory import MemoryViewStore
+from federation.ports import Found
+from federation.saving import Saver
+from federation.tls import MeshTls
+from proto.calls import Answer, Call, Exchange
+from proto.errors import Invalid, Unavailable
+from proto.names import NodeId
+from proto.records import Kind, Record, Version
+
+ME, A, B = (NodeId.of("mesh.test", "eu", n) for n in ("me", "a", "b"))
+FOREIGN = NodeId.of("other.test", "eu", "a")
+X, Y = (Record.of(Kind.TOOL, f"srv/{n}", {"name": n}) for n in "xy")
+
+
+class FullDisk(MemoryViewStore):
+    """Refuses to save while `full`."""
+
+    full = True
+    saves = 0
+
+    def save(self, changes: Mapping[NodeId, Save], heard_ms: int) -> None:
+        self.saves += 1
+        if self.full:
+            raise Unavailable("no space left on device")
+        super().save(changes, heard_ms)
+
+
+def change(seq: int, *puts: Record, gone: Record | None = None) -> Save:
+    return Save(Version(5, seq), b"i", True, {r.key: r for r in puts}, frozenset({gone.key} if gone else ()))
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> MeshTls:
+    init_ca(tmp_path / "ca", "mesh.test")
+    files = issue(tmp_path / "ca", ME, tmp_path / "me")
+    return MeshTls.load(files.ca, files.cert, files.key)
+
+
+async def test_changes_that_wait_for_the_disk_become_one_and_a_failed_write_loses_none() -> None:
+    store = FullDisk()
+    saver = Saver(store, lambda: 77)
+    saver.save(A, change(1, X))
+    assert await saver.flush() is False
+    saver.save(A, change(2, Y, gone=X))
+    saver.save(B, change(9, X))
+    store.full = False
+    assert await saver.flush() is True
+    assert store.saves == 2
+    views = {v.owner: (v.version.seq, set(v.records)) for v in store.views()}
+    assert views == {A: (2, {Y.key}), B: (9, {X.key})}
+
+
+async def test_what_is_forgotten_is_not_saved_again_but_its_return_is() -> None:
+    store = FullDisk()
+    saver = Saver(store, lambda: 77)
+    saver.save(A, change(1, X))
+    await saver.flush()
+    saver.forget(A)
+    saver.save(A, change(1, Y))
+    store.full = False
+    await saver.flush()
+    (view,) = store.views()
+    assert set(view.records) == {Y.key}
+
+
+async def test_hints_are_refused_for_strangers_and_for_this_node_and_bounded(tls: MeshTls) -> None:
+    reached: list[tuple[NodeId, str]] = []
+    finder = Finder(ME, tls, lambda node, address: reached.append((node, address)))
+    finder.own_address("10.0.0.1:1")
+    finder.found(Found("10.0.0.1:1"))
+    finder.found(Found("10.0.0.2:1", ME))
+    finder.found(Found("10.0.0.3:1", FOREIGN))
+    finder.found(Found("10.0.0.4:1", A))
+    assert reached == [(A, "10.0.0.4:1")]
+    (status,) = finder.unproved()
+    assert "another trust domain" in status.last_error
+    assert (status.node, status.state) == (None, Liveness.UNREACHABLE)
+    for i in range(2 * ADDRESSES_MAX):
+        finder.found(Found(f"not an address {i}"))
+    assert len(finder._trials) == ADDRESSES_MAX
+    await finder.close()
+
+
+class Deaf:
+    def changed(self, *_: object) -> None: ...
+
+    def liveness(self, *_: object, listed: bool) -> None: ...
+
+
+async def unanswered(call: Call, exchange: Exchange, peer: NodeId) -> Answer:
+    raise Unavailable("nothing runs here")
+
+
+def federation(tls: MeshTls, me: NodeId = ME) -> Federation:
+    return Federation(
+        me=me, mesh="lab", listen="127.0.0.1:0", advertise="", tls=tls, discoveries=[], store=MemoryViewStore(),
+        listener=Deaf(), answer=unanswered, software="test",
+    )  # fmt: skip
+
+
+async def test_a_certificate_of_another_node_is_refused_at_the_start(tls: MeshTls) -> None:
+    with pytest.raises(Invalid, match=r"not spiffe://mesh\.test/region/eu/node/a"):
+        await federation(tls, A).start()
+
+
+async def test_an_own_record_that_cannot_be_one_is_left_out_alone(tls: MeshTls) -> None:
+    node = federation(tls)
+    await node.start()
+    node.publish([X, Record.of(Kind.SERVER, "Not_A_Name", {}), Y], ())
+    assert "2 records" in repr(node)
+    await node.stop()
+    await node.stop()
+
+
+async def test_a_task_that_fails_is_logged_not_lost(tls: MeshTls, caplog: pytest.LogCaptureFixture) -> None:
+    node = federation(tls)
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    await asyncio.wait({node._spawn(fail(), "doomed")})
+    await asyncio.sleep(0)
+    assert "'doomed' of the federation has failed" in caplog.text
