@@ -108,8 +108,9 @@ class Dense:
 
     def similarities(self, queries: Vectors) -> Vectors:
         """Weighted cosines by main vector, shape (queries, rows): within ±0.7."""
-        similar: Vectors = queries @ self._main.matrix[: self._main.used].T
-        return similar
+        # The great matrix first: the other way round OpenBLAS copies all of it for a handful of queries.
+        similar: Vectors = self._main.matrix[: self._main.used] @ queries.T
+        return similar.T
 
     def sentence_similarities(self, queries: Vectors, rows: Rows, main: Vectors) -> Vectors:
         """Weighted cosine of the nearest sentence, shape (queries, rows): within ±0.3.
