@@ -102,7 +102,9 @@ class Log:
         gone = [k for k in dict.fromkeys(deletes) if k in self._records]
         for record in wanted:
             check_record(record, self.me, authority=True)
-        if len(self._records.keys() - set(gone) | {r.key for r in wanted}) > RECORDS_MAX:
+        leaving = set(gone)
+        entering = sum(r.key not in self._records or r.key in leaving for r in wanted)
+        if len(self._records) - len(leaving) + entering > RECORDS_MAX:
             raise Exhausted(f"{self.me} owns more than {RECORDS_MAX} records; move servers to another node")
         for key in gone:
             self._change(key, None)
