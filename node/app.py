@@ -10,15 +10,10 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from federation.discovery.mdns import MdnsDiscovery
-from federation.discovery.static import StaticDiscovery
-from federation.driver import Federation
-from federation.ports import Discovery
-from federation.store import SqliteViewStore
-from federation.tls import MeshTls
 from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
 from node.endpoints import MeshEndpoints, MetaEndpoint
@@ -40,6 +35,11 @@ from proto.records import Kind, Record, RecordKey
 from router.chroma import ChromaStore
 from router.embedders.factory import make_embedder
 from router.router import Router
+
+if TYPE_CHECKING:
+    from federation.driver import Federation
+    from federation.ports import Discovery
+    from federation.tls import MeshTls
 
 log = logging.getLogger("toolmesh.node")
 
@@ -83,13 +83,14 @@ class App:
     async def start(self) -> None:
         """Raises `Unavailable` if a port is taken, `Invalid` if files are not what the configuration says."""
         self.config.node.data_dir.mkdir(parents=True, exist_ok=True)
-        await self.router.start()
         node = Record.of(Kind.NODE, self.catalog.me.name, self._node_body())
         self.catalog.apply(self.catalog.me, [node], [])
         if self.federation is not None:
             await self.federation.start()
             self.federation.publish([node], [])
         await self._listen()
+        # Not before agents are served: loading the model would take the processor from it.
+        await self.router.start()
         self.added.open()
         specs = {name: server.to_spec(name) for name, server in self.config.servers.items()}
         for name in self.added.names():
@@ -130,6 +131,9 @@ class App:
         section = self.config.federation
         if section.tls is None:
             return None
+        # A node that runs alone starts without gRPC, TLS and zeroconf.
+        from federation.tls import MeshTls
+
         tls = MeshTls.load(section.tls.ca, section.tls.cert, section.tls.key)
         if tls.identity() != self.config.node_id:
             raise Invalid(
@@ -139,6 +143,11 @@ class App:
         return tls
 
     def _federation(self, tls: MeshTls) -> Federation:
+        from federation.discovery.mdns import MdnsDiscovery
+        from federation.discovery.static import StaticDiscovery
+        from federation.driver import Federation
+        from federation.store import SqliteViewStore
+
         section = self.config.federation
         discoveries: list[Discovery] = []
         if section.static:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
-import snowballstemmer
+import Stemmer
 
 from router.documents import HUMPS
 
@@ -19,7 +19,8 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
 _UNSPACED_RUN = re.compile(rf"[{_UNSPACED}]")
 _POSSESSIVE = re.compile(r"(?<=\w)['’]s\b")
-_stemmer = snowballstemmer.stemmer("english")
+# Without its own cache, which is not safe between threads; `stem` keeps one.
+_stemmer = Stemmer.Stemmer("english", 0)
 
 _STOPWORDS = """
 a an and any are as at be been but by can could did do does for from had has have he her here him his how i if

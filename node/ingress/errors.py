@@ -28,9 +28,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND
 
+from node.sdk import inbound
 from proto import jsons
 from proto.errors import Fault, Forbidden, Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown
 
@@ -150,4 +150,4 @@ def challenge(error: MeshError, resource_metadata_url: str = "") -> str:
 
 def status_of(code: Any) -> int:
     """The HTTP status of an error answer that a server gave (2026-07-28): the SDK's table, 200 for all others."""
-    return ERROR_CODE_HTTP_STATUS.get(code, 200) if isinstance(code, int) else 200
+    return inbound.ERROR_CODE_HTTP_STATUS.get(code, 200) if isinstance(code, int) else 200

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from mcp.shared.subscriptions import LISTEN_STREAM_METHODS
-
 from node.ingress import envelope
 from node.ingress.reply import Reply
 from node.ingress.sessions import Session
+from node.sdk import subscriptions
 from proto.calls import Answer, Notification
 from proto.errors import Unavailable
 
@@ -46,7 +45,7 @@ class ModernExchange:
         if method == "notifications/message":
             if self._log_level not in LOG_LEVELS or not loud_enough(notification, self._log_level):
                 return
-        elif method in LISTEN_STREAM_METHODS:
+        elif method in subscriptions.LISTEN_STREAM_METHODS:
             # List changes belong on `subscriptions/listen` streams alone.
             return
         self._reply.send(envelope.notification(notification))

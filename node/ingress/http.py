@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types import PROTOCOL_VERSION_META_KEY
 from mcp_types.jsonrpc import INVALID_REQUEST, PARSE_ERROR
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
@@ -28,6 +27,7 @@ from node.ingress.modern import ModernEdge
 from node.ingress.reply import Outcome
 from node.ingress.settings import IngressSettings
 from node.ports import Authenticator, Endpoints
+from node.sdk import inbound
 from proto import jsons
 from proto.errors import Invalid, Unauthenticated
 from proto.records import Principal
@@ -37,7 +37,7 @@ __all__ = ["IngressSettings", "McpIngress"]
 log = logging.getLogger("toolmesh.ingress")
 
 ALLOW = "GET, POST, DELETE"
-_VERSION = istr(MCP_PROTOCOL_VERSION_HEADER)
+_VERSION = istr(inbound.MCP_PROTOCOL_VERSION_HEADER)
 _ACCEPT = istr("Accept")
 _CONTENT_TYPE = istr("Content-Type")
 _ORIGIN = istr("Origin")

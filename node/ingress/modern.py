@@ -12,16 +12,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from aiohttp import web
-from mcp.shared.inbound import (
-    MCP_NAME_HEADER,
-    InboundLadderRejection,
-    classify_inbound_request,
-    decode_header_value,
-    find_duplicated_routing_header,
-    unsupported_protocol_version_rejection,
-    validate_mcp_param_headers,
-)
-from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types import LOG_LEVEL_META_KEY, SERVER_INFO_META_KEY
 from mcp_types.jsonrpc import (
     HEADER_MISMATCH,
@@ -29,7 +19,6 @@ from mcp_types.jsonrpc import (
     INVALID_REQUEST,
     URL_ELICITATION_REQUIRED,
 )
-from mcp_types.methods import CACHEABLE_METHODS
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from node.ingress import envelope
@@ -42,10 +31,16 @@ from node.ingress.reply import Outcome, Reply
 from node.ingress.settings import IngressSettings
 from node.ingress.sse import EventStream
 from node.ports import Caller, Endpoint, Endpoints
+from node.sdk import inbound, subscriptions
 from proto.calls import Answer
 from proto.errors import Unknown
 
 log = logging.getLogger("toolmesh.ingress")
+
+CACHEABLE_METHODS = frozenset(
+    {"prompts/list", "resources/list", "resources/read", "resources/templates/list", "server/discover", "tools/list"}
+)
+"""Equal to `mcp_types.methods.CACHEABLE_METHODS`, which takes long to import; a test compares them."""
 
 RESOURCE_NOT_FOUND = -32002
 """Of revisions before 2026-07-28; never emitted in this one."""
@@ -84,16 +79,16 @@ class ModernEdge:
             return _error(None, INVALID_REQUEST, "responses are not posted in this revision; a request is").response()
         if shape is Shape.NOTIFICATION:
             # Nothing at this revision is said to a server by notification; old habits are acknowledged, not obeyed.
-            rejection = unsupported_protocol_version_rejection(incoming.version_header)
+            rejection = inbound.unsupported_protocol_version_rejection(incoming.version_header)
             return web.Response(status=202) if rejection is None else _rejected(None, rejection).response()
         self.served += 1
         request_id, method = message["id"], message["method"]
         params = message.get("params") or {}
         headers = incoming.request.headers
-        if (duplicated := find_duplicated_routing_header(headers.items())) is not None:
+        if (duplicated := inbound.find_duplicated_routing_header(headers.items())) is not None:
             return _error(request_id, HEADER_MISMATCH, f"the {duplicated} header appears more than once").response()
-        route = classify_inbound_request(message, headers=headers)
-        if isinstance(route, InboundLadderRejection):
+        route = inbound.classify_inbound_request(message, headers=headers)
+        if isinstance(route, inbound.InboundLadderRejection):
             return _rejected(request_id, route).response()
         if not isinstance(route.client_capabilities, dict):
             return _error(request_id, INVALID_PARAMS, "clientCapabilities in params._meta must be an object").response()
@@ -208,7 +203,7 @@ class ModernEdge:
         except Exception as e:  # the edge where every failure becomes protocol
             return self._refused(request_id, e, "subscriptions/listen", params).response()
         kinds = frozenset(k for k in promised(described, incoming.name)[1] if asked.get(f"{k}ListChanged") is True)
-        meta = {SUBSCRIPTION_ID_META_KEY: request_id}
+        meta = {subscriptions.SUBSCRIPTION_ID_META_KEY: request_id}
 
         def tell(kind: str) -> None:
             stream.outbox.push(envelope.notification({"method": NOTICE[kind], "params": {"_meta": meta}}))
@@ -234,7 +229,7 @@ def _error(request_id: envelope.RequestId | None, code: int, message: str, statu
     return Outcome(envelope.error(request_id, code, message), status)
 
 
-def _rejected(request_id: envelope.RequestId | None, rejection: InboundLadderRejection) -> Outcome:
+def _rejected(request_id: envelope.RequestId | None, rejection: inbound.InboundLadderRejection) -> Outcome:
     return Outcome(
         envelope.error(request_id, rejection.code, rejection.message, rejection.data), status_of(rejection.code)
     )
@@ -243,15 +238,15 @@ def _rejected(request_id: envelope.RequestId | None, rejection: InboundLadderRej
 def _task_mismatch(method: str, params: dict[str, Any], headers: Mapping[str, str]) -> str | None:
     if not method.startswith("tasks/"):
         return None
-    named = headers.get(MCP_NAME_HEADER)
-    if named is None or decode_header_value(named) == params.get("taskId"):
+    named = headers.get(inbound.MCP_NAME_HEADER)
+    if named is None or inbound.decode_header_value(named) == params.get("taskId"):
         return None
-    return f"the {MCP_NAME_HEADER} header does not match params.taskId"
+    return f"the {inbound.MCP_NAME_HEADER} header does not match params.taskId"
 
 
 def _param_mismatch(
     endpoint: Endpoint, method: str, params: dict[str, Any], caller: Caller, headers: Mapping[str, str]
-) -> InboundLadderRejection | None:
+) -> inbound.InboundLadderRejection | None:
     if method != "tools/call" or not hasattr(endpoint, "header_schema"):
         return None
     tool, arguments = params.get("name"), params.get("arguments")
@@ -260,4 +255,4 @@ def _param_mismatch(
     if not arguments and not any(name.lower().startswith(_PARAM_HEADER) for name in headers):
         return None
     schema = cast(HeaderSchemas, endpoint).header_schema(tool, caller)
-    return None if schema is None else validate_mcp_param_headers(schema, arguments or {}, headers)
+    return None if schema is None else inbound.validate_mcp_param_headers(schema, arguments or {}, headers)

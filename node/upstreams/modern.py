@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Callable, Mapping
-from types import ModuleType
 from typing import Any
 
+from node.sdk import inbound
 from node.upstreams.backoff import Backoff
 from node.upstreams.channel import LIST_CHANGED, METHOD_NOT_FOUND, Channel
 from node.upstreams.handshake import Agreement, agreement, client_info, say_error
@@ -35,7 +34,6 @@ class Modern:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._headers: ModuleType | None = None
         self._param_headers: dict[str, Mapping[tuple[str, ...], str]] = {}
         self._stamp = {
             f"{_META}protocolVersion": MODERN_VERSION,
@@ -48,8 +46,6 @@ class Modern:
         """Change the channel over and ask `server/discover`. Raises `Unavailable` if that is not answered."""
         channel = self._channel
         channel.wire.renew()
-        # Half a second of imports, which only these servers need.
-        self._headers = await asyncio.to_thread(importlib.import_module, "mcp.shared.inbound")
         channel.dress = self.dress
         if isinstance(channel.wire, HttpWire):
             channel.wire.envelope = self.envelope
@@ -74,32 +70,32 @@ class Modern:
     def envelope(self, message: Message) -> dict[str, str]:
         """The headers that repeat a message's body, for those who route by headers."""
         method = message.get("method")
-        if method is None or self._headers is None:
+        if method is None:
             return {}
         headers = {"Mcp-Method": method}
         params = message.get("params", {})
         name = params.get(_NAME_MEMBER.get(method, ""))
         if isinstance(name, str):
-            headers["Mcp-Name"] = self._headers.encode_header_value(name)
+            headers["Mcp-Name"] = inbound.encode_header_value(name)
             arguments = params.get("arguments")
             if method == "tools/call" and name in self._param_headers and isinstance(arguments, dict):
-                headers.update(self._headers.mcp_param_headers(self._param_headers[name], arguments))
+                headers.update(inbound.mcp_param_headers(self._param_headers[name], arguments))
         return headers
 
     def adopt_tools(self, tools: Items) -> Items:
         """Learn which arguments become headers; tools whose `x-mcp-header` is invalid are left out (MUST over HTTP)."""
-        if self._headers is None or not isinstance(self._channel.wire, HttpWire):
+        if not isinstance(self._channel.wire, HttpWire):
             return tools
         kept: list[dict[str, Any]] = []
         learnt: dict[str, Mapping[tuple[str, ...], str]] = {}
         for tool in tools:
             schema = tool.get("inputSchema")
-            problem = self._headers.find_invalid_x_mcp_header(schema)
+            problem = inbound.find_invalid_x_mcp_header(schema)
             if problem is not None:
                 logger.warning("server %s: dropped tool %r: %s", self._channel.name, tool["name"], problem)
                 continue
             kept.append(tool)
-            if header_map := self._headers.x_mcp_header_map(schema):
+            if header_map := inbound.x_mcp_header_map(schema):
                 learnt[tool["name"]] = header_map
         self._param_headers = learnt
         return tuple(kept)
