@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import ssl
 import sys
@@ -16,6 +17,7 @@ from aiohttp import web
 
 from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
+from node.data_dir import DataDir
 from node.endpoints import MeshEndpoints, MetaEndpoint
 from node.gateway import Gateway
 from node.guard.choose import guard_of
@@ -54,6 +56,7 @@ class App:
         self.config = config
         self.started_ms = int(time.time() * 1000)
         data_dir = config.node.data_dir
+        self.data_dir = DataDir(data_dir)
         me = config.node_id
         self.catalog = Catalog(me)
         self.authenticator, self.guard = guard_of(config.auth, config.node.mesh)
@@ -81,8 +84,8 @@ class App:
         self.http_port = 0
 
     async def start(self) -> None:
-        """Raises `Unavailable` if a port is taken, `Invalid` if files are not what the configuration says."""
-        self.config.node.data_dir.mkdir(parents=True, exist_ok=True)
+        """Raises `Unavailable` if a port or the data directory is taken, `Invalid` if files are not as configured."""
+        self.data_dir.claim()
         node = Record.of(Kind.NODE, self.catalog.me.name, self._node_body())
         self.catalog.apply(self.catalog.me, [node], [])
         if self.federation is not None:
@@ -117,6 +120,7 @@ class App:
         await self.hosting.stop()
         await self.router.stop()
         self.added.close()
+        self.data_dir.release()
         log.info("node %s has stopped", self.catalog.me.name)
 
     @property
@@ -179,8 +183,10 @@ class App:
         try:
             await site.start()
         except OSError as e:
+            # asyncio puts the address into strerror; a failed look-up has a negative number and words of its own.
+            why = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror or str(e)
             raise Unavailable(
-                f"http.listen {http.listen}: {e.strerror or e}; stop what uses it or choose another port"
+                f"http.listen {http.listen} cannot be used: {why}; stop what uses it or choose another port"
             ) from None
         self.http_port = self._runner.addresses[0][1]
 

@@ -42,9 +42,11 @@ def up(config: ConfigFile = Path("node.yaml")) -> None:
 
     loaded = load(config)
     from node import log
+
+    # Before gRPC is imported: it reads then how much it may write past the log.
+    log.set_up(loaded.log.level, as_json=loaded.log.as_json)
     from node.app import run
 
-    log.set_up(loaded.log.level, as_json=loaded.log.as_json)
     raise typer.Exit(run(loaded))
 
 
@@ -66,6 +68,7 @@ def check(config: ConfigFile = Path("node.yaml")) -> None:
         render.table("servers", ("name", "reached by", "note"), report.servers) if report.servers else "no servers",
         *(Text(f"warning: {render.safe(w)}", style="yellow") for w in report.warnings),
         *(Text(f"problem: {render.safe(p)}", style="red") for p in report.problems),
+        *([] if report.problems else [Text("nothing stands in its way", style="green")]),
     )
     if report.problems:
         raise typer.Exit(1)

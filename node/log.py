@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from typing import IO
@@ -54,3 +55,5 @@ def set_up(level: str = "info", *, as_json: bool = False, stream: IO[str] | None
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # gRPC's core writes to stderr by itself, in no format of ours, what its errors tell us anyway.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

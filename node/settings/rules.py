@@ -21,10 +21,11 @@ def broken_rules(config: NodeConfig) -> list[Broken]:
 def _listeners(config: NodeConfig) -> Iterator[Broken]:
     http, auth = config.http, config.auth
     if not (is_loopback(http.host) or http.insecure_beyond_loopback or (http.tls and auth.keys)):
-        lacking = " and ".join(what for what, there in (("http.tls", http.tls), ("auth.keys", auth.keys)) if not there)
+        missing = [what for what, there in (("http.tls", http.tls), ("auth.keys", auth.keys)) if not there]
+        lacking = " and ".join(missing) + (" is missing: add it" if len(missing) == 1 else " are missing: add both")
         yield (
             ("http", "listen"),
-            f"{http.listen!r} is reachable from other machines, but {lacking} is missing: add it "
+            f"{http.listen!r} is reachable from other machines, but {lacking} "
             "('toolmesh key new' makes keys), listen on 127.0.0.1, or, behind something that does TLS and "
             "authentication, set http.insecure_beyond_loopback: true",
         )

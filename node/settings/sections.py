@@ -109,6 +109,10 @@ class FederationSection(Section):
         return self.tls is not None
 
     @property
+    def host(self) -> str:
+        return split_host_port(self.listen)[0]
+
+    @property
     def advertised(self) -> str:
         """`host:port` that peers are told; its port is 0 where `listen` leaves the choice to the system."""
         return self.advertise or self.listen

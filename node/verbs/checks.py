@@ -15,6 +15,7 @@ from federation.tls import MeshTls
 from node.config import NodeConfig
 from node.settings.sections import HttpTls
 from node.settings.servers import ServerConfig
+from node.settings.values import is_loopback
 from proto.errors import Invalid
 
 EXPIRES_SOON = timedelta(days=30)
@@ -86,11 +87,18 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
     if federation.tls is None:
         report.facts.append(("peers", "none: without federation.tls this node runs alone"))
         return
-    found = [f"{len(federation.static)} listed"] * bool(federation.static) + ["mDNS"] * federation.mdns.enabled
+    found = [f"{len(federation.static)} listed"] * bool(federation.static) + [
+        f"mDNS on {federation.mdns.interface}"
+    ] * federation.mdns.enabled
     ways = " and ".join(found) or "nobody"
     report.facts.append(("peers", f"at {federation.listen}, dialled as {federation.advertised}; looks for {ways}"))
     if not federation.static and not federation.mdns.enabled:
         report.warnings.append("federation.static is empty and mDNS is off: this node waits to be dialled")
+    if federation.mdns.enabled and is_loopback(federation.mdns.interface) and not is_loopback(federation.host):
+        report.warnings.append(
+            f"federation.mdns.interface {federation.mdns.interface} reaches this machine only; name the address of the "
+            "interface that other nodes are on, or set federation.mdns.enabled: false"
+        )
     if _others_may_read(federation.tls.key):
         report.warnings.append(f"federation.tls.key: {federation.tls.key} is readable by others; chmod 600 it")
     try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+SKEW_SHOWN_MS = 1_000
+_PIPE_COLUMNS = 10_000
 _STYLES = {
     "alive": "green",
     "up": "green",
@@ -30,9 +35,15 @@ def safe(value: Any) -> str:
 
 
 def show(*parts: RenderableType) -> None:
-    """To stdout; long lines are folded to a terminal and left alone in a pipe."""
-    console = Console() if sys.stdout.isatty() else Console(width=200, soft_wrap=True)
-    console.print(Group(*parts), markup=False, highlight=False)
+    """To stdout; long lines are folded to a terminal and left alone, without colours or padding, in a pipe."""
+    if sys.stdout.isatty():
+        Console().print(Group(*parts), markup=False, highlight=False)
+        return
+    # A table takes no more than its cells need, so this width folds nothing.
+    console = Console(width=_PIPE_COLUMNS, soft_wrap=True, color_system=None)
+    with console.capture() as captured:
+        console.print(Group(*parts), markup=False, highlight=False)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
@@ -47,60 +58,112 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
     return made
 
 
-def status(answer: dict[str, Any]) -> list[RenderableType]:
-    """Of `node.operator.ports.Status`."""
+def status(answer: dict[str, Any], now: datetime | None = None) -> list[RenderableType]:
+    """Of `node.operator.ports.Status`; `now` is the time that ages are counted to."""
+    now = now or datetime.now(UTC)
+    return [
+        table("", ("", ""), _facts(answer, now)),
+        "",
+        table("nodes", ("name", "region", "state", "since (UTC)", "tools", "lag", "rtt", "note"), _nodes(answer, now)),
+        "",
+        servers(answer["servers"]),
+    ]
+
+
+def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     node, search, totals = answer["node"], answer["search"], answer["totals"]
+    yield "node", f"{node['id']}, {node['version']}"
+    yield "agents", f"{node['http']}"
+    yield "peers", f"{node['grpc']}" if node["grpc"] else "none: this node runs alone"
+    if expires := node.get("certificate_expires_at"):
+        ends = datetime.fromisoformat(expires)
+        yield "certificate", f"until {ends:%Y-%m-%d}, {(ends - now).days} days left"
+    model = search["embedder"] or "words only"
+    counted = f"{search['embedded']} of {search['tools']} tools embedded"
+    yield "search", f"{search['mode']} ({model}), {counted}" + f"; {search['problem']}" * bool(search["problem"])
+    nodes = 1 + sum(bool(p["name"]) for p in answer["peers"])
+    yield (
+        "mesh",
+        ", ".join((_count(nodes, "node"), _count(totals["servers"], "server"), _count(totals["tools"], "tool"))),
+    )
+    running = f", {totals['in_flight']} in flight" if "in_flight" in totals else ""
+    yield "calls", f"{totals['calls']} since the start, {totals['failed']} failed{running}"
+
+
+def _nodes(answer: dict[str, Any], now: datetime) -> Iterator[tuple[Any, ...]]:
+    node = answer["node"]
     state = "draining" if node["draining"] else "up" if node["loaded"] else "starting"
-    parts: list[RenderableType] = [
-        table(
-            "node",
-            ("name", "region", "mesh", "state", "agents at", "peers at", "version", "since"),
-            [
-                (
-                    node["name"], node["region"], node["mesh"], state, node["http"], node["grpc"] or "–",
-                    node["version"], node["started_at"],
-                )
-            ],
-        )
-    ]  # fmt: skip
-    if answer["peers"]:
-        rows = (
-            (
-                p["name"] or p.get("address", "?"), p["region"], p["state"], _duration(p["since_s"]), p["tools"],
-                _or_dash(p["lag_changes"]), _ms(p["rtt_ms"]), p["last_error"] or p["cause"],
-            )
-            for p in answer["peers"]
-        )  # fmt: skip
-        parts += ["", table("peers", ("name", "region", "state", "for", "tools", "lag", "rtt", "note"), rows)]
-    parts += ["", servers(answer["servers"])]
-    embedded = f"{search['embedded']} of {search['tools']} tools embedded"
-    parts += ["", Text(f"search: {search['mode']}, {embedded}" + (f"; {search['problem']}" * bool(search["problem"])))]
-    parts.append(Text("totals: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in totals.items())))
-    return parts
+    started = datetime.fromisoformat(node["started_at"])
+    own = sum(s["tools"] for s in answer["servers"] if s["owner"] == node["name"])
+    yield node["name"], node["region"], state, _since(started, now), own, "–", "–", "this node"
+    for p in answer["peers"]:
+        # An address where no node has been met has no history to be dated.
+        since = _since(now - timedelta(seconds=p["since_s"]), now) if p["name"] else "–"
+        name, region = (p["name"], p["region"]) if p["name"] else (p["address"], "–")
+        yield name, region, p["state"], since, p["tools"], _lag(p), _ms(p["rtt_ms"]), _note(p)
+
+
+def _lag(peer: dict[str, Any]) -> str:
+    # What changed at a node that is not heard cannot be known.
+    if peer["lag_changes"] is None or peer["state"] not in ("alive", "draining"):
+        return "–"
+    behind = peer["lag_changes"]
+    return f"{_count(behind, 'change')}, {peer['lag_s'] or 0:.1f} s" if behind else "none"
+
+
+def _note(peer: dict[str, Any]) -> str:
+    why = peer["last_error"] if peer["state"] == "alive" else peer["cause"] or peer["last_error"]
+    found = [why] if why else []
+    if peer["rejected"]:
+        found.append(f"{_count(peer['rejected'], 'record')} refused here")
+    if abs(peer["skew_ms"] or 0) >= SKEW_SHOWN_MS:
+        found.append(f"its clock is {peer['skew_ms'] / 1000:+.1f} s off")
+    return "; ".join(found)
 
 
 def servers(found: list[dict[str, Any]]) -> RenderableType:
+    """Of `ServerStatus`es; the members of one service are counted where they are declared."""
     if not found:
         return Text("no servers")
+    members = Counter(s["service"] for s in found)
+    up = Counter(s["service"] for s in found if s["state"] == "up")
     rows = (
-        (s["name"], s["owner"], s["region"], s["state"], s["tools"], s["service"] or "–", s["cause"]) for s in found
-    )
+        (
+            s["name"], s["owner"], s["region"], s["state"], s["tools"],
+            f"{s['service']}, {up[s['service']]} of {members[s['service']]} up" if s["service"] else "–",
+            s["cause"],
+        )
+        for s in found
+    )  # fmt: skip
     return table("servers", ("name", "node", "region", "state", "tools", "service", "note"), rows)
 
 
 def search(answer: dict[str, Any]) -> list[RenderableType]:
-    """Of `node.operator.ports.SearchAnswer`."""
+    """Of `node.operator.ports.SearchAnswer`: SERVER TOOL as `toolmesh call` takes them, then what the tool needs."""
     hits = answer["hits"]
     if not hits:
         return [Text("nothing found")]
-    rows = (
-        (h["server"], h["tool"], h["region"], f"{h['score']:.2f}", h["signature"], _first_line(h["description"]))
-        for h in hits
-    )
-    parts: list[RenderableType] = [table("", ("server", "tool", "region", "score", "signature", "what it does"), rows)]
+    parts: list[RenderableType] = []
+    for h in hits:
+        owners = ", ".join([h["owner"], *h["replicas"]])
+        health = "" if h["health"] == "up" else f", {safe(h['health'])}"
+        parts.append(
+            Text.assemble(
+                (f"{h['score']:.2f}  ", "dim"),
+                (f"{safe(h['server'])} {safe(h['tool'])}", "bold"),
+                (f"  at {safe(owners)} ({safe(h['region'])}){health}", "dim"),
+            )
+        )
+        parts += [_indented(h["signature"]), _indented(_first_line(h["description"]))]
     if answer["confidence"] == "none":
         parts.append(Text("nothing seems to fit; these are the nearest", style="yellow"))
+    mode, confidence = safe(answer["mode"]), safe(answer["confidence"])
+    parts.append(Text(f"{mode} search, confidence {confidence}, {answer['took_ms']:.1f} ms", style="dim"))
     return parts
+
+
+def _indented(text: str) -> RenderableType:
+    return Padding(Text(safe(text)), (0, 0, 0, 6))
 
 
 def result_text(result: dict[str, Any]) -> str:
@@ -125,6 +188,12 @@ def _first_line(text: str) -> str:
     return line if len(line) <= 120 else line[:119] + "…"
 
 
+def _since(at: datetime, now: datetime) -> str:
+    age = now - at
+    shown = f"{at:%H:%M:%S}" if age < timedelta(days=1) else f"{at:%Y-%m-%d %H:%M}"
+    return f"{shown}, {_duration(max(0.0, age.total_seconds()))}"
+
+
 def _duration(seconds: float) -> str:
     whole = int(seconds)
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
@@ -137,5 +206,5 @@ def _ms(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} ms"
 
 
-def _or_dash(value: Any) -> Any:
-    return "–" if value is None else value
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

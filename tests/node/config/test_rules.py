@@ -23,7 +23,7 @@ def test_loopback_needs_neither_tls_nor_keys(load_text: Load, host: str) -> None
 def test_beyond_loopback_tls_and_keys_are_both_needed(refused: Refused, load_text: Load, host: str) -> None:
     (line,) = refused(f"http: {{listen: '{host}:7400'}}\n")
     assert line.startswith("node.yaml:1: http.listen: ")
-    assert "http.tls and auth.keys is missing" in line
+    assert "http.tls and auth.keys are missing: add both" in line
     assert "insecure_beyond_loopback" in line
     with_tls = f"http: {{listen: '{host}:7400', tls: {{cert: c, key: k}}}}\n"
     assert "but auth.keys is missing" in refused(with_tls)[0]
