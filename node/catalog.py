@@ -7,7 +7,7 @@ anybody anything: what is listed, searched and routed comes from what is held.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,9 @@ from proto.names import NodeId, qualified, split_member, split_qualified
 from proto.records import MEMBERS, Kind, Record, RecordKey
 
 log = logging.getLogger("toolmesh.catalog")
+
+ROUTES_MAX = 10_000
+"""Routes kept from one change of the catalogue to the next; at the bound all are forgotten and found again."""
 
 SERVING = frozenset({Liveness.ALIVE, Liveness.DRAINING})
 """States in which an owner answers calls; one that drains is asked only where nobody else can."""
@@ -111,7 +114,8 @@ class Route:
     @property
     def lead(self) -> Server:
         """The member that speaks for the service where one must: the first that is up, by node name."""
-        return next((s for s in self.servers if s.up), self.servers[0])
+        servers = self.servers
+        return servers[0] if len(servers) == 1 else next((s for s in servers if s.up), servers[0])
 
     def members(self, kind: Kind) -> dict[str, Member]:
         """What the route offers, each under the definition that most members share (ties: smallest digest)."""
@@ -121,6 +125,8 @@ class Route:
         return {name: m for name in names if (m := self.member(kind, name)) is not None}
 
     def member(self, kind: Kind, name: str) -> Member | None:
+        if len(self.servers) == 1:
+            return self.servers[0].members[kind].get(name)
         votes: dict[bytes, tuple[int, Member]] = {}
         for server in self.servers:
             if (m := server.members[kind].get(name)) is not None:
@@ -143,6 +149,7 @@ class Catalog:
     def __init__(self, me: NodeId) -> None:
         self.me = me
         self.version = 0
+        self._routes: dict[tuple[str, Hashable], Route] = {}
         self.owners: dict[str, Owner] = {me.name: Owner(me)}
         self._by_name: dict[str, dict[str, Server]] = {}
         self._by_service: dict[str, dict[tuple[str, str], Server]] = {}
@@ -159,6 +166,7 @@ class Catalog:
     def apply(self, owner_id: NodeId, puts: Iterable[Record], deletes: Iterable[RecordKey]) -> None:
         """Take an owner's changes. A record whose body is not what its kind needs is logged and left out."""
         owner = self._owner(owner_id)
+        self._touch()
         touched: dict[str, _Change] = {}
         for record in puts:
             try:
@@ -167,7 +175,7 @@ class Catalog:
                 log.warning("record %s of %s left out: %s", record.id, owner_id.name, e.message)
         for key in deletes:
             self._delete(owner, key, touched)
-        self.version += 1
+        self._touch()
         for name, change in touched.items():
             self._tell(owner, name, change)
 
@@ -177,7 +185,7 @@ class Catalog:
         owner.liveness = liveness
         relisted = listed != owner.listed
         owner.listed = listed
-        self.version += 1
+        self._touch()
         if relisted:
             for server in owner.servers.values():
                 tools = tuple(server.tools)
@@ -187,10 +195,15 @@ class Catalog:
         """The owner left for good: drop what is held of it."""
         owner = self.owners.pop(owner_id.name, None)
         if owner is not None:
+            self._touch()
             for server in owner.servers.values():
                 self._unindex(server)
                 self._notify(server, frozenset(MEMBERS), (), tuple(server.tools))
-            self.version += 1
+            self._touch()
+
+    def _touch(self) -> None:
+        self.version += 1
+        self._routes.clear()
 
     def _owner(self, owner_id: NodeId) -> Owner:
         owner = self.owners.get(owner_id.name)
@@ -268,6 +281,15 @@ class Catalog:
 
         Raises `Unknown`, `Conflict` listing the qualified names, or `Invalid` for what cannot be a name.
         """
+        known = self._routes.get((name, visibility.key))
+        if known is None:
+            known = self._find(name, visibility)
+            if len(self._routes) >= ROUTES_MAX:
+                self._routes.clear()
+            self._routes[name, visibility.key] = known
+        return known
+
+    def _find(self, name: str, visibility: Visibility) -> Route:
         bare, node = split_qualified(name)
         found: Iterable[Server]
         if node is not None:

@@ -11,8 +11,8 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from node.balance import Candidate, Latencies, Place, choose
 from node.catalog import SERVING, Catalog, Member, Route, Server, unknown_server
@@ -36,8 +36,7 @@ NAMED: dict[str, tuple[str, Kind]] = {
 """Method → (member of params that names what is asked for, its kind). Resource URIs may come from a template."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
+class CallRecord(NamedTuple):
     """One finished call, for operators: who asked what of whom, where it ran, how it went. No arguments."""
 
     at_ms: int
@@ -152,7 +151,9 @@ class Gateway:
                 spent_ms = int((time.perf_counter() - started) * 1000)
                 if spent_ms >= call.budget_ms:
                     raise Expired(f"the call's {call.budget_ms} ms were over before an owner took it")
-                attempt = _attempt(call, server, call.budget_ms - spent_ms, len(tried))
+                attempt = call
+                if len(tried) > 1 or spent_ms or server.name != call.server:
+                    attempt = _attempt(call, server, call.budget_ms - spent_ms, len(tried))
                 try:
                     answer = await self._at(server, attempt, exchange)
                     break
@@ -205,6 +206,8 @@ class Gateway:
             self._latencies.end(node, took_ms)
 
     def _choose(self, route: Route, call: Call, asked: str, tried: list[str]) -> Server:
+        if len(route.servers) == 1 and not tried and route.lead.up:
+            return route.lead
         servers = [s for s in route.servers if s.owner.id.name not in tried]
         if call.tool_digest:
             kind = NAMED[call.method][1]
@@ -287,20 +290,8 @@ class Gateway:
 
 
 def _attempt(call: Call, server: Server, budget_ms: int, n: int) -> Call:
-    return Call(
-        call_id=call.call_id if n == 1 else f"{call.call_id}-{n}",
-        server=server.name,
-        method=call.method,
-        params=call.params,
-        principal=call.principal,
-        budget_ms=budget_ms,
-        era=call.era,
-        tool_digest=call.tool_digest,
-        session_key=call.session_key,
-        client_capabilities=call.client_capabilities,
-        via=call.via,
-        trace=call.trace,
-    )
+    call_id = call.call_id if n == 1 else f"{call.call_id}-{n}"
+    return replace(call, call_id=call_id, server=server.name, budget_ms=budget_ms)
 
 
 def _failed(answer: Answer) -> bool:

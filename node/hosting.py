@@ -20,6 +20,10 @@ log = logging.getLogger("toolmesh.hosting")
 Publish = Callable[[Sequence[Record], Sequence[RecordKey]], None]
 
 
+def _forgotten(name: str) -> None:
+    return
+
+
 class Hosting:
     """Own upstreams by name. Every change of what they offer goes to the catalogue and, by `publish`, to the mesh."""
 
@@ -29,6 +33,7 @@ class Hosting:
         self._upstreams: dict[str, Upstream] = {}
         self._published: dict[str, dict[RecordKey, Record]] = {}
         self._settled: dict[str, asyncio.Event] = {}
+        self._adding: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"Hosting({', '.join(f'{n}: {u.health.state}' for n, u in sorted(self._upstreams.items()))})"
@@ -44,23 +49,49 @@ class Hosting:
         for name, spec in specs.items():
             await self._start(name, spec)
 
-    async def add(self, name: str, spec: UpstreamSpec) -> None:
-        """Bring one more in, and wait until it is up. Raises `Unavailable` with its cause, and lets go of it."""
-        if name not in self._upstreams:
+    async def add(self, name: str, spec: UpstreamSpec, added: Callable[[str], None] = _forgotten) -> None:
+        """Bring one more in, wait until it is up, then tell `added`, once.
+
+        Whoever adds the same name meanwhile waits for the same start; one who stops waiting does not stop it. Raises
+        `Unavailable` with its cause once the server has been let go of, and what `added` raises.
+        """
+        adding = self._adding.get(name)
+        if adding is None:
+            adding = asyncio.create_task(self._bring(name, spec, added), name=f"adding {name}")
+            self._adding[name] = adding
+            adding.add_done_callback(lambda done: self._brought(name, done))
+        await asyncio.shield(adding)
+
+    async def _bring(self, name: str, spec: UpstreamSpec, added: Callable[[str], None]) -> None:
+        new = name not in self._upstreams
+        if new:
             await self._start(name, spec)
         await self._settled[name].wait()
-        health = self._upstreams[name].health
-        if health.state != "up":
-            await self.remove(name)
-            raise Unavailable(f"server {name!r} did not start: {health.cause}", server=name)
+        upstream = self._upstreams.get(name)
+        health = upstream.health if upstream is not None else None
+        if health is None or health.state != "up":
+            if new and upstream is not None:
+                await self.remove(name)
+            raise Unavailable(f"server {name!r} did not start: {health.cause if health else 'removed'}", server=name)
+        added(name)
+
+    def _brought(self, name: str, done: asyncio.Task[None]) -> None:
+        del self._adding[name]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            # Those who still wait are told as well; they may all have left.
+            log.info("server %s was not added: %s", name, error)
 
     async def remove(self, name: str) -> None:
         upstream = self._upstreams.pop(name, None)
         if upstream is None:
             raise Unknown(f"server {name!r} is not hosted here", server=name)
+        settled = self._settled[name]
         await upstream.stop()
-        self._settled.pop(name).set()
-        self._change(name, {})
+        settled.set()
+        if name not in self._upstreams:
+            del self._settled[name]
+            self._change(name, {})
+            del self._published[name]
 
     async def settled(self) -> None:
         """Until every server has either come up or failed once."""
@@ -68,11 +99,16 @@ class Hosting:
             await event.wait()
 
     async def stop(self) -> None:
+        for adding in tuple(self._adding.values()):
+            adding.cancel()
+        await asyncio.gather(*self._adding.values(), return_exceptions=True)
         await asyncio.gather(*(u.stop() for u in self._upstreams.values()))
 
     async def _start(self, name: str, spec: UpstreamSpec) -> None:
         self._settled[name] = asyncio.Event()
         upstream = self._upstreams[name] = Upstream(spec, lambda offer: self._offered(name, offer))
+        # Until it has come up or failed it is known as starting, and so not taken for one that does not exist.
+        self._change(name, records_of(upstream.offer))
         await upstream.start()
 
     def _offered(self, name: str, offer: Offer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, cast
@@ -76,7 +75,7 @@ class Operations:
 
     def calls(self, most: int) -> list[CallStatus]:
         newest = islice(reversed(self._app.gateway.recent), most)
-        return [cast(CallStatus, asdict(call)) for call in newest]
+        return [cast(CallStatus, call._asdict()) for call in newest]
 
     def _node(self) -> NodeStatus:
         app = self._app

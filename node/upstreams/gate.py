@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from proto.errors import Exhausted, Expired
 
@@ -22,9 +20,8 @@ class Gate:
         self._waiting = 0
         self.running = 0
 
-    @asynccontextmanager
-    async def enter(self, deadline: float) -> AsyncIterator[None]:
-        """Hold a slot. `deadline` is in the loop's time.
+    async def enter(self, deadline: float) -> None:
+        """Take a slot, to be given back with `leave`. `deadline` is in the loop's time.
 
         Raises `Exhausted` when too many wait or the wait was too long, `Expired` when the deadline came first.
         """
@@ -33,11 +30,10 @@ class Gate:
         else:
             await self._slots.acquire()
         self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._slots.release()
+
+    def leave(self) -> None:
+        self.running -= 1
+        self._slots.release()
 
     async def _wait(self, deadline: float) -> None:
         if self._waiting >= self._running_max * WAITING_PER_SLOT:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
 
 from node.upstreams.refusals import judge
 from node.upstreams.spec import UpstreamSpec
@@ -46,6 +47,7 @@ class HttpWire:
         self.envelope: Envelope | None = None
         """Set for a stateless revision: no session, no GET stream, no DELETE."""
         self._spec = spec
+        self._url = URL(spec.url)
         self._session_id = ""
         self._protocol_version = ""
         self._client: aiohttp.ClientSession | None = None
@@ -58,8 +60,6 @@ class HttpWire:
 
     async def open(self, sink: Sink) -> None:
         self._sink = sink
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_headers_sent)
         self._client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._spec.concurrency + SPARE_CONNECTIONS, keepalive_timeout=KEEPALIVE_S
@@ -68,7 +68,6 @@ class HttpWire:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             headers={"User-Agent": "toolmesh"},
             cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[trace],
             read_bufsize=256 * 1024,
         )
 
@@ -76,19 +75,16 @@ class HttpWire:
         sink = self._sink
         if self._client is None or sink is None:
             raise Unavailable(f"server {self._spec.name!r} is not connected")
-        body = jsons.dumps(message)
-        headers = {**self._headers(message), "Content-Type": "application/json"}
-        seen = _Sent(sent)
+        body = _Body(jsons.dumps(message), sent)
+        headers = self._headers(message)
         response: aiohttp.ClientResponse | None = None
         try:
-            response = await self._client.post(
-                self._spec.url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=seen
-            )
+            response = await self._client.post(self._url, data=body, headers=headers, allow_redirects=False)
             await self._take(message, response, sink, had_session="Mcp-Session-Id" in headers)
             self._let_go(response)
             response = None
         except (aiohttp.ClientError, OSError, TimeoutError) as e:
-            raise self._broken(e, seen.done) from e
+            raise self._broken(e, body.leaving) from e
         except Invalid as e:
             raise OutcomeUnknown(f"server {self._spec.name!r} answered what cannot be taken: {e.message}") from e
         finally:
@@ -279,20 +275,18 @@ class HttpWire:
         response.release()
 
 
-class _Sent(SimpleNamespace):
-    """Carries `sent` through aiohttp's tracing to the moment when the headers leave."""
+class _Body(aiohttp.BytesPayload):
+    """A body that tells when it begins to leave: from then on the server may act on it."""
 
-    def __init__(self, tell: Callable[[], None]) -> None:
-        super().__init__()
-        self.tell = tell
-        self.done = False
+    def __init__(self, text: bytes, tell: Callable[[], None]) -> None:
+        super().__init__(text, content_type="application/json")
+        self._tell = tell
+        self.leaving = False
 
-
-async def _headers_sent(_session: aiohttp.ClientSession, context: Any, _params: Any) -> None:
-    seen = context.trace_request_ctx
-    if isinstance(seen, _Sent):
-        seen.done = True
-        seen.tell()
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self.leaving = True
+        self._tell()
+        await super().write_with_length(writer, content_length)
 
 
 async def _linger(response: aiohttp.ClientResponse) -> None:

@@ -97,19 +97,21 @@ class Upstream:
             raise Expired(f"the time for the call ran out before it reached server {self.spec.name!r}", started=False)
         self._connected()
         deadline = asyncio.get_running_loop().time() + limit_s
-        async with self._gate.enter(deadline):
-            started = asyncio.Event()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await self._connected().request(call.method, call.params, exchange, started.set)
-            except TimeoutError:
-                raise self._expired(call, limit_s, started.is_set()) from None
-            except OutcomeUnknown as e:
-                self._doubt()
-                raise OutcomeUnknown(e.message, **{**e.data, "call_id": call.call_id}) from e
-            except Unavailable:
-                self._doubt()
-                raise
+        await self._gate.enter(deadline)
+        started = asyncio.Event()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._connected().request(call.method, call.params, exchange, started.set)
+        except TimeoutError:
+            raise self._expired(call, limit_s, started.is_set()) from None
+        except OutcomeUnknown as e:
+            self._doubt()
+            raise OutcomeUnknown(e.message, **{**e.data, "call_id": call.call_id}) from e
+        except Unavailable:
+            self._doubt()
+            raise
+        finally:
+            self._gate.leave()
 
     def _connected(self) -> Connection:
         connection = self._connection
