@@ -60,8 +60,11 @@ def _loads_exact(raw: bytes) -> Any:
 
 
 def loads_object(data: bytes | str, what: str) -> dict[str, Any]:
-    """Like `loads`, and `Invalid` unless the value is an object; `what` names it in the message."""
-    value = loads(data)
+    """Like `loads`, and `Invalid` unless the value is an object; `what` names it in every message."""
+    try:
+        value = loads(data)
+    except Invalid as e:
+        raise Invalid(f"{what}: {e.message}") from None
     if not isinstance(value, dict):
         raise Invalid(f"{what} must be a JSON object, not {type_name(value)}")
     return value

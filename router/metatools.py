@@ -152,7 +152,7 @@ def parse_use(arguments: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
     tool = _string(arguments, USE, "mcp_tool_name", strip=False)
     params = arguments.get("params")
     if isinstance(params, str):
-        params = jsons.loads_object(params, "params, given as text,") if params.strip() else {}
+        params = jsons.loads_object(params, "the text in params") if params.strip() else {}
     if params is None:
         params = {}
     if not isinstance(params, dict):

@@ -139,10 +139,10 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        return jsons.loads_object(raw, "the answer")
+        return jsons.loads_object(raw, "its body")
     except Invalid as e:
         # `Invalid` is what the caller got wrong; this is the other side's doing.
-        raise Unavailable(f"the answer is not that of a node ({e.message}); check --url") from None
+        raise Unavailable(f"the answer is not that of a node: {e.message}; check --url") from None
 
 
 def _is_rpc(content_type: str, raw: bytes) -> bool:

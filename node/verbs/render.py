@@ -145,7 +145,7 @@ def search(answer: dict[str, Any]) -> list[RenderableType]:
         return [Text("nothing found")]
     parts: list[RenderableType] = []
     for h in hits:
-        owners = ", ".join([h["owner"], *h["replicas"]])
+        owners = ", ".join(dict.fromkeys([h["owner"], *h["replicas"]]))
         health = "" if h["health"] == "up" else f", {safe(h['health'])}"
         parts.append(
             Text.assemble(

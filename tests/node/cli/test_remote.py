@@ -195,7 +195,7 @@ def http(status: str, kind: str, body: bytes) -> bytes:
     ("answer", "words"),
     [
         (b"SSH-2.0-OpenSSH\r\n", "does not answer like a node"),
-        (http("200 OK", "text/html", b"<html>"), "is not that of a node (not valid JSON"),
+        (http("200 OK", "text/html", b"<html>"), "is not that of a node: its body: not valid JSON"),
         (http("404 Not Found", "text/html", b"<html>"), "answered HTTP status 404, not like a node"),
         (http("302 Found", "text/html", b""), "answered HTTP status 302, not like a node"),
         (
