@@ -30,6 +30,9 @@ log = logging.getLogger("toolmesh.federation.calls")
 INSTANCE_KEY = "toolmesh-instance"
 """Initial metadata of the answering side: 128 random bits in hex, drawn once per process life."""
 
+ACCEPT_AFTER_S = 0.005
+"""A frame of its own costs a forwarded call a fifth of its latency; docs/decisions/0007 says why it may wait."""
+
 HOPS_MAX = 1
 TEXT_BYTES_MAX = 64 * 1024 * 1024
 CALLS_PER_PEER_MAX = 1024
@@ -262,7 +265,12 @@ class _Session:
         run.start(self._server.answer, finished)
 
     def _accept(self, call_id: str) -> None:
-        self.outbox.put(call_id, call_down_to_wire(call_id, calls.Accepted()))
+        """Say that the call is taken, unless its answer, which says it too, comes first."""
+        asyncio.get_running_loop().call_later(ACCEPT_AFTER_S, self._accepted, call_id)
+
+    def _accepted(self, call_id: str) -> None:
+        if call_id in self._runs:
+            self.outbox.put(call_id, call_down_to_wire(call_id, calls.Accepted()))
 
     # ---- repeats and queries ----
 
@@ -278,8 +286,6 @@ class _Session:
             return True
         match self._server.repeats.past(key):
             case Kept(outcome):
-                if accept:
-                    self._accept(call_id)
                 self.end(call_id, outcome, repeated=True)
             case Dropped():
                 raise OutcomeUnknown("the call ran, but its result is no longer kept", call_id=call_id)

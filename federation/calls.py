@@ -2,7 +2,7 @@
 
     entry node (asking)                       owner (answering)
     Open [Chunk…]            ──>              checked; refused here means: never ran
-                             <──  Accepted    from here on it may have run
+                             <──  Accepted    it has been taken; left out where the answer is quicker
                              <──  Event…      notifications of the running call
                              <──  Request     the server asks the client …
     Reply                    ──>              … and is answered
