@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +36,38 @@ BODY_BYTES_MAX = 64 * 1024
 ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("TOOLMESH_")}
 
 
-def toolmesh(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    ran = subprocess.run([TOOLMESH, *args], capture_output=True, text=True, timeout=WAIT_S, env=ENVIRONMENT)
-    assert "Traceback" not in ran.stdout + ran.stderr
-    assert "internal error" not in ran.stderr
-    return ran
+def begun(*args: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [TOOLMESH, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
 
 
-def refused(file: Path, verb: str = "up") -> tuple[int, list[str]]:
-    """Exit status and what was said of the reason, of a node that must not start."""
-    ran = toolmesh(verb, "-c", file)
-    said = ran.stderr if verb == "up" else ran.stdout + ran.stderr
-    return ran.returncode, [line for line in said.splitlines() if line.startswith(("toolmesh: ", "problem: "))]
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status, stdout, stderr; never a traceback."""
+    try:
+        out, err = process.communicate(timeout=WAIT_S)
+    finally:
+        process.kill()
+    assert "Traceback" not in out + err
+    assert "internal error" not in err
+    return process.returncode, out, err
+
+
+def refusals(file: Path) -> list[tuple[int, str]]:
+    """(exit status, the one line that says why) of `up`, then of `check`, for what must not start."""
+    found = []
+    for process in [begun(verb, "-c", file) for verb in ("up", "check")]:
+        status, out, err = ended(process)
+        (line,) = (line for line in (out + err).splitlines() if line.startswith(("toolmesh: ", "problem: ")))
+        found.append((status, line))
+    return found
 
 
 class Node:
     """`toolmesh up` as a process whose log is read as it is written."""
 
     def __init__(self, file: Path) -> None:
+        self.file = file
         self.lines: list[str] = []
         self._grown = threading.Condition()
         self._process = subprocess.Popen(
@@ -108,13 +123,15 @@ class Node:
 
 
 @contextmanager
-def up(file: Path) -> Iterator[Node]:
-    node = Node(file)
+def up(*files: Path) -> Iterator[list[Node]]:
+    """Nodes that start at the same time; served once entered."""
+    nodes = [Node(file) for file in files]
     try:
-        yield node.served()
+        yield [node.served() for node in nodes]
     finally:
-        node.kill()
-    assert "Traceback" not in "\n".join(node.lines)
+        for node in nodes:
+            node.kill()
+    assert not [line for node in nodes for line in node.lines if "Traceback" in line]
 
 
 def write(file: Path, settings: dict[str, Any]) -> Path:
@@ -128,15 +145,17 @@ def python(code: str) -> list[str]:
 
 
 def status_of(node: Node) -> dict[str, Any]:
-    ran = toolmesh("status", "--json", "--url", node.url)
-    assert (ran.returncode, ran.stderr) == (0, "")
-    return jsons.loads_object(ran.stdout, "status")
+    connection = HTTPConnection(node.url.removeprefix("http://"), timeout=WAIT_S)
+    try:
+        connection.request("GET", "/api/v1/status")
+        return jsons.loads_object(connection.getresponse().read(), "status")
+    finally:
+        connection.close()
 
 
 # ---- configuration --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["up", "check"])
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -148,13 +167,13 @@ def status_of(node: Node) -> dict[str, Any]:
         (None, "bad.yaml: cannot be read: No such file or directory; name a configuration with -c FILE"),
     ],
 )
-def test_a_bad_configuration_is_told_by_its_line(tmp_path: Path, verb: str, content: bytes | None, words: str) -> None:
+def test_a_bad_configuration_is_told_by_its_line(tmp_path: Path, content: bytes | None, words: str) -> None:
     file = tmp_path / "bad.yaml"
     if content is not None:
         file.write_bytes(content)
-    status, (line,) = refused(file, verb)
-    assert status == 2
-    assert words in line
+    for status, line in refusals(file):
+        assert status == 2
+        assert words in line
 
 
 # ---- what the machine refuses ---------------------------------------------------------------------
@@ -163,10 +182,10 @@ def test_a_bad_configuration_is_told_by_its_line(tmp_path: Path, verb: str, cont
 def test_a_data_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     file = write(tmp_path / "node.yaml", {"node": {"data_dir": "file/data"}})
-    status, (line,) = refused(file)
+    (status, line), checked = refusals(file)
     assert status == 1
     assert f"node.data_dir {tmp_path}/file/data cannot be used: Not a directory; name a directory" in line
-    status, (line,) = refused(file, "check")
+    status, line = checked
     assert status == 1
     assert f"problem: node.data_dir: {tmp_path}/file is not a directory" in line
 
@@ -178,9 +197,9 @@ def taken() -> Iterator[str]:
 
 
 def test_a_taken_port_for_agents_is_named(tmp_path: Path, taken: str) -> None:
-    status, (line,) = refused(write(tmp_path / "node.yaml", {"http": {"listen": taken}}))
+    status, _, err = ended(begun("up", "-c", write(tmp_path / "node.yaml", {"http": {"listen": taken}})))
     assert status == 1
-    assert line == (
+    assert err.splitlines()[-1] == (
         f"toolmesh: http.listen {taken} cannot be used: Address already in use; "
         "stop what uses it or choose another port"
     )
@@ -211,8 +230,11 @@ def ca(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_taken_port_for_peers_is_named(tmp_path: Path, ca: Path, taken: str) -> None:
-    status, (line,) = refused(write(tmp_path / "node.yaml", certified(tmp_path, "eu-1", ca, listen=taken)))
+    status, _, err = ended(
+        begun("up", "-c", write(tmp_path / "node.yaml", certified(tmp_path, "eu-1", ca, listen=taken)))
+    )
     assert status == 1
+    line = err.splitlines()[-1]
     assert f"federation.listen {taken} cannot be used" in line
     assert "stop what uses it or choose another port" in line
 
@@ -221,9 +243,8 @@ def test_a_certificate_of_another_node_is_refused(tmp_path: Path, ca: Path) -> N
     settings = certified(tmp_path, "eu-1", ca)
     settings["node"]["name"] = "eu-2"
     file = write(tmp_path / "node.yaml", settings)
-    for verb in ("up", "check"):
-        status, (line,) = refused(file, verb)
-        assert status == 1 if verb == "check" else status in (1, 2)
+    for status, line in refusals(file):
+        assert status == 1
         assert f"spiffe://{MESH}/region/eu/node/eu-1, but the node section says" in line
         assert f"spiffe://{MESH}/region/eu/node/eu-2" in line
 
@@ -231,12 +252,11 @@ def test_a_certificate_of_another_node_is_refused(tmp_path: Path, ca: Path) -> N
 def test_an_expired_certificate_is_refused_with_its_date(tmp_path: Path, ca: Path) -> None:
     settings = certified(tmp_path, "eu-1", ca)
     cert_file = Path(settings["federation"]["tls"]["cert"])
-    ended = expire(cert_file, ca / "ca-key.pem")
+    over = expire(cert_file, ca / "ca-key.pem")
     file = write(tmp_path / "node.yaml", settings)
-    for verb in ("up", "check"):
-        status, (line,) = refused(file, verb)
-        assert status in (1, 2)
-        assert f"{cert_file} expired at {ended:%Y-%m-%d %H:%M} UTC: issue a new one" in line
+    for status, line in refusals(file):
+        assert status == 1
+        assert f"{cert_file} expired at {over:%Y-%m-%d %H:%M} UTC: issue a new one" in line
 
 
 def expire(cert_file: Path, ca_key: Path) -> datetime:
@@ -264,18 +284,18 @@ def test_a_peer_of_a_foreign_ca_is_told_and_both_serve_on(tmp_path: Path, ca: Pa
     init_ca(tmp_path / "foreign", MESH)
     words = {"text": {"command": ["{python}", str(SAMPLES / "text.py")]}}
     foreign = {**certified(tmp_path, "us-1", tmp_path / "foreign"), "servers": words}
-    with up(write(tmp_path / "us.yaml", foreign)) as us:
+    with up(write(tmp_path / "us.yaml", foreign)) as (us,):
         address = "127.0.0.1:" + us.until(r"federates on port (\d+)")[1]
-        with up(write(tmp_path / "eu.yaml", {**certified(tmp_path, "eu-1", ca, static=[address])})) as eu:
+        with up(write(tmp_path / "eu.yaml", {**certified(tmp_path, "eu-1", ca, static=[address])})) as (eu,):
             eu.until(f"{address} .*does not vouch for")
             (peer,) = status_of(eu)["peers"]
             assert (peer["name"], peer["address"], peer["state"]) == ("", address, "unreachable")
             assert "this mesh's CA does not vouch for" in peer["last_error"]
-            shown = toolmesh("status", "--url", eu.url).stdout
+            _, shown, _ = ended(begun("status", "--url", eu.url))
             assert re.search(rf"^{address} .* unreachable .* vouch for", shown, re.MULTILINE)
             us.until(r"server text: up")
             assert status_of(us)["peers"] == []
-            assert toolmesh("call", "text", "slugify", '{"text": "One Step"}', "--url", us.url).returncode == 0
+            assert ended(begun("call", "text", "slugify", '{"text": "One Step"}', "--url", us.url))[0] == 0
 
 
 # ---- a node with bad servers ----------------------------------------------------------------------
@@ -292,7 +312,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "silent": {"command": python("import time; time.sleep(600)"), "start_timeout_s": 1},
     }
     http = {"listen": "127.0.0.1:0", "body_bytes_max": BODY_BYTES_MAX}
-    with up(write(directory / "node.yaml", {"servers": servers, "http": http})) as running:
+    with up(write(directory / "node.yaml", {"servers": servers, "http": http})) as (running,):
         running.until(r"own servers: ")
         yield running
 
@@ -310,33 +330,40 @@ def test_bad_servers_are_told_apart_and_keep_nobody_from_serving(node: Node) -> 
         assert cause in servers[name]["cause"] or servers[name]["state"] == "starting"
         node.until(f"server {name}: down: {re.escape(cause)}")
     node.until(r"server garbage: its output holds a line that is not JSON .*b'hello'")
-    used = toolmesh("call", "text", "slugify", '{"text": "One Step"}', "--url", node.url)
-    assert (used.returncode, used.stderr) == (0, "")
-    assert "one-step" in used.stdout
-    used = toolmesh("call", "dies", "x", "--url", node.url)
-    assert used.returncode == 1
-    assert "dies" in used.stderr
+    good = begun("call", "text", "slugify", '{"text": "One Step"}', "--url", node.url)
+    bad = begun("call", "dies", "x", "--url", node.url)
+    status, out, err = ended(good)
+    assert (status, err) == (0, "")
+    assert "one-step" in out
+    status, out, err = ended(bad)
+    assert (status, out) == (1, "")
+    assert "dies" in err
 
 
 def test_a_second_node_on_the_same_data_directory_is_refused(node: Node, tmp_path: Path) -> None:
-    with up(write(tmp_path / "one.yaml", {})) as first:
-        status, (line,) = refused(write(tmp_path / "two.yaml", {}))
-        assert status == 1
-        assert f"node.data_dir {tmp_path}/data is in use by another node" in line
-        assert status_of(first)["node"]["name"] == "local"
+    data_dir = node.file.parent / "data"
+    second = write(tmp_path / "node.yaml", {"node": {"name": "second", "data_dir": str(data_dir)}})
+    status, _, err = ended(begun("up", "-c", second))
+    assert status == 1
+    assert f"node.data_dir {data_dir} is in use by another node" in err.splitlines()[-1]
+    assert status_of(node)["node"]["name"] == "local"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_node_and_its_servers(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_a_node_and_its_servers(tmp_path: Path) -> None:
     servers = {"text": {"command": ["{python}", str(SAMPLES / "text.py")]}}
-    with up(write(tmp_path / "node.yaml", {"servers": servers})) as running:
-        running.until(r"server text: up")
-        children = running.children()
-        assert children
-        assert running.stop(number) == 0
-        assert running.lines[-1].endswith("node local has stopped")
-        _gone, alive = psutil.wait_procs(children, timeout=WAIT_S)
-        assert alive == []
+
+    def settings(name: str) -> Path:
+        return write(tmp_path / f"{name}.yaml", {"node": {"name": name, "data_dir": name}, "servers": servers})
+
+    with up(settings("a"), settings("b")) as nodes:
+        for running, number in zip(nodes, (signal.SIGTERM, signal.SIGINT), strict=True):
+            running.until(r"server text: up")
+            children = running.children()
+            assert children
+            assert running.stop(number) == 0
+            assert running.lines[-1].endswith(" has stopped")
+            _gone, alive = psutil.wait_procs(children, timeout=WAIT_S)
+            assert alive == []
 
 
 # ---- bad requests ---------------------------------------------------------------------------------
