@@ -219,8 +219,7 @@ class App:
         wanted = Resource(server=name, owner=me.name, region=me.region)
         if config is None or not self.guard.visible(caller.principal, Action.ADD).allows(wanted):
             raise unknown_server(name)
-        await self.hosting.add(name, config.to_spec(name))
-        self.added.add(name)
+        await self.hosting.add(name, config.to_spec(name), self.added.add)
         server = self.catalog.find(me.name, name)
         if server is None:
             raise Unavailable(f"server {name!r} went away while it was added", server=name)

@@ -20,10 +20,6 @@ log = logging.getLogger("toolmesh.hosting")
 Publish = Callable[[Sequence[Record], Sequence[RecordKey]], None]
 
 
-def _forgotten(name: str) -> None:
-    return
-
-
 class Hosting:
     """Own upstreams by name. Every change of what they offer goes to the catalogue and, by `publish`, to the mesh."""
 
@@ -34,6 +30,7 @@ class Hosting:
         self._published: dict[str, dict[RecordKey, Record]] = {}
         self._settled: dict[str, asyncio.Event] = {}
         self._adding: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
 
     def __repr__(self) -> str:
         return f"Hosting({', '.join(f'{n}: {u.health.state}' for n, u in sorted(self._upstreams.items()))})"
@@ -49,7 +46,7 @@ class Hosting:
         for name, spec in specs.items():
             await self._start(name, spec)
 
-    async def add(self, name: str, spec: UpstreamSpec, added: Callable[[str], None] = _forgotten) -> None:
+    async def add(self, name: str, spec: UpstreamSpec, added: Callable[[str], None] | None = None) -> None:
         """Bring one more in, wait until it is up, then tell `added`, once.
 
         Whoever adds the same name meanwhile waits for the same start; one who stops waiting does not stop it. Raises
@@ -62,7 +59,7 @@ class Hosting:
             adding.add_done_callback(lambda done: self._brought(name, done))
         await asyncio.shield(adding)
 
-    async def _bring(self, name: str, spec: UpstreamSpec, added: Callable[[str], None]) -> None:
+    async def _bring(self, name: str, spec: UpstreamSpec, added: Callable[[str], None] | None) -> None:
         new = name not in self._upstreams
         if new:
             await self._start(name, spec)
@@ -73,7 +70,8 @@ class Hosting:
             if new and upstream is not None:
                 await self.remove(name)
             raise Unavailable(f"server {name!r} did not start: {health.cause if health else 'removed'}", server=name)
-        added(name)
+        if added is not None:
+            added(name)
 
     def _brought(self, name: str, done: asyncio.Task[None]) -> None:
         del self._adding[name]
@@ -99,20 +97,24 @@ class Hosting:
             await event.wait()
 
     async def stop(self) -> None:
-        for adding in tuple(self._adding.values()):
-            adding.cancel()
-        await asyncio.gather(*self._adding.values(), return_exceptions=True)
+        """End every server; from now on none is started."""
+        self._stopping = True
         await asyncio.gather(*(u.stop() for u in self._upstreams.values()))
+        # Those that were being added have been told by now that theirs has stopped, and let go of it.
+        await asyncio.gather(*self._adding.values(), return_exceptions=True)
 
     async def _start(self, name: str, spec: UpstreamSpec) -> None:
+        if self._stopping:
+            raise Unavailable(f"server {name!r} is not started: this node is stopping", server=name)
         self._settled[name] = asyncio.Event()
-        upstream = self._upstreams[name] = Upstream(spec, lambda offer: self._offered(name, offer))
+        upstream = self._upstreams[name] = Upstream(spec, lambda offer: self._offered(upstream, offer))
         # Until it has come up or failed it is known as starting, and so not taken for one that does not exist.
         self._change(name, records_of(upstream.offer))
         await upstream.start()
 
-    def _offered(self, name: str, offer: Offer) -> None:
-        if name not in self._upstreams:
+    def _offered(self, upstream: Upstream, offer: Offer) -> None:
+        name = upstream.spec.name
+        if self._upstreams.get(name) is not upstream:
             return
         if offer.health.state != "starting":
             self._settled[name].set()
