@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 LATENCY_UNKNOWN_MS = 1.0
+OWNERS_MAX = 1_024
 
 
 class Tier(IntEnum):
@@ -73,10 +74,14 @@ def choose(here: Place, candidates: Sequence[Candidate], below: Callable[[int], 
 
 
 class Latencies:
-    """Moving averages of answer times by owner, in milliseconds, and calls in flight. Bounded by the mesh's size."""
+    """Moving averages of answer times by owner, in milliseconds, and calls in flight.
 
-    def __init__(self, weight: float = 0.2) -> None:
+    Owners come and go: of the averages only the `owners_max` last renewed are kept.
+    """
+
+    def __init__(self, weight: float = 0.2, owners_max: int = OWNERS_MAX) -> None:
         self._weight = weight
+        self._owners_max = owners_max
         self._average_ms: dict[str, float] = {}
         self._in_flight: dict[str, int] = {}
 
@@ -91,8 +96,11 @@ class Latencies:
         else:
             self._in_flight.pop(node, None)
         if took_ms is not None:
-            before = self._average_ms.get(node, took_ms)
+            # Put in anew, so that the first in order is the one renewed longest ago.
+            before = self._average_ms.pop(node, took_ms)
             self._average_ms[node] = before + self._weight * (took_ms - before)
+            if len(self._average_ms) > self._owners_max:
+                del self._average_ms[next(iter(self._average_ms))]
 
     def in_flight(self, node: str) -> int:
         return self._in_flight.get(node, 0)

@@ -13,14 +13,19 @@ from typing import Any
 
 from federation.events import Liveness
 from node.ports import Resource, Visibility
-from proto.errors import Conflict, MeshError, Unknown
-from proto.names import NodeId, qualified, split_member, split_qualified
+from proto.errors import Conflict, Invalid, MeshError, Unknown
+from proto.jsons import type_name
+from proto.names import NodeId, check_server_name, qualified, split_member, split_qualified
 from proto.records import MEMBERS, Kind, Record, RecordKey
 
 log = logging.getLogger("toolmesh.catalog")
 
 ROUTES_MAX = 10_000
 """Routes kept from one change of the catalogue to the next; at the bound all are forgotten and found again."""
+
+_NAME_FIELD = {Kind.TOOL: "name", Kind.PROMPT: "name", Kind.RESOURCE: "uri", Kind.TEMPLATE: "uriTemplate"}
+_SERVER_OBJECTS = ("health", "labels", "serverInfo", "capabilities")
+_SERVER_STRINGS = ("service", "instructions")
 
 SERVING = frozenset({Liveness.ALIVE, Liveness.DRAINING})
 """States in which an owner answers calls; one that drains is asked only where nobody else can."""
@@ -62,6 +67,12 @@ class Server:
     @property
     def health(self) -> dict[str, Any]:
         return (self.info or {}).get("health") or {}
+
+    @property
+    def introduced(self) -> bool:
+        """It has said who it is and what it can do; one that never came up has not."""
+        info = self.info or {}
+        return bool(info.get("protocolVersion") or info.get("serverInfo") or info.get("capabilities"))
 
     @property
     def up(self) -> bool:
@@ -106,16 +117,20 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a name means to one caller: the members of a service, or one server."""
+    """What a name means to one caller: the members of a `service` (even if it is one for now), or one server."""
 
     name: str
     servers: tuple[Server, ...]
+    service: bool = False
 
     @property
     def lead(self) -> Server:
-        """The member that speaks for the service where one must: the first that is up, by node name."""
+        """The member that speaks for the service where one must: the first that is up, or was, by node name."""
         servers = self.servers
-        return servers[0] if len(servers) == 1 else next((s for s in servers if s.up), servers[0])
+        if len(servers) == 1:
+            return servers[0]
+        up = next((s for s in servers if s.up), None)
+        return up or next((s for s in servers if s.introduced), servers[0])
 
     def members(self, kind: Kind) -> dict[str, Member]:
         """What the route offers, each under the definition that most members share (ties: smallest digest)."""
@@ -215,15 +230,19 @@ class Catalog:
         if record.kind is Kind.NODE:
             owner.info = record.data()
         elif record.kind is Kind.SERVER:
+            info = _server_body(record)
             server = self._server(owner, record.id)
             self._unindex(server)
-            server.info = record.data()
+            server.info = info
             self._index(server)
             touched.setdefault(server.name, _Change()).info = True
         elif record.kind in MEMBERS:
             name, member = split_member(record.id)
+            definition = record.data()
+            if definition.get(_NAME_FIELD[record.kind]) != member:
+                raise Invalid(f"its {_NAME_FIELD[record.kind]!r} is not {member!r}, as its id says")
             server = self._server(owner, name)
-            server.members[record.kind][member] = Member(record.data(), record.digest, b'"x-mcp-header"' in record.body)
+            server.members[record.kind][member] = Member(definition, record.digest, b'"x-mcp-header"' in record.body)
             touched.setdefault(name, _Change()).put(record.kind, member)
 
     def _delete(self, owner: Owner, key: RecordKey, touched: dict[str, _Change]) -> None:
@@ -264,7 +283,11 @@ class Catalog:
 
     def _notify(self, server: Server, kinds: frozenset[Kind], put: Sequence[str], deleted: Sequence[str]) -> None:
         for listener in self._listeners:
-            listener(server, kinds, put, deleted)
+            try:
+                listener(server, kinds, put, deleted)
+            except Exception:
+                # The catalogue is changed already: the others must hear of it, and so must the mesh.
+                log.exception("a listener failed to take a change of %r", server)
 
     # ---- questions ------------------------------------------------------------------------------
 
@@ -297,6 +320,7 @@ class Catalog:
         else:
             found = self._by_service.get(bare, {}).values() or ()
         servers = self._visible(found, visibility)
+        service = node is None and bool(servers)
         if node is None and not servers:
             servers = self._visible(self._by_name.get(bare, {}).values(), visibility)
             if len(servers) > 1:
@@ -306,7 +330,7 @@ class Catalog:
                 )
         if not servers:
             raise unknown_server(name)
-        return Route(name, servers)
+        return Route(name, servers, service)
 
     def shown_name(self, server: Server, visibility: Visibility, tool: str = "") -> str:
         """The shortest name under which this caller reaches exactly this server's definition of the tool."""
@@ -335,6 +359,21 @@ class Catalog:
 def unknown_server(name: str) -> Unknown:
     """The one sentence for a server that is not there, or not for this caller."""
     return Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
+
+
+def _server_body(record: Record) -> dict[str, Any]:
+    """Raises `Invalid` for a member of another type than this node works with; absent or null is fine."""
+    check_server_name(record.id)
+    body = record.data()
+    for name in _SERVER_OBJECTS:
+        if not isinstance(body.get(name), dict | None):
+            raise Invalid(f"{name!r} is {type_name(body[name])}, where an object is needed")
+    for name in _SERVER_STRINGS:
+        if not isinstance(body.get(name), str | None):
+            raise Invalid(f"{name!r} is {type_name(body[name])}, where a string is needed")
+    if body.get("service"):
+        check_server_name(body["service"])
+    return body
 
 
 class _Change:

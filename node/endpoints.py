@@ -8,12 +8,12 @@ from importlib.metadata import version
 from typing import Any
 
 from node.catalog import Catalog, Server
-from node.gateway import Gateway
+from node.gateway import NAMED, Gateway, not_up
 from node.ports import Action, Caller, ChangeListener, Endpoint, Guard, Visibility
 from proto.calls import Answer, Exchange
-from proto.errors import Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown
+from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown
 from proto.names import split_qualified
-from proto.records import Kind
+from proto.records import Kind, Principal
 from router import metatools
 from router.ports import Filter, Hit, SearchResult, ToolEntry
 from router.router import Router
@@ -26,6 +26,7 @@ LISTS: dict[str, tuple[str, Kind]] = {
     "resources/list": ("resources", Kind.RESOURCE),
     "resources/templates/list": ("resourceTemplates", Kind.TEMPLATE),
 }
+NAMED_KINDS = frozenset(kind for _, kind in NAMED.values())
 CHANGE_KINDS = {Kind.TOOL: "tools", Kind.PROMPT: "prompts", Kind.RESOURCE: "resources", Kind.TEMPLATE: "resources"}
 
 INSTRUCTIONS = (
@@ -108,7 +109,7 @@ class MetaEndpoint:
             else str(server.owner.liveness if server.owner.liveness != "alive" else server.health.get("state"))
         )
         return metatools.Place(
-            server=self._catalog.shown_name(servers[0], visibility, hit.entry.key.tool),
+            server=self._catalog.shown_name(server, visibility, hit.entry.key.tool),
             region=server.owner.id.region,
             node=server.owner.id.name,
             health=health,
@@ -127,8 +128,16 @@ class MetaEndpoint:
         try:
             route = self._catalog.route(name, visibility)
         except Unknown:
-            await self._add(name, caller)
+            route = None
+        if route is None or not any(s.up for s in route.servers):
+            try:
+                await self._add(name, caller)
+            except Unknown:
+                if route is None:
+                    raise
             route = self._catalog.route(name, visibility)
+        if not any(s.up for s in route.servers):
+            raise not_up(route)
         tools = [
             m.definition for tool, m in route.members(Kind.TOOL).items() if visibility.allows(route.lead.resource(tool))
         ]
@@ -163,6 +172,9 @@ class ServerEndpoint:
 
     def describe(self, caller: Caller) -> dict[str, Any]:
         route = self._catalog.route(self._name, self._guard.visible(caller.principal, Action.LIST))
+        if not any(s.introduced for s in route.servers):
+            # Answered now, it would be as a server without capabilities, for as long as the session lasts.
+            raise not_up(route)
         info = route.lead.info or {}
         described = {
             "serverInfo": info.get("serverInfo") or {"name": self._name, "version": "0"},
@@ -193,18 +205,17 @@ class ServerEndpoint:
         field, kind = listed
         visibility = self._guard.visible(caller.principal, Action.LIST)
         route = self._catalog.route(self._name, visibility)
+        if not route.lead.introduced:
+            raise not_up(route)
         family = "resources" if field == "resourceTemplates" else field
         if family not in ((route.lead.info or {}).get("capabilities") or {}):
             raise Unknown(f"server {self._name!r} offers no {family}", method=method)
         if params.get("cursor"):
             raise Invalid("params.cursor is not one that this list has given; ask for the list without a cursor")
         members = route.members(kind)
-        if kind is Kind.TOOL:
-            return {
-                "result": {
-                    field: [m.definition for n, m in members.items() if visibility.allows(route.lead.resource(n))]
-                }
-            }
+        if kind in NAMED_KINDS:
+            # What a call by name would be refused is not listed either.
+            members = {n: m for n, m in members.items() if visibility.allows(route.lead.resource(n))}
         return {"result": {field: [m.definition for m in members.values()]}}
 
 
@@ -222,9 +233,12 @@ def relayed(capabilities: dict[str, Any]) -> dict[str, Any]:
 
 def failure(error: MeshError) -> dict[str, Any]:
     """A refusal as a tool result, so that the model reads why and what to do."""
-    detail = {"kind": error.kind, "message": error.message, **error.data}
+    message, data = error.message, error.data
+    if isinstance(error, Fault):
+        message, data = "internal error", {"fault_id": error.data["fault_id"]}
+    detail = {**data, "kind": error.kind, "message": message}
     return {
-        "content": [{"type": "text", "text": error.message}],
+        "content": [{"type": "text", "text": message}],
         "structuredContent": {"error": detail},
         "isError": True,
     }
@@ -258,6 +272,11 @@ class MeshEndpoints:
         if not self._listeners or not kinds:
             return
         changed = frozenset(CHANGE_KINDS[k] for k in kinds)
+        resource = server.resource()
+
+        def seen_by(principal: Principal) -> bool:
+            return self._guard.visible(principal, Action.LIST).allows(resource)
+
         for name in {server.name, server.qualified, server.service} - {""}:
             for listener in tuple(self._listeners):
-                listener(name, changed)
+                listener(name, changed, seen_by)

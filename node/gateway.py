@@ -6,6 +6,7 @@ each side applies its own guard. What runs a call, a server here or a peer, is a
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from node.balance import Candidate, Latencies, Place, choose
 from node.catalog import SERVING, Catalog, Member, Route, Server, unknown_server
-from node.ports import Action, Caller, Guard
+from node.ports import Action, Caller, Guard, Visibility
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Conflict, Expired, Fault, Forbidden, MeshError, Unavailable, Unknown
 from proto.names import NodeId
@@ -28,6 +29,15 @@ BUDGET_MS = 300_000
 ATTEMPTS_MAX = 3
 AFFINITIES_MAX = 50_000
 RECENT_MAX = 1_000
+
+CANCELLED = "cancelled"
+"""The outcome of a call that its caller gave up."""
+
+HOP_METHODS = frozenset(
+    {"initialize", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "subscriptions/listen"}
+    | {"tasks/list"}
+)
+"""Requests about the connection that they come on, or about everything ever asked on it: not another hop's."""
 
 NAMED: dict[str, tuple[str, Kind]] = {
     "tools/call": ("name", Kind.TOOL),
@@ -94,11 +104,13 @@ class Gateway:
         budget_ms: int = BUDGET_MS,
     ) -> Answer:
         """Run an agent's request where it belongs. Raises any `MeshError`."""
+        _refuse_hop_method(method)
         visibility = self._guard.visible(caller.principal, Action.CALL)
         route = self._catalog.route(name, visibility)
-        member, asked = self._member(route, method, params)
-        if asked and not visibility.allows(route.lead.resource(asked)):
-            raise _unknown(route, method, asked)
+        member, asked = self._member(route, method, params, visibility)
+        if asked and len(route.servers) > 1:
+            servers = tuple(s for s in route.servers if visibility.allows(s.resource(asked)))
+            route = Route(route.name, servers, route.service)
         call = Call(
             call_id=secrets.token_hex(16),
             server=route.lead.name,
@@ -119,7 +131,9 @@ class Gateway:
             # Told in the very words of what does not exist; `settle` and the record of calls keep the truth.
             raise (_unknown(route, method, asked) if asked else unknown_server(name)) from None
 
-    def _member(self, route: Route, method: str, params: dict[str, Any]) -> tuple[Member | None, str]:
+    def _member(
+        self, route: Route, method: str, params: dict[str, Any], visibility: Visibility
+    ) -> tuple[Member | None, str]:
         named = NAMED.get(method)
         if named is None:
             return None, ""
@@ -129,22 +143,27 @@ class Gateway:
             # The server words its own complaint about its own parameters.
             return None, ""
         member = route.member(kind, asked)
-        if member is None:
+        if member is None or not any(visibility.allows(s.resource(asked)) for s in route.servers):
             if not any(s.up for s in route.servers):
                 # What a server that is not up would offer, nobody knows.
-                raise Unavailable(f"{route.name!r} cannot be called now: {_states(route)}")
+                raise not_up(route)
             raise _unknown(route, method, asked)
         return member, asked
 
     async def _run(self, call: Call, route: Route, asked: str, exchange: Exchange) -> Answer:
         started = time.perf_counter()
         tried: list[str] = []
+        refused: Unavailable | None = None
         outcome, server = "fault", route.lead
         self.in_flight += 1
         try:
             await self._guard.admit(call, route.lead.resource(asked))
             while True:
-                server = self._choose(route, call, asked, tried)
+                try:
+                    server = self._choose(route, call, asked, tried)
+                except Unavailable as e:
+                    # Nobody else is left: what the last owner said tells more.
+                    raise refused or e from None
                 tried.append(server.owner.id.name)
                 # Each attempt gets what is left of the budget, and an id of its own: an owner that refused one
                 # attempt must be free to take another.
@@ -158,6 +177,7 @@ class Gateway:
                     answer = await self._at(server, attempt, exchange)
                     break
                 except Unavailable as e:
+                    refused = e
                     if len(tried) >= min(ATTEMPTS_MAX, len(route.servers)) or self._bound(route, call):
                         raise
                     log.info("%s on %s unavailable (%s); trying another owner", call.server, tried[-1], e.message)
@@ -166,6 +186,9 @@ class Gateway:
         except MeshError as e:
             outcome = e.kind
             raise
+        except asyncio.CancelledError:
+            outcome = CANCELLED
+            raise
         except Exception as e:
             fault = Fault()
             log.exception("fault %s in call %s of %s", fault.data["fault_id"], call.method, call.server)
@@ -173,7 +196,7 @@ class Gateway:
         finally:
             self.in_flight -= 1
             self.calls_total += 1
-            self.calls_failed += outcome != "ok"
+            self.calls_failed += outcome not in ("ok", CANCELLED)
             self._guard.settle(call, outcome)
             self.recent.append(
                 CallRecord(
@@ -206,17 +229,19 @@ class Gateway:
             self._latencies.end(node, took_ms)
 
     def _choose(self, route: Route, call: Call, asked: str, tried: list[str]) -> Server:
-        if len(route.servers) == 1 and not tried and route.lead.up:
+        bound = self._bound(route, call)
+        if not bound and len(route.servers) == 1 and not tried and route.lead.up:
             return route.lead
         servers = [s for s in route.servers if s.owner.id.name not in tried]
-        if call.tool_digest:
-            kind = NAMED[call.method][1]
-            servers = [s for s in servers if (m := s.members[kind].get(asked)) and m.digest == call.tool_digest]
+        if call.tool_digest and (named := NAMED.get(call.method)):
+            servers = [s for s in servers if (m := s.members[named[1]].get(asked)) and m.digest == call.tool_digest]
             if not servers and not tried:
-                raise Conflict(f"no owner of {route.name!r} offers {asked!r} as it was listed; list or search again")
-        if self._bound(route, call):
+                raise _changed(route, asked)
+        if bound:
             held = self._held(route, call)
             if held is not None:
+                if held not in servers:
+                    raise _changed(route, asked)
                 return held
         by_node = {s.owner.id.name: s for s in servers}
         here = self._place(
@@ -239,7 +264,7 @@ class Gateway:
         if picked is None:
             raise Unavailable(f"no owner of {route.name!r} can take the call now: {_states(route)}")
         chosen = by_node[picked.place.node]
-        if self._bound(route, call):
+        if bound:
             self._affinity[call.session_key, route.name] = chosen.owner.id.name
             self._affinity.move_to_end((call.session_key, route.name))
             while len(self._affinity) > AFFINITIES_MAX:
@@ -247,8 +272,11 @@ class Gateway:
         return chosen
 
     def _bound(self, route: Route, call: Call) -> bool:
-        """Calls of one session stay with one owner unless every member says that it is stateless."""
-        return bool(call.session_key) and len(route.servers) > 1 and not all(s.stateless for s in route.servers)
+        """Calls of one session stay with one owner of a service unless every member says that it is stateless.
+
+        Also while a service has one owner only: another may join, or the one of before may have left the lists.
+        """
+        return route.service and bool(call.session_key) and not all(s.stateless for s in route.servers)
 
     def _held(self, route: Route, call: Call) -> Server | None:
         node = self._affinity.get((call.session_key, route.name))
@@ -256,6 +284,7 @@ class Gateway:
             return None
         server = next((s for s in route.servers if s.owner.id.name == node), None)
         if server is not None and server.up:
+            self._affinity.move_to_end((call.session_key, route.name))
             return server
         # Said once; the next call of the session starts afresh with another owner.
         del self._affinity[call.session_key, route.name]
@@ -273,6 +302,7 @@ class Gateway:
 
     async def answer(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:
         """Run what a peer forwards, under this node's own guard. Raises any `MeshError`."""
+        _refuse_hop_method(call.method)
         server = self._catalog.find(self._catalog.me.name, call.server)
         visibility = self._guard.visible(call.principal, Action.CALL)
         named = NAMED.get(call.method)
@@ -304,6 +334,21 @@ def _failed(answer: Answer) -> bool:
 def _unknown(route: Route, method: str, asked: str) -> Unknown:
     what = "prompt" if method.startswith("prompts") else "tool"
     return Unknown(f"server {route.name!r} has no {what} {asked!r}", server=route.name)
+
+
+def _refuse_hop_method(method: str) -> None:
+    """What belongs to one connection would, on the one that all callers share, reach into other callers' calls."""
+    if method.startswith("notifications/") or method in HOP_METHODS:
+        raise Unknown(f"method {method!r} is not relayed", method=method)
+
+
+def _changed(route: Route, asked: str) -> Conflict:
+    return Conflict(f"no owner of {route.name!r} offers {asked!r} as it was listed; list or search again")
+
+
+def not_up(route: Route) -> Unavailable:
+    """Why nothing can be asked of these servers now; only of servers that the caller may see."""
+    return Unavailable(f"{route.name!r} cannot be called now: {_states(route)}")
 
 
 def _states(route: Route) -> str:

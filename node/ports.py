@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -76,7 +76,7 @@ class Guard(Protocol):
         """The answer as this caller may see it."""
 
     def settle(self, call: Call, outcome: str) -> None:
-        """After the end, whatever it was: `ok`, `tool_error`, or the kind of a `MeshError`. Never raises."""
+        """After the end, whatever it was: `ok`, `tool_error`, `cancelled`, or a `MeshError`'s kind. Never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +123,8 @@ class Endpoints(Protocol):
 
 
 class ChangeListener(Protocol):
-    def __call__(self, server: str, kinds: frozenset[str]) -> None:
-        """A server's lists changed; `kinds` holds `tools`, `prompts`, `resources`. Must not block."""
+    def __call__(self, server: str, kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None) -> None:
+        """A server's lists changed; `kinds` holds `tools`, `prompts`, `resources`. Must not block.
+
+        Several servers may bear the name `server`; `seen_by` says who may see the one that changed (None: everyone).
+        """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from proto.records import ANONYMOUS, Principal
+
 KINDS = ("tools", "prompts", "resources")
 NOTICE = {kind: f"notifications/{kind}/list_changed" for kind in KINDS}
 
@@ -12,13 +14,19 @@ NOTICE = {kind: f"notifications/{kind}/list_changed" for kind in KINDS}
 class Subscription:
     """One stream's or session's interest, until `end`."""
 
-    __slots__ = ("_feed", "kinds", "name", "notify")
+    __slots__ = ("_feed", "kinds", "name", "notify", "principal")
 
     def __init__(
-        self, feed: ChangeFeed, name: str | None, kinds: frozenset[str], notify: Callable[[str], None]
+        self,
+        feed: ChangeFeed,
+        name: str | None,
+        kinds: frozenset[str],
+        notify: Callable[[str], None],
+        principal: Principal,
     ) -> None:
         self._feed = feed
         self.name = name
+        self.principal = principal
         self.kinds = kinds
         self.notify = notify
 
@@ -35,9 +43,11 @@ class ChangeFeed:
     def __repr__(self) -> str:
         return f"ChangeFeed({sum(map(len, self._by_name.values()))} listening)"
 
-    def subscribe(self, name: str | None, kinds: frozenset[str], notify: Callable[[str], None]) -> Subscription:
-        """`notify(kind)` on every change of one of `kinds` at `name`. It must not block."""
-        subscription = Subscription(self, name, kinds, notify)
+    def subscribe(
+        self, name: str | None, kinds: frozenset[str], notify: Callable[[str], None], principal: Principal = ANONYMOUS
+    ) -> Subscription:
+        """`notify(kind)` on every change of one of `kinds` at `name` that `principal` may see. It must not block."""
+        subscription = Subscription(self, name, kinds, notify, principal)
         self._by_name.setdefault(name, {})[subscription] = None
         return subscription
 
@@ -47,9 +57,11 @@ class ChangeFeed:
         if not listening:
             self._by_name.pop(subscription.name, None)
 
-    def __call__(self, server: str, kinds: frozenset[str]) -> None:
+    def __call__(self, server: str, kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None) -> None:
         for name in (server, None):
             for subscription in list(self._by_name.get(name, ())):
+                if seen_by is not None and not seen_by(subscription.principal):
+                    continue
                 for kind in KINDS:
                     if kind in kinds and kind in subscription.kinds:
                         subscription.notify(kind)

@@ -132,7 +132,10 @@ class LegacyEdge:
             return Outcome(refused.body, 503, refused.headers)
         if kinds:
             session.changes = self._feed.subscribe(
-                incoming.name, kinds, lambda kind: session.notify(envelope.notification({"method": NOTICE[kind]}))
+                incoming.name,
+                kinds,
+                lambda kind: session.notify(envelope.notification({"method": NOTICE[kind]})),
+                incoming.principal,
             )
         self._arm_sweep()
         result = {"protocolVersion": version, "capabilities": offered, "serverInfo": described.get("serverInfo")}

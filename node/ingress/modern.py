@@ -144,7 +144,7 @@ class ModernEdge:
                 error = {**error, "code": INVALID_PARAMS}
             elif code == URL_ELICITATION_REQUIRED:
                 error = {**error, "code": UNAVAILABLE}
-            return Outcome(envelope.refused(request_id, error), status_of(error.get("code")))
+            return Outcome(envelope.refused(request_id, error), status_of(error["code"] if code is not None else None))
         return Outcome(envelope.result(request_id, self._completed(method, answer["result"])))
 
     def _completed(self, method: str, result: Any) -> Any:
@@ -215,7 +215,7 @@ class ModernEdge:
             "params": {"_meta": meta, "notifications": honoured},
         }
         stream.outbox.push(envelope.notification(acknowledged), keep=True)
-        subscription = self._feed.subscribe(incoming.name, kinds, tell)
+        subscription = self._feed.subscribe(incoming.name, kinds, tell, incoming.principal)
         self._listens[stream] = envelope.result(request_id, {"resultType": "complete", "_meta": meta})
         try:
             await stream.run()

@@ -24,7 +24,6 @@ OPERATOR_SCOPE = "operator"
 QUERY_CHARACTERS_MAX = 2_000
 HITS_MAX = 50
 CALLS_MAX = 1_000
-CALLS_MAX = 1_000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -51,7 +50,6 @@ class OperatorApi:
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
             web.get("/api/v1/status", _edge(self._status)),
-            web.get("/api/v1/calls", _edge(self._calls)),
             web.get("/api/v1/search", _edge(self._search)),
             web.get("/api/v1/servers", _edge(self._servers)),
             web.get("/api/v1/calls", _edge(self._calls)),

@@ -115,7 +115,7 @@ class SearchAnswer(TypedDict):
 
 
 class CallStatus(TypedDict):
-    """One finished call, without its arguments. `outcome` is ok, tool_error, or the kind of a `MeshError`."""
+    """One finished call, without its arguments. `outcome` is ok, tool_error, cancelled, or a `MeshError`'s kind."""
 
     at_ms: int
     call_id: str

@@ -232,7 +232,14 @@ class Channel:
         if pending is None or pending.exchange is None:
             logger.debug("server %s: dropped %s, which belongs to no call", self.name, method)
             return
-        pending.exchange.event(notification)
+        self._pass_on(pending.exchange, notification)
+
+    def _pass_on(self, exchange: Exchange, notification: Notification) -> None:
+        try:
+            exchange.event(notification)
+        except Exception:
+            # One caller's end must not stop the reading for all of them.
+            logger.exception("server %s: whoever hears of its notifications failed", self.name)
 
     def _progressed(self, notification: Notification) -> None:
         params = notification.get("params")
@@ -243,7 +250,7 @@ class Channel:
         if pending is None or pending.exchange is None or pending.token is None or pending.answer.done():
             logger.debug("server %s: dropped progress that belongs to no call", self.name)
             return
-        pending.exchange.event({**notification, "params": {**params, "progressToken": pending.token}})
+        self._pass_on(pending.exchange, {**notification, "params": {**params, "progressToken": pending.token}})
 
     def _attribute(self, method: str, related: int | None) -> _Pending | None:
         if related is not None:

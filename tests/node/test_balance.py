@@ -80,3 +80,10 @@ def test_a_call_that_failed_says_nothing_about_speed() -> None:
     seen.begin("a")
     seen.end("a", None)
     assert (seen.in_flight("a"), seen.average_ms("a")) == (0, 0.0)
+
+
+def test_averages_are_kept_of_so_many_owners_only() -> None:
+    latencies = Latencies(owners_max=2)
+    for node in ("a-1", "b-1", "a-1", "c-1"):
+        latencies.end(node, 10.0)
+    assert [latencies.average_ms(node) for node in ("a-1", "b-1", "c-1")] == [10.0, 0.0, 10.0]

@@ -176,3 +176,39 @@ def test_a_record_that_is_not_what_its_kind_needs_is_left_out_alone(
     catalog.apply(nodes[1], [bad, *make_server("git", "log")], [])
     assert list(catalog.route("git", ALL).members(Kind.TOOL)) == ["log"]
     assert "git/broken" in caplog.text
+
+
+def test_a_listener_that_fails_keeps_no_other_from_hearing(
+    catalog: Catalog, nodes: Nodes, make_server: MakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    catalog.listen(broken)
+    catalog.listen(lambda server, *_: heard.append(server.name))
+    catalog.apply(nodes[1], [*make_server("git", "log"), *make_server("wiki", "read")], [])
+    assert heard == ["git", "wiki"]
+    assert "a listener failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"health": "up"}, {"service": ["git"]}, {"service": "Not A Name"}, {"labels": []}, {"capabilities": [1]}],
+)
+def test_a_peers_server_record_of_the_wrong_shape_is_left_out_alone(
+    catalog: Catalog, nodes: Nodes, make_server: MakeServer, caplog: pytest.LogCaptureFixture, more: dict[str, Any]
+) -> None:
+    bad = Record.of(Kind.SERVER, "bad", {"name": "bad", **more})
+    catalog.apply(nodes[1], [bad, *make_server("git", "log")], [])
+    assert [s.name for s in catalog.servers(ALL)] == ["git"]
+    assert f"'{next(iter(more))}'" in caplog.text or "server name" in caplog.text
+
+
+def test_a_member_whose_definition_bears_another_name_than_its_record_is_left_out(
+    catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    odd = Record.of(Kind.TOOL, "git/log", {"name": "push", "inputSchema": {"type": "object"}})
+    catalog.apply(nodes[1], [*make_server("git", "status"), odd], [])
+    assert list(catalog.route("git", ALL).members(Kind.TOOL)) == ["status"]

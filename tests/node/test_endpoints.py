@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from node.catalog import Catalog, Server
-from node.endpoints import MeshEndpoints, MetaEndpoint, ServerEndpoint, relayed
+from node.endpoints import MeshEndpoints, MetaEndpoint, ServerEndpoint, failure, relayed
 from node.gateway import Gateway
 from node.guard.keys import ApiKey, KeyGuard
 from node.indexing import Indexing
 from node.ports import Caller, Guard
 from proto.calls import Answer, Call, Exchange, Notification
-from proto.errors import Invalid, ScopeRequired, Unknown
+from proto.errors import Fault, Invalid, ScopeRequired, Unavailable, Unknown
 from proto.names import NodeId
 from proto.records import Kind, Principal, Record, RecordKey
 from router.router import Router
@@ -154,7 +154,7 @@ async def test_whoever_listens_hears_a_change_under_every_name_of_the_server(
 ) -> None:
     heard: list[tuple[str, frozenset[str]]] = []
 
-    def listener(server: str, kinds: frozenset[str]) -> None:
+    def listener(server: str, kinds: frozenset[str], seen_by: Any = None) -> None:
         heard.append((server, kinds))
 
     house.endpoints.subscribe_changes(listener)
@@ -186,3 +186,44 @@ def test_a_schema_that_mirrors_parameters_into_headers_is_found_for_those_who_ma
 def test_a_path_that_is_no_name_is_invalid(house: House, name: str) -> None:
     with pytest.raises(Invalid):
         house.endpoints.endpoint(name)
+
+
+def test_a_change_is_told_to_those_alone_who_may_see_the_server_that_changed(
+    house: House, catalog: Catalog, nodes: Nodes, make_tool: MakeTool
+) -> None:
+    heard: list[tuple[str, bool, bool]] = []
+
+    def listener(server: str, kinds: frozenset[str], seen_by: Any = None) -> None:
+        heard.append((server, seen_by(CLERK.principal), seen_by(INTERN.principal)))
+
+    house.endpoints.subscribe_changes(listener)
+    catalog.apply(nodes[1], [make_tool("payroll", "more")], [])
+    catalog.apply(nodes[0], [make_tool("wiki", "more")], [])
+    assert sorted(set(heard)) == [
+        ("payroll", True, False),
+        ("payroll--us-1", True, False),
+        ("wiki", True, True),
+        ("wiki--eu-1", True, True),
+    ]
+
+
+async def test_a_server_that_has_not_come_up_yet_is_unavailable_and_not_one_without_tools(
+    house: House, catalog: Catalog, nodes: Nodes
+) -> None:
+    body = {"name": "git", "health": {"state": "starting", "cause": ""}}
+    catalog.apply(nodes[0], [Record.of(Kind.SERVER, "git", body)], [])
+    git = house.endpoints.endpoint("git")
+    with pytest.raises(Unavailable, match="starting"):
+        git.describe(CLERK)
+    with pytest.raises(Unavailable, match="starting"):
+        await git.handle("tools/list", {}, CLERK, Quiet())
+    added = await house.use("add_mcp_server", {"mcp_server_name": "git"})
+    assert added["structuredContent"]["error"]["kind"] == "unavailable"
+
+
+def test_a_refusal_says_its_own_kind_and_hides_what_a_fault_was_about() -> None:
+    told = failure(Unavailable("gone", kind="mine", message="other", server="git"))["structuredContent"]["error"]
+    assert told == {"kind": "unavailable", "message": "gone", "server": "git"}
+    fault = Fault("KeyError at /secret/path", cause="/secret/path")
+    assert "secret" not in str(failure(fault))
+    assert failure(fault)["structuredContent"]["error"]["fault_id"] == fault.data["fault_id"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from federation.events import Liveness
+from node import gateway
 from node.catalog import Catalog
 from node.gateway import Gateway
 from node.guard.keys import ApiKey, KeyGuard
 from node.guard.open import OpenGuard
-from node.ports import Caller
+from node.ports import Caller, Resource
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Conflict, Fault, Forbidden, OutcomeUnknown, Unavailable, Unknown
 from proto.names import NodeId
@@ -293,3 +295,141 @@ async def test_a_server_that_never_came_up_is_unavailable_with_its_cause_not_emp
     catalog.apply(nodes[0], [Record.of(Kind.SERVER, "git", body)], [])
     with pytest.raises(Unavailable, match="git on eu-1 is down \\(command 'gti' was not found on PATH\\)"):
         await world.use("git", "log")
+
+
+async def test_a_session_whose_owner_left_the_lists_is_told_and_not_moved_silently(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    _, us, ap = nodes
+    replicate(catalog, (us, ap), make_server)
+    first = await world.use("units", session_key="s1")
+    catalog.set_liveness(us if first == "us-1" else ap, Liveness.DOWN, listed=False)
+    with pytest.raises(Unavailable, match="state is lost"):
+        await world.use("units", session_key="s1")
+
+
+async def test_a_session_begun_with_the_only_owner_stays_there_when_a_nearer_one_joins(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    eu, us, _ = nodes
+    replicate(catalog, (us,), make_server)
+    assert await world.use("units", session_key="s1") == "us-1"
+    replicate(catalog, (eu,), make_server)
+    assert await world.use("units", session_key="s1") == "us-1"
+    assert await world.use("units", session_key="s2") == "eu-1"
+
+
+async def test_beyond_the_bound_the_session_that_called_longest_ago_is_forgotten(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eu, us, ap = nodes
+    monkeypatch.setattr(gateway, "AFFINITIES_MAX", 2)
+    replicate(catalog, (us, ap), make_server)
+    for session in ("busy", "idle", "busy", "new"):
+        await world.use("units", session_key=session)
+    replicate(catalog, (eu,), make_server)
+    assert await world.use("units", session_key="busy") != "eu-1"
+    assert await world.use("units", session_key="idle") == "eu-1"
+
+
+async def test_a_session_is_not_given_another_definition_than_the_one_listed(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, make_tool: MakeTool
+) -> None:
+    eu = nodes[0]
+    replicate(catalog, nodes, make_server)
+    assert await world.use("units", session_key="s1") == "eu-1"
+    catalog.apply(eu, [make_tool("units", "convert", "changed")], [])
+    with pytest.raises(Conflict, match="as it was listed"):
+        await world.use("units", session_key="s1")
+
+
+async def test_when_no_other_owner_is_left_the_refusal_is_the_owners_own(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    _, us, ap = nodes
+    replicate(catalog, nodes, make_server, stateless=True)
+    catalog.set_liveness(us, Liveness.DOWN)
+    catalog.set_liveness(ap, Liveness.DOWN)
+    world.at("eu-1").raises = Unavailable("the database is being restored", retry_after_s=7)
+    with pytest.raises(Unavailable, match="restored") as e:
+        await world.use("units")
+    assert e.value.data == {"retry_after_s": 7}
+
+
+async def test_a_call_that_its_caller_gave_up_is_kept_as_cancelled_and_not_as_a_fault(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    catalog.apply(nodes[0], make_server("units", "convert"), [])
+    begun = asyncio.Event()
+
+    async def never(call: Call, exchange: Exchange) -> Answer:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    world.at("eu-1").call = never  # type: ignore[method-assign]
+    task = asyncio.create_task(world.use("units"))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.gateway.recent[-1].outcome == "cancelled"
+    assert (world.gateway.calls_failed, world.gateway.in_flight) == (0, 0)
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """Lets everything through but one tool, or one tool of one owner."""
+
+    tool: str
+    owner: str = ""
+    key: str = "hiding"
+
+    def allows(self, resource: Resource) -> bool:
+        return resource.tool != self.tool or self.owner not in ("", resource.owner)
+
+
+class HidingGuard(OpenGuard):
+    def __init__(self, hiding: Hiding) -> None:
+        self._hiding = hiding
+
+    def visible(self, principal: Principal, action: Any) -> Any:
+        return self._hiding
+
+
+@pytest.mark.parametrize("state", ["up", "down"])
+async def test_a_hidden_tool_is_answered_like_a_missing_one_whatever_the_servers_state(
+    catalog: Catalog, nodes: Nodes, make_server: MakeServer, state: str
+) -> None:
+    world = World(catalog, HidingGuard(Hiding("drop")))
+    catalog.apply(nodes[1], make_server("db", "read", "drop", state=state), [])
+    with pytest.raises((Unknown, Unavailable)) as hidden:
+        await world.use("db", "drop")
+    with pytest.raises((Unknown, Unavailable)) as missing:
+        await world.use("db", "gone")
+    assert type(hidden.value) is type(missing.value)
+    assert hidden.value.message.replace("drop", "gone") == missing.value.message
+
+
+async def test_a_tool_that_is_hidden_at_one_owner_runs_at_another(
+    catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    world = World(catalog, HidingGuard(Hiding("convert", owner="eu-1")))
+    replicate(catalog, nodes[:2], make_server)
+    assert await world.use("units") == "us-1"
+
+
+@pytest.mark.parametrize(
+    "method", ["notifications/cancelled", "notifications/initialized", "initialize", "logging/setLevel", "tasks/list"]
+)
+async def test_what_belongs_to_the_shared_connection_is_no_callers_to_ask(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, method: str
+) -> None:
+    eu, us, _ = nodes
+    catalog.apply(eu, make_server("units", "convert"), [])
+    with pytest.raises(Unknown) as e:
+        await world.gateway.call("units", method, {"requestId": 1}, Caller(), NoExchange())
+    assert e.value.data["method"] == method
+    with pytest.raises(Unknown):
+        await world.gateway.answer(Call("c1", "units", method, {}, via=("us-1",)), NoExchange(), us)
+    assert world.runners == {}
