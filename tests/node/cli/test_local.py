@@ -79,6 +79,7 @@ def test_what_ca_issue_prints_is_a_configuration_that_checks(run: Any, issued: P
     assert (ran.status, ran.err) == (0, "")
     assert "spiffe://test.mesh/region/eu/node/eu-1, 364 days left" in ran.out
     assert "problem" not in ran.out
+    assert ran.out.endswith("nothing stands in its way\n")
 
 
 def test_a_ca_is_never_overwritten(run: Any, issued: Path) -> None:
@@ -108,6 +109,16 @@ def test_a_missing_certificate_is_a_problem(run: Any, issued: Path) -> None:
     ran = run("check", "-c", str(issued))
     assert ran.status == 1
     assert "problem: federation.tls: " in ran.out
+
+
+def test_mdns_that_cannot_leave_the_machine_is_a_warning(run: Any, issued: Path) -> None:
+    assert "mDNS on 127.0.0.1" in run("check", "-c", str(issued)).out
+    listen = "  listen: 0.0.0.0:7401\n  advertise: 10.1.0.5:7401\n"
+    issued.write_text(issued.read_text().replace("federation:\n", f"federation:\n{listen}"))
+    (warning,) = inspect(load(issued)).warnings
+    assert "federation.mdns.interface 127.0.0.1 reaches this machine only" in warning
+    issued.write_text(issued.read_text() + "  mdns: {interface: 10.1.0.5}\n")
+    assert inspect(load(issued)).warnings == []
 
 
 def test_a_certificate_that_ends_soon_and_an_open_key_are_warnings(issued: Path) -> None:

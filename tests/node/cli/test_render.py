@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from node.verbs import render
+
+NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+
+
+def peer(**more: Any) -> dict[str, Any]:
+    return {
+        "name": "ap-1", "region": "ap", "address": "10.0.0.3:7401", "state": "alive", "cause": "", "since_s": 75.0,
+        "epoch": 1, "seq": 2, "lag_changes": 0, "lag_s": 0.0, "tools": 4, "rejected": 0, "last_error": "",
+        "software": "1", "skew_ms": 3, "rtt_ms": 0.51, **more,
+    }  # fmt: skip
+
+
+def server(name: str, owner: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name, "qualified": f"{name}--{owner}", "owner": owner, "region": owner[:2], "state": "up", "cause": "",
+        "tools": 3, "service": "", "stateless": True, **more,
+    }  # fmt: skip
+
+
+def answer(*peers: dict[str, Any], servers: tuple[dict[str, Any], ...] = (), **search: Any) -> dict[str, Any]:
+    return {
+        "node": {
+            "name": "eu-1", "id": "spiffe://m/region/eu/node/eu-1", "region": "eu", "zone": "", "mesh": "m",
+            "version": "toolmesh/1", "started_at": "2026-01-02T11:00:00Z", "http": "127.0.0.1:1",
+            "grpc": "127.0.0.1:2", "draining": False, "loaded": True,
+            "certificate_expires_at": "2026-02-01T12:00:00+00:00",
+        },
+        "peers": list(peers),
+        "servers": list(servers),
+        "search": {"mode": "hybrid", "embedder": "mini", "tools": 9, "embedded": 7, "pending": 2, "problem": "",
+                   **search},
+        "totals": {"servers": len(servers), "tools": 9, "calls": 5, "failed": 1, "in_flight": 2},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    # What a narrow terminal sets must not reach a pipe.
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert not sys.stdout.isatty()
+
+    def show(status: dict[str, Any]) -> list[str]:
+        render.show(*render.status(status, NOW))
+        return capsys.readouterr().out.splitlines()
+
+    return show
+
+
+def row(lines: list[str], start: str) -> list[str]:
+    (line,) = (line for line in lines if line.startswith(start))
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_the_facts_name_the_embedder_the_certificate_and_the_extent_of_the_mesh(shown: Any) -> None:
+    lines = shown(answer(peer(), servers=(server("a", "eu-1"), server("b", "ap-1"))))
+    assert "search       hybrid (mini), 7 of 9 tools embedded" in lines
+    assert "certificate  until 2026-02-01, 30 days left" in lines
+    assert "mesh         2 nodes, 2 servers, 9 tools" in lines
+    assert "calls        5 since the start, 1 failed, 2 in flight" in lines
+    lines = shown(answer(mode="lexical", embedder="", embedded=0, problem="no embedder is configured"))
+    assert "search       lexical (words only), 0 of 9 tools embedded; no embedder is configured" in lines
+
+
+def test_every_node_has_its_region_state_age_and_lag(shown: Any) -> None:
+    lines = shown(answer(peer(), peer(name="us-1", region="us", lag_changes=2, lag_s=1.25), servers=(
+        server("a", "eu-1"), server("b", "ap-1"))))  # fmt: skip
+    assert row(lines, "eu-1  eu      up") == [
+        "eu-1", "eu", "up", "11:00:00, 1 h", "3", "–", "–", "this node",
+    ]  # fmt: skip
+    assert row(lines, "ap-1  ap      alive") == [
+        "ap-1", "ap", "alive", "11:58:45, 1 min", "4", "none", "0.5 ms",
+    ]  # fmt: skip
+    assert "2 changes, 1.2 s" in row(lines, "us-1")
+
+
+def test_a_node_that_is_away_shows_since_when_and_why(shown: Any) -> None:
+    gone = peer(
+        state="down", cause="refused; ap-2 does not hear it either", last_error="refused", since_s=200_000, rtt_ms=None
+    )
+    cells = row(shown(answer(gone)), "ap-1")
+    assert cells == ["ap-1", "ap", "down", "2025-12-31 04:26, 2 d", "4", "–", "–", gone["cause"]]
+
+
+def test_an_address_without_a_node_stands_under_its_address(shown: Any) -> None:
+    unknown = peer(name="", region="", state="unreachable", last_error="a foreign CA", since_s=0.0, lag_changes=None)
+    cells = row(shown(answer(unknown)), "10.0.0.3:7401")
+    assert cells[:4] == ["10.0.0.3:7401", "–", "unreachable", "–"]
+    assert cells[-1] == "a foreign CA"
+
+
+def test_refused_records_and_a_wrong_clock_are_noted(shown: Any) -> None:
+    cells = row(shown(answer(peer(rejected=1, skew_ms=-4_200))), "ap-1")
+    assert cells[-1] == "1 record refused here; its clock is -4.2 s off"
+
+
+def test_a_service_says_how_many_of_its_members_are_up(shown: Any) -> None:
+    lines = shown(
+        answer(
+            servers=(
+                server("units", "eu-1", service="units"),
+                server("units", "us-1", service="units"),
+                server("units", "ap-1", service="units", state="unreachable"),
+                server("alone", "eu-1", state="down", cause="exited\x1b[2J"),
+            )
+        )
+    )
+    assert sum("units, 2 of 3 up" in line for line in lines) == 3
+    assert row(lines, "alone")[-1] == "exited\\x1b[2J"
+
+
+def test_a_pipe_gets_neither_colours_padding_nor_folds(shown: Any) -> None:
+    cause = "a long cause " * 30
+    lines = shown(answer(peer(), servers=(server("s", "eu-1", state="down", cause=cause),)))
+    assert not [line for line in lines if "\x1b" in line or line != line.rstrip()]
+    assert row(lines, "s  ")[-1] == cause.strip()
+    assert shown(answer())[-1] == "no servers"
