@@ -199,7 +199,7 @@ class Index:
         signals = rank.Signals(
             cosine=None if dense is None else float(dense[0, top]),
             coverage=self._lexical.coverage(queries[0], int(slots[top])),
-            lead=float(ranked[0] - ranked[min(9, len(ranked) - 1)]),
+            lead=rank.lead(ranked),
             named=bool(named[top]),
         )
         likely = rank.likelihood(signals)

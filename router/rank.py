@@ -150,6 +150,21 @@ _LEXICAL = (-3.0, 0.0, 2.4, 0.23)
 HIGH, MEDIUM, LOW = 0.5, 0.3, 0.15
 
 
+LEAD_OVER = 10
+LEAD_USUAL = 2.5
+
+
+def lead(ranked: Scores) -> float:
+    """How far the first of `ranked` (best first) is ahead of the tenth, in z-scores.
+
+    Among fewer than ten there is no crowd to be ahead of: a usual lead stands in, or the label of a right hit would
+    fall for no better reason than that the node has few tools.
+    """
+    if len(ranked) < LEAD_OVER:
+        return max(LEAD_USUAL, float(ranked[0] - ranked[-1]))
+    return float(ranked[0] - ranked[LEAD_OVER - 1])
+
+
 def likelihood(signals: Signals) -> float:
     """How likely the best hit is right, 0 to 1."""
     if signals.named:

@@ -109,3 +109,11 @@ def test_a_shown_score_halves_with_each_z_score_behind_the_first() -> None:
 )
 def test_confidence_has_four_labels(likely: float, label: str) -> None:
     assert rank.confidence(likely) == label
+
+
+def test_the_lead_is_over_the_tenth_and_a_usual_one_among_fewer() -> None:
+    crowd = np.linspace(5, 0, 11, dtype=np.float32)
+    assert rank.lead(crowd) == pytest.approx(4.5)
+    assert rank.lead(crowd[:9]) == pytest.approx(4.0)
+    assert rank.lead(np.array([1.0, 0.9], dtype=np.float32)) == rank.LEAD_USUAL
+    assert rank.lead(np.array([0.0], dtype=np.float32)) == rank.LEAD_USUAL
