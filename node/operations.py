@@ -42,7 +42,7 @@ class Operations:
         app = self._app
         # Operators see the whole mesh: this route is for them alone.
         whole = _Whole()
-        servers = [_server(app.catalog, s, app.catalog.shown_name(s, whole)) for s in app.catalog.servers(whole)]
+        servers = [_server(app.catalog, s, whole) for s in app.catalog.servers(whole)]
         return {
             "node": self._node(),
             "peers": self._peers(),
@@ -71,7 +71,7 @@ class Operations:
     def servers(self, principal: Principal) -> list[ServerStatus]:
         visibility = self._app.guard.visible(principal, Action.LIST)
         catalog = self._app.catalog
-        return [_server(catalog, s, catalog.shown_name(s, visibility)) for s in catalog.servers(visibility)]
+        return [_server(catalog, s, visibility) for s in catalog.servers(visibility)]
 
     def calls(self, most: int) -> list[CallStatus]:
         newest = islice(reversed(self._app.gateway.recent), most)
@@ -139,17 +139,18 @@ class _Whole:
         return True
 
 
-def _server(catalog: Catalog, server: Server, name: str) -> ServerStatus:
+def _server(catalog: Catalog, server: Server, visibility: Visibility) -> ServerStatus:
+    """As this caller sees it: also what is counted is only what it may see."""
     mine = server.owner.id == catalog.me or server.up
     state = str(server.health.get("state") or "unknown") if mine else str(server.owner.liveness)
     return {
-        "name": name,
+        "name": catalog.shown_name(server, visibility),
         "qualified": server.qualified,
         "owner": server.owner.id.name,
         "region": server.owner.id.region,
         "state": state,
         "cause": str(server.health.get("cause") or ""),
-        "tools": len(server.tools),
+        "tools": sum(visibility.allows(server.resource(tool)) for tool in server.tools),
         "service": server.service,
         "stateless": server.stateless,
     }

@@ -45,6 +45,7 @@ CACHEABLE_METHODS = frozenset(
 RESOURCE_NOT_FOUND = -32002
 """Of revisions before 2026-07-28; never emitted in this one."""
 
+_RENAMED: Mapping[Any, int] = {RESOURCE_NOT_FOUND: INVALID_PARAMS, URL_ELICITATION_REQUIRED: UNAVAILABLE}
 _REMOVED = frozenset({"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 _PARAM_HEADER = "mcp-param-"
 
@@ -140,11 +141,10 @@ class ModernEdge:
         if "error" in answer:
             error = answer["error"]
             code = error.get("code") if isinstance(error, dict) else None
-            if code == RESOURCE_NOT_FOUND:
-                error = {**error, "code": INVALID_PARAMS}
-            elif code == URL_ELICITATION_REQUIRED:
-                error = {**error, "code": UNAVAILABLE}
-            return Outcome(envelope.refused(request_id, error), status_of(error["code"] if code is not None else None))
+            if isinstance(code, int) and code in _RENAMED:
+                code = _RENAMED[code]
+                error = {**error, "code": code}
+            return Outcome(envelope.refused(request_id, error), status_of(code))
         return Outcome(envelope.result(request_id, self._completed(method, answer["result"])))
 
     def _completed(self, method: str, result: Any) -> Any:

@@ -19,6 +19,7 @@ ERRANDS_MAX = 256
 ERRAND_TIMEOUT_S = 5.0
 
 METHOD_NOT_FOUND = -32601  # JSON-RPC 2.0 §5.1
+INTERNAL_ERROR = -32603
 
 LIST_CHANGED = {
     "notifications/tools/list_changed": "tools",
@@ -201,7 +202,7 @@ class Channel:
             logger.debug("server %s: dropped %s answer", self.name, "a late" if late else "an unexpected")
             return
         if message.get("error") is not None:
-            pending.answer.set_result({"error": message["error"]})
+            pending.answer.set_result({"error": _error(message["error"])})
         elif "result" in message:
             pending.answer.set_result({"result": message["result"]})
         else:
@@ -288,6 +289,20 @@ class Channel:
 
 def _nothing() -> None:
     return None
+
+
+def _error(value: Any) -> dict[str, Any]:
+    """An error as it is; one that lacks what JSON-RPC demands (§5.1) is completed, or callers could not read it."""
+    if not isinstance(value, dict):
+        return {"code": INTERNAL_ERROR, "message": "the server answered with an error that is no object", "data": value}
+    code, message = value.get("code"), value.get("message")
+    if type(code) is int and isinstance(message, str):
+        return value
+    return {
+        **value,
+        "code": code if type(code) is int else INTERNAL_ERROR,
+        "message": message if isinstance(message, str) else "the server answered with an error that has no message",
+    }
 
 
 def _own_id(value: Any) -> int | None:

@@ -294,6 +294,19 @@ async def test_a_servers_own_error_is_the_answer_with_its_data(world: World, pla
 
 
 @EVERYWHERE
+async def test_an_error_that_no_client_could_read_is_completed_and_keeps_what_it_held(
+    world: World, place: str, era: str
+) -> None:
+    agent = await Agent(world, place, era).open()
+    blunt = (await agent.tool("blunt", {}))["error"]
+    assert (blunt["code"], blunt["data"]) == (-32603, "boom")
+    assert "no object" in blunt["message"]
+    mute = (await agent.tool("mute", {}))["error"]
+    assert (mute["code"], mute["data"]) == (-32603, [None])
+    assert "no message" in mute["message"]
+
+
+@EVERYWHERE
 async def test_progress_bears_each_callers_own_token(world: World, place: str, era: str) -> None:
     agent = await Agent(world, place, era).open()
 

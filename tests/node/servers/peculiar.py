@@ -2,7 +2,8 @@
 
 Tools: `slow` never ends, says so by progress and notes when it is cancelled; `cancelled` answers once the slow call of
 the same mark was; `odd` answers in fields and content types that no revision knows; `refuse` is a JSON-RPC error with
-data; `count` tells its progress; `pair` answers two calls at once, the later first; `big` answers at length.
+data, `blunt` one that is no object, `mute` one without message or code; `count` tells its progress; `pair` answers two
+calls at once, the later first; `big` answers at length.
 """
 
 import json
@@ -19,7 +20,7 @@ ODD = {
 REFUSED = {"code": -31234, "message": "not on Sundays", "data": {"until": None, "days": [1, {"x": 2.5}]}, "x-more": [0]}
 TOOLS = [
     {"name": name, "inputSchema": {"type": "object"}, "x-unknown": SEEN}
-    for name in ("slow", "cancelled", "odd", "refuse", "count", "pair", "big")
+    for name in ("slow", "cancelled", "odd", "refuse", "count", "pair", "big", "blunt", "mute")
 ]
 slow = {}
 gone = {}
@@ -61,6 +62,10 @@ def call(request):
         )
     elif name == "refuse":
         say({"id": request["id"], "error": REFUSED})
+    elif name == "blunt":
+        say({"id": request["id"], "error": "boom"})
+    elif name == "mute":
+        say({"id": request["id"], "error": {"code": "E1", "data": [None]}})
     elif name == "count":
         for done in (1, 2, 3):
             progress(request, done)
