@@ -353,7 +353,10 @@ def test_a_second_node_on_the_same_data_directory_is_refused(node: Node, tmp_pat
 
 def test_a_signal_ends_a_node_and_its_servers(tmp_path: Path) -> None:
     # One ends with its input, the other has to be told.
-    servers = {"polite": {"command": ["sh", "-c", "while read -r _; do :; done"]}, "stubborn": {"command": ["sleep", "600"]}}
+    servers = {
+        "polite": {"command": ["sh", "-c", "while read -r _; do :; done"]},
+        "stubborn": {"command": ["sleep", "600"]},
+    }
 
     def settings(name: str) -> Path:
         return write(tmp_path / f"{name}.yaml", {"node": {"name": name, "data_dir": name}, "servers": servers})
