@@ -10,6 +10,7 @@ import ssl
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -91,10 +92,11 @@ class App:
         if self.federation is not None:
             await self.federation.start()
             self.federation.publish([node], [])
+        # What was added before is known, and what is added from the first moment on is kept.
+        self.added.open()
         await self._listen()
         # Not before agents are served: loading the model would take the processor from it.
         await self.router.start()
-        self.added.open()
         specs = {name: server.to_spec(name) for name, server in self.config.servers.items()}
         for name in self.added.names():
             if name in self.config.catalogue and name not in specs:
@@ -110,17 +112,19 @@ class App:
         )
 
     async def stop(self) -> None:
-        if self._loading is not None:
-            self._loading.cancel()
-        if self.federation is not None:
-            await self.federation.stop(Farewell.RESTART)
-        await self.ingress.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-        await self.hosting.stop()
-        await self.router.stop()
-        self.added.close()
-        self.data_dir.release()
+        """Every part is stopped, last started first, whatever becomes of the others."""
+        async with AsyncExitStack() as parts:
+            parts.callback(self.data_dir.release)
+            parts.callback(self.added.close)
+            parts.push_async_callback(self.router.stop)
+            parts.push_async_callback(self.hosting.stop)
+            if self._runner is not None:
+                parts.push_async_callback(self._runner.cleanup)
+            parts.push_async_callback(self.ingress.close)
+            if self.federation is not None:
+                parts.push_async_callback(self.federation.stop, Farewell.RESTART)
+            if self._loading is not None:
+                parts.callback(self._loading.cancel)
         log.info("node %s has stopped", self.catalog.me.name)
 
     @property

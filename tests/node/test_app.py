@@ -158,6 +158,27 @@ async def test_a_taken_port_is_said_in_one_sentence(alone: App, tmp_path: Path) 
             raise AssertionError("two nodes on one port")
 
 
+async def test_a_part_that_fails_to_stop_keeps_no_other_running(tmp_path: Path) -> None:
+    class Broken(Exception):
+        pass
+
+    async def broken() -> None:
+        raise Broken
+
+    settings = {
+        "http": {"listen": "127.0.0.1:0"},
+        "search": {"embedder": "none"},
+        "servers": {"units": sample("units")},
+    }
+    app = App(parse(settings, tmp_path))
+    await app.start()
+    await until(app, up(app, app.catalog.me.name, "units"))
+    app.ingress.close = broken  # type: ignore[method-assign]
+    with pytest.raises(Broken):
+        await app.stop()
+    assert app.hosting.target("units").health.state == "down"  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 async def mesh(tmp_path: Path) -> AsyncIterator[tuple[App, App]]:
     """eu-1, and ap-1 which owns two servers; eu-1 dials ap-1 and ap-1 finds eu-1 by being dialled."""
