@@ -236,8 +236,11 @@ class Federation:
         try:
             self._port = server.add_secure_port(self._listen, self._tls.server_credentials())
         except RuntimeError as e:
+            # gRPC says no more than that it failed, and to turn on its debugging.
+            log.debug("gRPC: %s", e)
             raise Unavailable(
-                f"federation.listen {self._listen} cannot be used ({e}); stop what uses it or choose another port"
+                f"federation.listen {self._listen} cannot be listened on: is another program using it, or is it not "
+                "an address of this machine? Stop what uses it or choose another"
             ) from None
         await server.start()
         self._server = server

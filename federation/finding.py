@@ -75,7 +75,7 @@ class Finder:
     def _refuse(self, address: str, why: str) -> None:
         if address in self._trials or len(self._trials) < ADDRESSES_MAX:
             if self._trials.setdefault(address, _Trial()).error != why:
-                log.warning("%s is refused: %s", address, why)
+                log.warning("no peer at %s: %s", address, why)
             self._trials[address].error = why
 
     async def _prove(self, address: str, trial: _Trial) -> None:
