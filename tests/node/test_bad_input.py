@@ -239,7 +239,7 @@ def test_a_taken_port_for_peers_is_named(tmp_path: Path, ca: Path, taken: str) -
     )
     assert status == 1
     line = err.splitlines()[-1]
-    assert f"federation.listen {taken} cannot be used" in line
+    assert f"federation.listen {taken} cannot be listened on" in line
     assert "stop what uses it or choose another port" in line
 
 

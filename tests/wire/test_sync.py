@@ -294,7 +294,7 @@ async def test_a_node_that_discovers_itself_does_not_dial_itself(mesh: Mesh) -> 
 
 async def test_a_taken_port_is_named_with_the_mend(mesh: Mesh) -> None:
     a, _ = await mesh.node("a")
-    with pytest.raises(Unavailable, match="choose another port"):
+    with pytest.raises(Unavailable, match="cannot be listened on"):
         await mesh.node("b", listen=at(a))
 
 
