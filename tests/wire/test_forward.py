@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,11 @@ class Owner:
 
 
 class Relay:
-    """Bytes to and fro between dialler and owner. `cut` breaks what is open; `refusing` keeps it so."""
+    """Bytes to and fro between dialler and owner. `cut` breaks what is open; `refusing` keeps it so.
+
+    It accepts by itself: a connection that an `asyncio.Server` has accepted in the turn in which it is closed is
+    left open by it.
+    """
 
     def __init__(self) -> None:
         self.target = 0
@@ -94,14 +99,24 @@ class Relay:
         self._pumps: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        handler = asyncio.current_task()
-        assert handler is not None
-        self._pumps.add(handler)
-        handler.add_done_callback(self._pumps.discard)
+    def _accept(self) -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):  # who knocked may have gone again
+            connection, _ = self._listener.accept()
+            connection.setblocking(False)
+            self._keep(self._connected(connection))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._pumps.add(task)
+        task.add_done_callback(self._pumps.discard)
+
+    async def _connected(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         self._writers.add(writer)
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
@@ -114,10 +129,8 @@ class Relay:
             return
         self._writers.add(far_writer)
         self.connected.set()
-        for source, sink in ((reader, far_writer), (far_reader, writer)):
-            pump = asyncio.create_task(self._pump(source, sink))
-            self._pumps.add(pump)
-            pump.add_done_callback(self._pumps.discard)
+        self._keep(self._pump(reader, far_writer))
+        self._keep(self._pump(far_reader, writer))
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -143,10 +156,11 @@ class Relay:
         self._writers.clear()
 
     async def stop(self) -> None:
-        self._server.close()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
         self.cut(refusing=True)
         while self._pumps:
-            await asyncio.gather(*self._pumps, return_exceptions=True)
+            await asyncio.gather(*self._pumps)
 
 
 class Caller:
