@@ -35,6 +35,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON."
 Wait = Annotated[float, typer.Option(min=0.1, help="How long to wait for the answer, in seconds.")]
 
 
+def _version_asked(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_version_asked, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A federated mesh of MCP gateways with semantic tool routing."""
+
+
 @app.command()
 def up(config: ConfigFile = Path("node.yaml")) -> None:
     """Run a node until it is interrupted."""

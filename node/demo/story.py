@@ -1,6 +1,6 @@
 """`toolmesh demo`: three regions, one story told by a real agent's client, then the mesh stays up for you.
 
-Exit status 0 if every step came out as told, 1 if any failed.
+Exit status 0 if every step came out as told, 1 if any failed, 130 if it was interrupted before the end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import aiohttp
@@ -27,6 +28,8 @@ from proto.errors import MeshError, Unavailable
 
 STEP_S = 30.0
 TOOLS_MIN, SERVERS_MIN = 30, 5
+WHAT_CHARS_MAX = 78
+INTERRUPTED = 130
 console = Console(highlight=False)
 
 
@@ -38,7 +41,7 @@ def main(once: bool) -> int:
     try:
         return asyncio.run(_run(World(directory), once))
     except KeyboardInterrupt:
-        return 0
+        return INTERRUPTED
     except (MeshError, BaseExceptionGroup) as e:
         console.print(f"[red bold]The demo failed:[/] {_reason(e)}", soft_wrap=True)
         return 1
@@ -56,7 +59,7 @@ def _reason(error: BaseException) -> str:
 async def _run(world: World, once: bool) -> int:
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupted.set)
     async with aiohttp.ClientSession() as session:
         try:
@@ -66,10 +69,10 @@ async def _run(world: World, once: bool) -> int:
             if not story.done():
                 story.cancel()
                 await asyncio.gather(story, return_exceptions=True)
-                return 0
+                return INTERRUPTED
             await story
-            _addresses(world)
             if not once:
+                _addresses(world)
                 console.print("The mesh stays up. [bold]Ctrl-C[/] ends it.")
                 await stop
             stop.cancel()
@@ -81,6 +84,7 @@ async def _run(world: World, once: bool) -> int:
 async def _story(world: World, session: aiohttp.ClientSession) -> None:
     began = time.perf_counter()
     console.rule("[bold]toolmesh: three regions, one registry")
+    _wait("Making certificates and starting three nodes.")
     await world.prepare()
     await asyncio.gather(*(world.start(region) for region in world.nodes))
     await asyncio.gather(*(world.ready(region, session) for region in world.nodes))
@@ -89,6 +93,7 @@ async def _story(world: World, session: aiohttp.ClientSession) -> None:
         f"Three nodes serve after {time.perf_counter() - began:.1f} s. They found each other by mDNS and speak "
         "gRPC over mutual TLS.",
     )
+    _wait("Connecting their servers and indexing the tools.")
     status = await _until(world, session, "eu", _whole_mesh, "eu sees every server of us and ap, and has indexed them")
     _table(status)
 
@@ -97,9 +102,11 @@ async def _story(world: World, session: aiohttp.ClientSession) -> None:
         listed = [t.name for t in (await agent.list_tools()).tools]
         _say(2, f"An agent connects to eu ({agent.protocol_version}) and sees just these tools: {', '.join(listed)}.")
 
-        task = "should I expect to get wet walking around Singapore"
+        # Without a model the story goes on with words that the tool itself uses.
+        by_meaning = bool(status["search"]["embedder"])
+        task = TASK if by_meaning else TASK_IN_THE_TOOLS_WORDS
         hits = await _search(agent, task)
-        _say(3, f"It searches by meaning: [italic]“{task}”[/]")
+        _say(3, f"It searches by {'meaning' if by_meaning else 'words alone'}: [italic]“{task}”[/]")
         _hits(hits)
         best = hits[0]
         _expect(best["region"] == "ap", "the best hit lives in ap")
@@ -123,6 +130,7 @@ async def _story(world: World, session: aiohttp.ClientSession) -> None:
         _result(text, call)
         _expect(call["region"] != served, f"the other replica answered, not {served}")
 
+    _wait(f"Waiting until eu calls {served}-1 down; then it is started again.")
     status = await _until(
         world, session, "eu", lambda s: _state(s, f"{served}-1") in ("down", "unreachable"), f"eu calls {served}-1 down"
     )
@@ -134,6 +142,8 @@ async def _story(world: World, session: aiohttp.ClientSession) -> None:
     console.rule(f"[bold green]The story came out as told, in {time.perf_counter() - began:.1f} s")
 
 
+TASK = "could a downpour spoil our picnic in Singapore tomorrow"
+TASK_IN_THE_TOOLS_WORDS = "chance of rain in Singapore tomorrow"
 WEATHER_ARGUMENTS = {"city": "Singapore"}
 
 
@@ -195,6 +205,10 @@ def _say(step: int, text: str) -> None:
     console.print(f"\n[bold cyan]{step}[/] {text}", soft_wrap=True)
 
 
+def _wait(text: str) -> None:
+    console.print(text, style="dim", soft_wrap=True)
+
+
 def _table(status: dict[str, Any]) -> None:
     table = Table("node", "region", "state", "servers", "tools", title=None, pad_edge=False, box=None)
     servers = status["servers"]
@@ -216,7 +230,7 @@ def _table(status: dict[str, Any]) -> None:
 def _hits(hits: list[dict[str, Any]]) -> None:
     table = Table("score", "server", "tool", "region", "what it does", box=None, pad_edge=False)
     for hit in hits[:3]:
-        what = str(hit.get("description") or "").split(". ")[0][:70]
+        what = shorten(str(hit.get("description") or "").partition("\n")[0], WHAT_CHARS_MAX, placeholder=" …")
         table.add_row(f"{hit['score']:.2f}", hit["mcp_server_name"], hit["mcp_tool_name"], hit["region"], what)
     console.print(table)
 
@@ -236,7 +250,9 @@ def _addresses(world: World) -> None:
     console.print("\nFor an agent's configuration:")
     console.print_json(json.dumps(block))
     url = world.nodes["eu"].url
-    program = Path(sys.argv[0]).name or "toolmesh"
+    called = Path(sys.argv[0])
+    on_path = shutil.which(called.name)
+    program = called.name if on_path and Path(on_path).samefile(called) else str(called)
     console.print(f"  {program} status --url {url}\n  {program} search 'convert units' --url {url}", soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,7 +21,6 @@ from federation.ca import init_ca, issue
 from proto.errors import Unavailable
 from proto.names import NodeId
 
-MESH = "demo.toolmesh"
 READY_S = 60.0
 LOOPBACK = "127.0.0.1"
 
@@ -92,25 +92,31 @@ class DemoNode:
 
 @dataclass(slots=True)
 class World:
-    """Three nodes as separate processes. `start` brings one up (again); `kill` ends one without a goodbye."""
+    """Three nodes as separate processes. `start` brings one up (again); `kill` ends one without a goodbye.
+
+    Several worlds may run on one machine: each has a mesh name, an authority and ports of its own.
+    """
 
     directory: Path
     nodes: dict[str, DemoNode] = field(default_factory=dict)
+    # mDNS on loopback is shared by all who run here; announcements of other meshes are ignored.
+    mesh: str = field(default_factory=lambda: f"demo-{secrets.token_hex(3)}.toolmesh")
+    claims: list[socket.socket] = field(default_factory=list)
 
     async def prepare(self) -> None:
         """Write a CA, three certificates and three configurations."""
         self.directory.mkdir(parents=True, exist_ok=True)
         ca = self.directory / "ca"
-        init_ca(ca, MESH)
+        init_ca(ca, self.mesh)
         if shutil.which("git"):
             await self._repository()
         for i, (region, servers) in enumerate(regions(self.directory).items()):
             name = f"{region}-1"
             home = self.directory / name
-            files = issue(ca, NodeId.of(MESH, region, name), home / "tls", hosts=[LOOPBACK, "localhost"])
-            http, grpc = free_port(7400 + 10 * i), free_port(7401 + 10 * i)
+            files = issue(ca, NodeId.of(self.mesh, region, name), home / "tls", hosts=[LOOPBACK, "localhost"])
+            http, grpc = self._claim(7400 + 10 * i), self._claim(7401 + 10 * i)
             config = {
-                "node": {"name": name, "region": region, "mesh": MESH, "data_dir": str(home / "data")},
+                "node": {"name": name, "region": region, "mesh": self.mesh, "data_dir": str(home / "data")},
                 "http": {"listen": f"{LOOPBACK}:{http}"},
                 "federation": {
                     "listen": f"{LOOPBACK}:{grpc}",
@@ -163,6 +169,25 @@ class World:
             except TimeoutError:
                 _signal(process, signal.SIGKILL)
                 await process.wait()
+
+        for claim in self.claims:
+            claim.close()
+        self.claims.clear()
+
+    def _claim(self, preferred: int) -> int:
+        """A free TCP port that no other world takes before its node listens there."""
+        while True:
+            port = free_port(preferred)
+            # Nodes use TCP, so the UDP port of the same number serves as the mark, and dies with this process.
+            mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                mark.bind((LOOPBACK, port))
+            except OSError:
+                mark.close()
+                preferred = 0
+                continue
+            self.claims.append(mark)
+            return port
 
     async def _repository(self) -> None:
         repository = self.directory / "repository"

@@ -142,7 +142,7 @@ def search(answer: dict[str, Any]) -> list[RenderableType]:
     """Of `node.operator.ports.SearchAnswer`: SERVER TOOL as `toolmesh call` takes them, then what the tool needs."""
     hits = answer["hits"]
     if not hits:
-        return [Text("nothing found")]
+        return [Text("nothing found; 'toolmesh status' shows which servers are up")]
     parts: list[RenderableType] = []
     for h in hits:
         owners = ", ".join(dict.fromkeys([h["owner"], *h["replicas"]]))
