@@ -250,7 +250,9 @@ async def learn_identity(address: str, tls: MeshTls, timeout_s: float = 5.0) -> 
             _, writer = await asyncio.open_connection(host, port, ssl=tls.client_context())
         der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     except ssl.SSLCertVerificationError as e:
-        raise Unauthenticated(f"{address} shows a certificate that this mesh's CA does not vouch for: {e.verify_message}") from None
+        raise Unauthenticated(
+            f"{address} shows a certificate that this mesh's CA does not vouch for: {e.verify_message}"
+        ) from None
     except ssl.SSLError as e:
         raise Unauthenticated(f"{address} does not complete a TLS handshake: {e.reason or e}") from None
     except TimeoutError:

@@ -240,7 +240,7 @@ def test_a_taken_port_for_peers_is_named(tmp_path: Path, ca: Path, taken: str) -
     assert status == 1
     line = err.splitlines()[-1]
     assert f"federation.listen {taken} cannot be listened on" in line
-    assert "stop what uses it or choose another port" in line
+    assert "Stop what uses it or choose another" in line
 
 
 def test_a_certificate_of_another_node_is_refused(tmp_path: Path, ca: Path) -> None:
