@@ -4,7 +4,9 @@ set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "toolmesh needs Python 3.11 or newer; found $("$python" -V). Set PYTHON=python3.11" >&2; exit 1; }
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+echo "Setting up .venv: done once, and again when the dependencies change." >&2
+# A venv without pip is what a Python without ensurepip leaves behind when it fails.
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$python" -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check -c deploy/constraints.txt uv
 # uv resolves in seconds where pip takes minutes; it reads its own settings, so hand over pip's.
 UV_FIND_LINKS=${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}; export UV_FIND_LINKS
