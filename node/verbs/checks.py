@@ -76,6 +76,11 @@ def _http(config: NodeConfig, report: Report) -> None:
 
 
 def http_tls_problems(files: HttpTls) -> Iterator[str]:
+    # OpenSSL does not say which of the two it could not open.
+    missing = [file for file in (files.cert, files.key) if not file.is_file()]
+    if missing:
+        yield f"http.tls: {' and '.join(map(str, missing))} cannot be read: no such file; give a matching PEM pair"
+        return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(files.cert, files.key)
     except (OSError, ssl.SSLError) as e:
