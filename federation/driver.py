@@ -33,7 +33,7 @@ from federation.events import (
     Tick,
     Witnessed,
 )
-from federation.finding import Finder
+from federation.finding import Finder, unfit
 from federation.known import Known
 from federation.line import Line
 from federation.link import Link
@@ -109,7 +109,7 @@ class Federation:
         self._service = MeshService(me, self._log, self._forward, self)
         self._server: grpc.aio.Server | None = None
         self._saver = Saver(store, self._clock.wall_ms)
-        self._finder = Finder(me, tls, self._reached)
+        self._finder = Finder(me, tls, self._reached, self._clock)
 
     def __repr__(self) -> str:
         alive = sum(k.core.pulse.state is Liveness.ALIVE for k in self._peers.values())
@@ -212,7 +212,7 @@ class Federation:
     def _restore(self) -> None:
         now, wall = self._clock.now_ms(), self._clock.wall_ms()
         for saved in self._store.views():
-            if saved.owner == self._me or saved.owner.trust_domain != self._me.trust_domain:
+            if unfit(self._me, saved.owner):
                 continue
             view = View.restored(
                 saved.owner,

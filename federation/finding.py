@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from federation.clock import Clock, SystemClock
 from federation.events import Liveness
 from federation.ports import Discovery, Found
 from federation.status import PeerStatus
@@ -30,6 +31,17 @@ DISCOVERY_RETRY_S = 10.0
 class _Trial:
     task: asyncio.Task[None] | None = None
     error: str = ""
+    since_ms: int = 0
+    """When it was first refused."""
+
+
+def unfit(me: NodeId, node: NodeId) -> str:
+    """Why another node cannot be a peer of this one, whatever it proves; empty if it can."""
+    if node.trust_domain != me.trust_domain:
+        return f"{node.uri} is of another trust domain than {me.trust_domain}"
+    if node.name == me.name:
+        return f"{node.uri} bears the name of this node, {me.uri}: names are unique in a mesh; issue one of them anew"
+    return ""
 
 
 class Finder:
@@ -38,7 +50,10 @@ class Finder:
     An address that claims an id is believed for dialling, since the dial proves it; one that claims none is asked.
     """
 
-    def __init__(self, me: NodeId, tls: MeshTls, reached: Callable[[NodeId, str], None]) -> None:
+    def __init__(
+        self, me: NodeId, tls: MeshTls, reached: Callable[[NodeId, str], None], clock: Clock | None = None
+    ) -> None:
+        self._clock: Clock = clock or SystemClock()
         self._me = me
         self._tls = tls
         self._reached = reached
@@ -64,8 +79,8 @@ class Finder:
         if not address or address in self._own or claimed == self._me:
             return
         if claimed is not None:
-            if claimed.trust_domain != self._me.trust_domain:
-                self._refuse(address, f"{claimed.uri} is of another trust domain than {self._me.trust_domain}")
+            if why := unfit(self._me, claimed):
+                self._refuse(address, why)
             else:
                 self._reached(claimed, address)
         elif address not in self._trials and len(self._trials) < ADDRESSES_MAX:
@@ -74,9 +89,12 @@ class Finder:
 
     def _refuse(self, address: str, why: str) -> None:
         if address in self._trials or len(self._trials) < ADDRESSES_MAX:
-            if self._trials.setdefault(address, _Trial()).error != why:
+            trial = self._trials.setdefault(address, _Trial())
+            if not trial.error:
+                trial.since_ms = self._clock.now_ms()
+            if trial.error != why:
                 log.warning("no peer at %s: %s", address, why)
-            self._trials[address].error = why
+            trial.error = why
 
     async def _prove(self, address: str, trial: _Trial) -> None:
         pause_s = RETRY_MIN_S
@@ -102,8 +120,8 @@ class Finder:
         if node == self._me:
             log.info("%s proves to be this node itself; it is not dialled", address)
             self._own.add(address)
-        elif node.trust_domain != self._me.trust_domain:
-            self._refuse(address, f"{node.uri} is of another trust domain than {self._me.trust_domain}")
+        elif why := unfit(self._me, node):
+            self._refuse(address, why)
             return False
         else:
             self._reached(node, address)
@@ -111,9 +129,17 @@ class Finder:
         return True
 
     def unproved(self) -> Sequence[PeerStatus]:
-        """Addresses of which no node could be made, and why."""
+        """Addresses of which no node could be made, why, and since when."""
+        now = self._clock.now_ms()
         return [
-            PeerStatus(None, address, Liveness.UNREACHABLE, cause=trial.error, last_error=trial.error)
+            PeerStatus(
+                None,
+                address,
+                Liveness.UNREACHABLE,
+                cause=trial.error,
+                since_ms=now - trial.since_ms,
+                last_error=trial.error,
+            )
             for address, trial in self._trials.items()
             if trial.error
         ]

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import grpc
 
 from federation.answering import ForwardServer
+from federation.finding import unfit
 from federation.link import ADVERTISE_KEY
 from federation.log import Log, Subscriber
 from federation.statuses import abort
@@ -132,10 +133,10 @@ class MeshService(MeshServicer):
 
     def _identify(self, context: Context) -> NodeId:
         peer = peer_identity(context)
-        if peer.trust_domain != self._me.trust_domain:
-            raise Forbidden(f"{peer.uri} is of another trust domain than {self._me.trust_domain}")
         if peer == self._me:
             raise Unauthenticated(f"{peer.uri} is this node's own identity: another process uses its certificate")
+        if why := unfit(self._me, peer):
+            raise Forbidden(why)
         return peer
 
     def _admit(self, session: Session) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from federation.ca import init_ca, issue
+from federation.clock import SystemClock
 from federation.driver import Federation
 from federation.events import Liveness, Save
 from federation.finding import ADDRESSES_MAX, Finder
@@ -93,6 +94,33 @@ async def test_hints_are_refused_for_strangers_and_for_this_node_and_bounded(tls
         finder.found(Found(f"not an address {i}"))
     assert len(finder._trials) == ADDRESSES_MAX
     await finder.close()
+
+
+async def test_a_node_of_our_own_name_in_another_region_is_refused_with_the_mend(tls: MeshTls) -> None:
+    reached: list[NodeId] = []
+    finder = Finder(ME, tls, lambda node, address: reached.append(node))
+    finder.found(Found("10.0.0.1:1", NodeId.of("mesh.test", "us", "me")))
+    (status,) = finder.unproved()
+    assert "us/node/me bears the name of this node" in status.last_error
+    assert "issue one of them anew" in status.cause
+    assert reached == []
+
+
+async def test_an_address_says_how_long_it_has_been_refused_whatever_the_reasons(tls: MeshTls) -> None:
+    class Stepped(SystemClock):
+        now = 1_000
+
+        def now_ms(self) -> int:
+            return self.now
+
+    clock = Stepped()
+    finder = Finder(ME, tls, lambda node, address: None, clock)
+    finder.found(Found("10.0.0.1:1", FOREIGN))
+    clock.now = 6_000
+    finder.found(Found("10.0.0.1:1", NodeId.of("mesh.test", "us", "me")))
+    clock.now = 8_500
+    (status,) = finder.unproved()
+    assert status.since_ms == 7_500
 
 
 class Deaf:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import pytest
 
 from federation.ca import init_ca, issue
@@ -18,9 +19,11 @@ from federation.ports import ViewStore
 from federation.status import PeerStatus
 from federation.store import SqliteViewStore
 from federation.tls import MeshTls
+from proto import mesh_pb2 as pb
 from proto.calls import Answer, Call, Exchange
 from proto.errors import Unavailable
 from proto.frames import Farewell
+from proto.mesh_pb2_grpc import MeshStub
 from proto.names import NodeId
 from proto.records import Kind, Record, RecordKey
 
@@ -28,8 +31,8 @@ WAIT_S = 20.0
 DOMAIN = "mesh.test"
 
 
-def node_id(name: str, domain: str = DOMAIN) -> NodeId:
-    return NodeId.of(domain, "eu", name)
+def node_id(name: str, domain: str = DOMAIN, region: str = "eu") -> NodeId:
+    return NodeId.of(domain, region, name)
 
 
 def tool(name: str, text: str = "") -> Record:
@@ -101,8 +104,9 @@ class Mesh:
         ca: Path | None = None,
         listen: str = "127.0.0.1:0",
         records: Sequence[Record] = (),
+        region: str = "eu",
     ) -> tuple[Federation, Heard]:
-        me = node_id(name)
+        me = node_id(name, region=region)
         files = issue(ca or self.ca, me, self.out / f"{name}-{len(self.running)}")
         heard = Heard()
         federation = Federation(
@@ -310,3 +314,17 @@ async def test_a_snapshot_of_many_parts_arrives_whole(mesh: Mesh) -> None:
     b, heard = await mesh.node("b", at(a))
     await heard.until(lambda: len(heard.ids("a")) == 1200)
     assert next(s.version.seq for s in b.peers()) == 1200
+
+
+async def test_two_nodes_of_one_name_refuse_each_other_and_both_say_why(mesh: Mesh) -> None:
+    a, _ = await mesh.node("a")
+    twin, _ = await mesh.node("a", at(a), region="us")
+    status = await status_where(twin, lambda s: bool(s.last_error))
+    assert "eu/node/a bears the name of this node" in status.last_error
+    # One that does not ask first who is there is told by the other.
+    tls = twin._tls
+    channel = grpc.aio.secure_channel(at(a), tls.channel_credentials(), options=tls.channel_options(node_id("a")))
+    async with channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="us/node/a bears the name of this node"):
+            await MeshStub(channel).Witness(pb.WitnessRequest(node=node_id("a").uri))
+    assert a.peers() == ()
