@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -317,4 +318,10 @@ def _deliver(value: Any, request_id: int | None, sink: Sink) -> bool:
 
 
 def _say(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    """In a few words, without the address that the sentence around it names already."""
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return inner.verify_message
+    if isinstance(inner, OSError) and inner.errno:
+        return os.strerror(inner.errno).lower() if inner.errno > 0 else str(inner.strerror or inner)
+    return str(inner) or type(inner).__name__

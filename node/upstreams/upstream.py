@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -134,10 +135,14 @@ class Upstream:
 
     async def _supervise(self) -> None:
         backoff = Backoff()
+        before = ""
         while True:
             cause = await self._live(backoff)
             wait_s = backoff.next_s()
-            logger.warning("server %s: down: %s; next attempt in %.1f s", self.spec.name, cause, wait_s)
+            # Said aloud when it is news; status shows it all the while.
+            level = logging.DEBUG if cause == before else logging.WARNING
+            logger.log(level, "server %s: down: %s; next attempt in %.1f s", self.spec.name, cause, wait_s)
+            before = cause
             await asyncio.sleep(wait_s)
             health = replace(self.health, restarts=self.health.restarts + 1)
             self._offer = replace(self._offer, health=health)
