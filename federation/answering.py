@@ -38,6 +38,8 @@ TEXT_BYTES_MAX = 64 * 1024 * 1024
 CALLS_PER_PEER_MAX = 1024
 OPENING_BYTES_MAX = 256 * 1024 * 1024
 UNCLAIMED_S = 30.0
+CLOSE_S = 2.0
+"""How long a stop waits for cancelled runs to end, and then for peers to read what waits for them."""
 
 Answerer = Callable[[Call, Exchange, NodeId], Awaitable[Answer]]
 
@@ -111,13 +113,18 @@ class ForwardServer:
         return len(self.repeats)
 
     async def close(self) -> None:
-        """Cancel every run and end every stream."""
+        """Cancel every run and end every stream, once its callers have been sent what they are owed."""
         self.draining = True
         runs = self.repeats.runs()
         for run in runs:
             run.cancel("the owner is stopping")
         if runs:
-            await asyncio.wait([run.task for run in runs], timeout=2.0)
+            await asyncio.wait([run.task for run in runs], timeout=CLOSE_S)
+        owing = [asyncio.create_task(s.outbox.drained()) for s in self._sessions if not s.outbox.idle]
+        if owing:
+            _, slow = await asyncio.wait(owing, timeout=CLOSE_S)
+            for waiting in slow:
+                waiting.cancel()
         for session in list(self._sessions):
             session.outbox.close()
 

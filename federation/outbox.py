@@ -28,6 +28,7 @@ class Outbox(Lanes[F]):
         """Nothing more is written; what still waits is not."""
         self._closed = True
         self._wake.set()
+        self._idle.set()
 
     async def drained(self) -> None:
         """Until nothing waits to be written, or the outbox is closed."""

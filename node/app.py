@@ -9,7 +9,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -48,6 +48,8 @@ log = logging.getLogger("toolmesh.node")
 
 SOFTWARE = f"toolmesh/{version('toolmesh')}"
 HTTP_CLOSE_S = 5.0
+DRAIN_S = 5.0
+"""Calls that run when a node is told to stop have so long to end."""
 
 
 class App:
@@ -111,15 +113,32 @@ class App:
             f"federates on port {self.federation.bound_port}" if self.federation else "runs alone",
         )
 
+    async def drain(self, within_s: float = DRAIN_S) -> None:
+        """Peers choose other owners from now on; then until no call runs, `within_s` seconds at most.
+
+        Agents who still come are answered. For a started node, before `stop`.
+        """
+        self.gateway.draining = True
+        if self.federation is not None:
+            self.federation.set_draining(True)
+        if self.gateway.in_flight:
+            log.info("node %s waits for %d running calls", self.catalog.me.name, self.gateway.in_flight)
+        try:
+            async with asyncio.timeout(within_s):
+                await self.gateway.drained()
+        except TimeoutError:
+            log.warning("%d calls have not ended within %g s and are cut", self.gateway.in_flight, within_s)
+
     async def stop(self) -> None:
-        """Every part is stopped, last started first, whatever becomes of the others."""
+        """At once; what runs is cut. Every part is stopped, last started first, whatever becomes of the others."""
         async with AsyncExitStack() as parts:
             parts.callback(self.data_dir.release)
             parts.callback(self.added.close)
             parts.push_async_callback(self.router.stop)
-            parts.push_async_callback(self.hosting.stop)
             if self._runner is not None:
                 parts.push_async_callback(self._runner.cleanup)
+            # Before the listener, which waits for answers: calls of a server that ends get theirs, an error.
+            parts.push_async_callback(self.hosting.stop)
             parts.push_async_callback(self.ingress.close)
             if self.federation is not None:
                 parts.push_async_callback(self.federation.stop, Farewell.RESTART)
@@ -242,18 +261,34 @@ def _http_tls(config: NodeConfig) -> ssl.SSLContext | None:
     return context
 
 
-async def serve(config: NodeConfig) -> None:
-    """Run a node until SIGINT or SIGTERM. Raises what `App.start` raises."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    app = App(config)
+async def serve(app: App) -> None:
+    """Run a node until SIGINT or SIGTERM, then drain and stop it; a second signal ends the draining.
+
+    Raises what `App.start` raises.
+    """
+    told = asyncio.Event()
+    _on_signal(told.set)
     try:
         await app.start()
-        await stop.wait()
+        await told.wait()
+        draining = asyncio.create_task(app.drain())
+        _on_signal(draining.cancel)
+        await asyncio.wait((draining,))
+        if draining.cancelled():
+            log.warning("told to stop again: %d running calls are cut", app.gateway.in_flight)
+        else:
+            draining.result()
     finally:
         await app.stop()
+
+
+def _on_signal(do: Callable[[], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, do)
+
+
+async def _serve(config: NodeConfig) -> None:
+    await serve(App(config))
 
 
 def run(config: NodeConfig) -> int:
@@ -261,7 +296,7 @@ def run(config: NodeConfig) -> int:
     import uvloop
 
     try:
-        uvloop.run(serve(config))
+        uvloop.run(_serve(config))
     except MeshError as e:
         print(f"toolmesh: {e.message}", file=sys.stderr)
         return 1

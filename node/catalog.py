@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from federation.events import Liveness
+from node.balance import Place
 from node.ports import Resource, Visibility
 from proto.errors import Conflict, Invalid, MeshError, Unknown
 from proto.jsons import type_name
@@ -113,6 +114,10 @@ class Owner:
     @property
     def zone(self) -> str:
         return str(self.info.get("zone") or "")
+
+    @property
+    def place(self) -> Place:
+        return Place(self.id.name, self.id.region, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,8 @@ class Catalog:
         owner = self.owners.get(owner_id.name)
         if owner is None:
             owner = self.owners[owner_id.name] = Owner(owner_id)
+        # A node that was issued anew in another region keeps its name.
+        owner.id = owner_id
         return owner
 
     def _put(self, owner: Owner, record: Record, touched: dict[str, _Change]) -> None:

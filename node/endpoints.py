@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from node.balance import tier
 from node.catalog import Catalog, Server
 from node.gateway import NAMED, Gateway, not_up
 from node.ports import Action, Caller, ChangeListener, Endpoint, Guard, Visibility
@@ -95,17 +96,17 @@ class MetaEndpoint:
         return await self._router.search(task, key_words, k=k, only=self._filter(visibility))
 
     def place(self, hit: Hit, visibility: Visibility) -> metatools.Place:
-        """Where a hit lives, under the name by which this caller reaches it."""
+        """Where a hit lives, under the name by which this caller reaches it: of the owners that are up, the nearest."""
         keys = (hit.entry.key, *hit.replicas)
         servers = [s for key in keys if (s := self._catalog.find(key.owner, key.server)) is not None]
         if not servers:
             key = hit.entry.key
             return metatools.Place(server=key.server, region=hit.entry.region, node=key.owner, health="unknown")
-        up = next((s for s in servers if s.up), None)
-        server = up or servers[0]
+        here = self._catalog.owners[self._catalog.me.name].place
+        server = min(servers, key=lambda s: (not s.up, s.owner.draining, tier(here, s.owner.place)))
         health = (
             "up"
-            if up
+            if server.up
             else str(server.owner.liveness if server.owner.liveness != "alive" else server.health.get("state"))
         )
         return metatools.Place(

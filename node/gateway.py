@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from node.balance import Candidate, Latencies, Place, choose
+from node.balance import Candidate, Latencies, choose
 from node.catalog import SERVING, Catalog, Member, Route, Server, unknown_server
 from node.ports import Action, Caller, Guard, Visibility
 from proto.calls import Answer, Call, Exchange, Target
@@ -87,9 +87,16 @@ class Gateway:
         self.calls_total = 0
         self.calls_failed = 0
         self.in_flight = 0
+        self._idle = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Gateway({self.in_flight} in flight, {self.calls_total} done)"
+
+    async def drained(self) -> None:
+        """Until no call runs; at once where none does."""
+        while self.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
 
     # ---- at the entry node ----------------------------------------------------------------------
 
@@ -195,6 +202,8 @@ class Gateway:
             raise fault from e
         finally:
             self.in_flight -= 1
+            if not self.in_flight:
+                self._idle.set()
             self.calls_total += 1
             self.calls_failed += outcome not in ("ok", CANCELLED)
             self._guard.settle(call, outcome)
@@ -244,14 +253,12 @@ class Gateway:
                     raise _changed(route, asked)
                 return held
         by_node = {s.owner.id.name: s for s in servers}
-        here = self._place(
-            self._catalog.owners[self._catalog.me.name].id, self._catalog.owners[self._catalog.me.name].zone
-        )
+        here = self._catalog.owners[self._catalog.me.name].place
         picked = choose(
             here,
             [
                 Candidate(
-                    place=self._place(s.owner.id, s.owner.zone),
+                    place=s.owner.place,
                     alive=s.up,
                     draining=s.owner.draining,
                     in_flight=self._latencies.in_flight(node),
@@ -293,10 +300,6 @@ class Gateway:
             "its state is lost. Call again to start afresh with another owner",
             state_lost=True,
         )
-
-    @staticmethod
-    def _place(node: NodeId, zone: str) -> Place:
-        return Place(node.name, node.region, zone)
 
     # ---- at the owner ---------------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ class Operations:
         self._app = app
 
     def ready(self) -> str:
+        if self._app.gateway.draining:
+            return "this node is stopping"
         return "" if self._app.http_port else "the listener is not up yet"
 
     def status(self) -> Status:
@@ -128,7 +130,7 @@ class Operations:
             "owner": place.node,
             "region": place.region,
             "health": place.health,
-            "replicas": [key.owner for key in hit.replicas],
+            "replicas": sorted({key.owner for key in (hit.entry.key, *hit.replicas)}),
         }
 
 

@@ -90,7 +90,10 @@ class Status(TypedDict):
 
 
 class SearchHit(TypedDict):
-    """`server` is the name to call it by; `signature` its compact form; `health` the owning server's state."""
+    """`server` is the name to call it by; `signature` its compact form; `health` the owning server's state.
+
+    `owner` is the node shown; `replicas` names every owner of the same tool once, `owner` included, in order.
+    """
 
     server: str
     tool: str

@@ -212,3 +212,14 @@ def test_a_member_whose_definition_bears_another_name_than_its_record_is_left_ou
     odd = Record.of(Kind.TOOL, "git/log", {"name": "push", "inputSchema": {"type": "object"}})
     catalog.apply(nodes[1], [*make_server("git", "status"), odd], [])
     assert list(catalog.route("git", ALL).members(Kind.TOOL)) == ["status"]
+
+
+def test_an_owner_that_was_issued_anew_in_another_region_is_where_its_last_word_came_from(
+    catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    catalog.apply(nodes[1], make_server("db", "read"), [])
+    moved = NodeId(nodes[1].trust_domain, "ap", nodes[1].name)
+    catalog.apply(moved, make_server("db", "read"), [])
+    server = catalog.find(moved.name, "db")
+    assert server is not None
+    assert (server.owner.id, server.resource().region, server.owner.place.region) == (moved, "ap", "ap")

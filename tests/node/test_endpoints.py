@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from federation.events import Liveness
+from node.app import App
 from node.catalog import Catalog, Server
 from node.endpoints import MeshEndpoints, MetaEndpoint, ServerEndpoint, failure, relayed
 from node.gateway import Gateway
 from node.guard.keys import ApiKey, KeyGuard
 from node.indexing import Indexing
-from node.ports import Caller, Guard
+from node.operations import Operations
+from node.ports import Action, Caller, Guard
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Fault, Invalid, ScopeRequired, Unavailable, Unknown
 from proto.names import NodeId
 from proto.records import Kind, Principal, Record, RecordKey
+from router.ports import Hit, ToolEntry, ToolKey
 from router.router import Router
 
 Nodes = tuple[NodeId, NodeId, NodeId]
@@ -45,6 +50,7 @@ class Echo:
 
 class House:
     def __init__(self, catalog: Catalog, guard: Guard) -> None:
+        self.guard = guard
         self.router = Router(None, None)
         Indexing(catalog, self.router)
         self.gateway = Gateway(catalog, guard, local=lambda _: Echo(), remote=lambda _: Echo())
@@ -227,3 +233,31 @@ def test_a_refusal_says_its_own_kind_and_hides_what_a_fault_was_about() -> None:
     fault = Fault("KeyError at /secret/path", cause="/secret/path")
     assert "secret" not in str(failure(fault))
     assert failure(fault)["structuredContent"]["error"]["fault_id"] == fault.data["fault_id"]
+
+
+def test_a_hit_is_shown_at_the_nearest_owner_that_is_up_and_stays(
+    house: House, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    near = NodeId(nodes[0].trust_domain, nodes[0].region, "eu-2")
+    owners = (nodes[2], nodes[1], near, nodes[0])
+    for owner in owners:
+        catalog.apply(owner, make_server("units", "convert", service="measures", stateless=True), [])
+    entries = [ToolEntry(ToolKey(o.name, "units", "convert"), {"name": "convert"}, region=o.region) for o in owners]
+    hit = Hit(entries[0], 0.9, tuple(e.key for e in entries[1:]))
+    visibility = house.guard.visible(CLERK.principal, Action.SEARCH)
+
+    def shown() -> tuple[str, str]:
+        place = house.meta.place(hit, visibility)
+        assert place.replicas == 4
+        return place.node, place.health
+
+    assert shown() == ("eu-1", "up")
+    operations = Operations(cast(App, SimpleNamespace(meta=house.meta)))
+    assert operations._hit(hit, visibility)["replicas"] == ["ap-1", "eu-1", "eu-2", "us-1"]
+    catalog.apply(nodes[0], make_server("units", "convert", service="measures", stateless=True, state="down"), [])
+    assert shown() == ("eu-2", "up")
+    catalog.set_liveness(near, Liveness.DRAINING)
+    assert shown() == ("ap-1", "up")
+    for gone in (nodes[1], nodes[2], near):
+        catalog.set_liveness(gone, Liveness.DOWN)
+    assert shown() == ("eu-1", "down")

@@ -1,0 +1,219 @@
+"""A node that is told to stop: calls that run are answered, peers look elsewhere, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from mcp.client import Client
+
+from federation.ca import init_ca, issue
+from federation.events import Liveness
+from node.app import App, serve
+from node.config import parse
+from proto.names import NodeId
+
+MESH = "mesh.test"
+WAIT_S = 30.0
+
+SLOW = """
+import asyncio, sys
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("slow", log_level="WARNING")
+
+@server.tool()
+async def work() -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]), limit=2**20)
+    said = await reader.readline()
+    writer.close()
+    return said.decode().strip()
+
+server.run()
+"""
+"""Its one tool dials the test and ends when it is told what to answer."""
+
+
+class Work:
+    """What the slow tool is at: `begun` is set once it runs, `end` lets it answer."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._came, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.server = {"command": [sys.executable, "-c", SLOW, str(port)]}
+
+    async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self.begun.set()
+
+    def end(self, said: str) -> None:
+        for writer in self._writers:
+            writer.write(said.encode() + b"\n")
+
+    async def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+            await writer.wait_closed()
+
+
+@pytest.fixture
+async def work() -> AsyncIterator[Work]:
+    work = Work()
+    await work.start()
+    yield work
+    await work.close()
+
+
+def app_of(settings: dict[str, Any], base: Path) -> App:
+    return App(parse({"http": {"listen": "127.0.0.1:0"}, "search": {"embedder": "none"}, **settings}, base))
+
+
+async def until(app: App, holds: Callable[[], bool]) -> None:
+    """Waits for a change of servers or of their owners that makes it true."""
+    changed = asyncio.Event()
+    app.catalog.listen(lambda *_: changed.set())
+    told = app.catalog.set_liveness
+
+    def watched(owner: NodeId, liveness: Liveness, *, listed: bool = True) -> None:
+        told(owner, liveness, listed=listed)
+        changed.set()
+
+    app.catalog.set_liveness = watched  # type: ignore[method-assign]
+    async with asyncio.timeout(WAIT_S):
+        while not holds():
+            changed.clear()
+            await changed.wait()
+
+
+def up(app: App, owner: str) -> Callable[[], bool]:
+    return lambda: (found := app.catalog.find(owner, "slow")) is not None and found.up
+
+
+@asynccontextmanager
+async def working(app: App, work: Work, mode: str = "auto") -> AsyncIterator[asyncio.Task[str]]:
+    """An agent of this node has called the slow tool, which runs; the task is its answer, or why there is none."""
+
+    async def use() -> str:
+        async with Client(f"{app.url}/mcp/slow", mode=mode) as agent:
+            # The SDK looks the tool's schema up when the answer is there, unless it knows it: the node is gone then.
+            await agent.list_tools()
+            return str((await agent.call_tool("work", {})).content)
+
+    task = asyncio.create_task(use())
+    await asyncio.wait((task, begun := asyncio.create_task(work.begun.wait())), return_when=asyncio.FIRST_COMPLETED)
+    assert begun.done(), task
+    yield task
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def alone(tmp_path: Path, work: Work) -> AsyncIterator[App]:
+    app = app_of({"servers": {"slow": work.server}}, tmp_path)
+    await app.start()
+    await until(app, up(app, app.catalog.me.name))
+    yield app
+    await app.stop()
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_call_that_runs_when_the_node_is_told_to_stop_is_answered(alone: App, work: Work, mode: str) -> None:
+    async with working(alone, work, mode) as call:
+        draining = asyncio.create_task(alone.drain(WAIT_S))
+        await asyncio.sleep(0)
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{alone.url}/readyz") as response:
+                assert response.status == 503
+            # Whoever still comes is served.
+            async with Client(f"{alone.url}/mcp") as agent:
+                assert len((await agent.list_tools()).tools) == 3
+        assert not draining.done()
+        work.end("just in time")
+        await draining
+        await alone.stop()
+        assert "just in time" in await call
+
+
+async def test_a_call_that_never_ends_holds_a_stop_up_no_longer_than_the_bound(
+    alone: App, work: Work, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with working(alone, work) as call:
+        await alone.drain(0.05)
+        assert "1 calls have not ended within 0.05 s and are cut" in caplog.text
+        assert alone.gateway.in_flight == 1
+        await alone.stop()
+        assert alone.gateway.in_flight == 0
+        call.cancel()
+
+
+async def test_a_node_without_calls_does_not_wait(alone: App) -> None:
+    async with asyncio.timeout(WAIT_S):
+        await alone.drain(3_600)
+
+
+async def test_a_signal_drains_and_a_second_one_ends_the_draining(
+    tmp_path: Path, work: Work, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_of({"servers": {"slow": work.server}}, tmp_path)
+    began = asyncio.Event()
+    drain = app.drain
+
+    async def watched(within_s: float = 3_600) -> None:
+        began.set()
+        await drain(within_s)
+
+    monkeypatch.setattr(app, "drain", watched)
+    serving = asyncio.create_task(serve(app))
+    await until(app, up(app, app.catalog.me.name))
+    async with working(app, work) as call:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await began.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(serving, WAIT_S)
+        assert "told to stop again: 1 running calls are cut" in caplog.text
+        call.cancel()
+
+
+async def test_peers_see_a_node_drain_and_get_the_answers_that_it_still_owes_them(tmp_path: Path, work: Work) -> None:
+    init_ca(tmp_path / "ca", MESH)
+
+    def settings(region: str, **more: Any) -> dict[str, Any]:
+        name = f"{region}-1"
+        files = issue(tmp_path / "ca", NodeId.of(MESH, region, name), tmp_path / name, hosts=["127.0.0.1"])
+        tls = {"ca": str(files.ca), "cert": str(files.cert), "key": str(files.key)}
+        static = more.pop("static", [])
+        return {
+            "node": {"name": name, "region": region, "mesh": MESH, "data_dir": str(tmp_path / name / "data")},
+            "federation": {"listen": "127.0.0.1:0", "tls": tls, "static": static, "mdns": {"enabled": False}},
+            **more,
+        }
+
+    async with AsyncExitStack() as stack:
+        ap = app_of(settings("ap", servers={"slow": work.server}), tmp_path)
+        stack.push_async_callback(ap.stop)
+        await ap.start()
+        assert ap.federation is not None
+        eu = app_of(settings("eu", static=[f"127.0.0.1:{ap.federation.bound_port}"]), tmp_path)
+        stack.push_async_callback(eu.stop)
+        await eu.start()
+        await until(eu, up(eu, "ap-1"))
+        async with working(eu, work) as call:
+            draining = asyncio.create_task(ap.drain(WAIT_S))
+            await until(eu, lambda: eu.catalog.owners["ap-1"].draining)
+            assert up(eu, "ap-1")()
+            work.end("owed " * 100_000)
+            await draining
+            await ap.stop()
+            assert "owed owed" in await call
