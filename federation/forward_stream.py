@@ -126,7 +126,9 @@ class ForwardStream:
                         asked.written = True  # from here on nobody can say that it did not leave
                 await self._rpc.write(frame)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as e:
-            self._lose(str(e.details() if isinstance(e, grpc.aio.AioRpcError) else e))
+            # The peer has ended the stream. What it wrote before is still to be read, so the reader has the last word.
+            log.debug("a frame could not be written: %s", e.details() if isinstance(e, grpc.aio.AioRpcError) else e)
+            self._outbox.close()
 
     async def _read(self) -> None:
         cause = "the peer ended it"

@@ -797,3 +797,23 @@ async def test_an_open_followed_at_once_by_its_cancellation_still_gets_its_end(p
         assert (await the_end(stream)).error.kind == pb.ErrorKind.ERROR_KIND_EXPIRED
         stream.cancel()
     assert pair.owner.forward.in_flight == 0
+
+
+@pytest.mark.parametrize("size", [1_000, 200_000, 900_000])
+async def test_a_stopping_owner_ends_a_stream_once_the_answers_on_it_are_written(
+    certificates: dict[NodeId, MeshTls], size: int
+) -> None:
+    for _ in range(5):
+        async with a_pair(certificates) as pair:
+            answered = asyncio.Event()
+
+            async def work(call: Call, exchange: Exchange, said: asyncio.Event = answered) -> Answer:
+                said.set()
+                return {"result": {"text": "x" * size}}
+
+            pair.owner.answer = work
+            task = pair.begin(a_call())
+            await answered.wait()
+            await pair.owner.forward.close()
+            await pair.owner._server.stop(1.0)
+            assert len((await task)["result"]["text"]) == size
