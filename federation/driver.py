@@ -65,7 +65,7 @@ HEARD_MS = 600_000
 """How often it is noted on disk whom this node hears, so that a view's age survives a restart."""
 
 PEERS_MAX = 256
-FAREWELL_S = 1.0
+FAREWELL_S = 3.0
 
 
 class Federation:
