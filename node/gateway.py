@@ -171,7 +171,7 @@ class Gateway:
                 except Unavailable as e:
                     # Nobody else is left: what the last owner said tells more.
                     raise refused or e from None
-                tried.append(server.owner.id.name)
+                tried.append(server.qualified)
                 # Each attempt gets what is left of the budget, and an id of its own: an owner that refused one
                 # attempt must be free to take another.
                 spent_ms = int((time.perf_counter() - started) * 1000)
@@ -187,7 +187,7 @@ class Gateway:
                     refused = e
                     if len(tried) >= min(ATTEMPTS_MAX, len(route.servers)) or self._bound(route, call):
                         raise
-                    log.info("%s on %s unavailable (%s); trying another owner", call.server, tried[-1], e.message)
+                    log.info("%s unavailable (%s); trying another owner", tried[-1], e.message)
             outcome = "tool_error" if _failed(answer) else "ok"
             return await self._guard.result(call, answer)
         except MeshError as e:
@@ -241,7 +241,7 @@ class Gateway:
         bound = self._bound(route, call)
         if not bound and len(route.servers) == 1 and not tried and route.lead.up:
             return route.lead
-        servers = [s for s in route.servers if s.owner.id.name not in tried]
+        servers = [s for s in route.servers if s.qualified not in tried]
         if call.tool_digest and (named := NAMED.get(call.method)):
             servers = [s for s in servers if (m := s.members[named[1]].get(asked)) and m.digest == call.tool_digest]
             if not servers and not tried:
@@ -252,31 +252,29 @@ class Gateway:
                 if held not in servers:
                     raise _changed(route, asked)
                 return held
-        by_node = {s.owner.id.name: s for s in servers}
+        # One node may own several members of a service: a candidate stands for a server, not for its node.
         here = self._catalog.owners[self._catalog.me.name].place
-        picked = choose(
-            here,
-            [
-                Candidate(
-                    place=s.owner.place,
-                    alive=s.up,
-                    draining=s.owner.draining,
-                    in_flight=self._latencies.in_flight(node),
-                    latency_ms=self._latencies.average_ms(node),
-                )
-                for node, s in by_node.items()
-            ],
-            self._draw,
-        )
+        candidates = [self._candidate(s) for s in servers]
+        picked = choose(here, candidates, self._draw)
         if picked is None:
             raise Unavailable(f"no owner of {route.name!r} can take the call now: {_states(route)}")
-        chosen = by_node[picked.place.node]
+        chosen = next(s for s, c in zip(servers, candidates, strict=True) if c is picked)
         if bound:
-            self._affinity[call.session_key, route.name] = chosen.owner.id.name
+            self._affinity[call.session_key, route.name] = chosen.qualified
             self._affinity.move_to_end((call.session_key, route.name))
             while len(self._affinity) > AFFINITIES_MAX:
                 self._affinity.popitem(last=False)
         return chosen
+
+    def _candidate(self, server: Server) -> Candidate:
+        node = server.owner.id.name
+        return Candidate(
+            place=server.owner.place,
+            alive=server.up,
+            draining=server.owner.draining,
+            in_flight=self._latencies.in_flight(node),
+            latency_ms=self._latencies.average_ms(node),
+        )
 
     def _bound(self, route: Route, call: Call) -> bool:
         """Calls of one session stay with one owner of a service unless every member says that it is stateless.
@@ -286,17 +284,17 @@ class Gateway:
         return route.service and bool(call.session_key) and not all(s.stateless for s in route.servers)
 
     def _held(self, route: Route, call: Call) -> Server | None:
-        node = self._affinity.get((call.session_key, route.name))
-        if node is None:
+        name = self._affinity.get((call.session_key, route.name))
+        if name is None:
             return None
-        server = next((s for s in route.servers if s.owner.id.name == node), None)
+        server = next((s for s in route.servers if s.qualified == name), None)
         if server is not None and server.up:
             self._affinity.move_to_end((call.session_key, route.name))
             return server
         # Said once; the next call of the session starts afresh with another owner.
         del self._affinity[call.session_key, route.name]
         raise Unavailable(
-            f"{route.name!r} keeps state, and the owner that held this session's, {node!r}, is gone; "
+            f"{route.name!r} keeps state, and the owner that held this session's, {name!r}, is gone; "
             "its state is lost. Call again to start afresh with another owner",
             state_lost=True,
         )

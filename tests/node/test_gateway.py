@@ -433,3 +433,32 @@ async def test_what_belongs_to_the_shared_connection_is_no_callers_to_ask(
     with pytest.raises(Unknown):
         await world.gateway.answer(Call("c1", "units", method, {}, via=("us-1",)), NoExchange(), us)
     assert world.runners == {}
+
+
+async def test_of_two_members_of_a_service_on_one_node_the_one_that_is_up_is_asked(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    us = nodes[1]
+    for name, state in (("units-a", "up"), ("units-b", "down")):
+        catalog.apply(us, make_server(name, "convert", service="units", state=state), [])
+    assert await world.use("units") == "us-1"
+    assert world.at("us-1").calls[0].server == "units-a"
+
+
+async def test_a_member_that_refuses_is_replaced_by_another_on_the_same_node(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    us = nodes[1]
+    for name in ("units-a", "units-b"):
+        catalog.apply(us, make_server(name, "convert", service="units", stateless=True), [])
+
+    async def first_refuses(call: Call, exchange: Exchange) -> Answer:
+        runner.calls.append(call)
+        if len(runner.calls) == 1:
+            raise Unavailable("stopping")
+        return {"result": {"ran": call.server}}
+
+    runner = world.at("us-1")
+    runner.call = first_refuses  # type: ignore[method-assign]
+    await world.use("units")
+    assert sorted(c.server for c in runner.calls) == ["units-a", "units-b"]
