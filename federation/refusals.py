@@ -1,0 +1,84 @@
+"""What was refused between this node and others, by whom and why: counted for metrics, the latest kept for people."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from federation.clock import Clock
+
+REFUSALS_MAX = 256
+
+Side = Literal["here", "there"]
+"""Who refused: this node, or the other one."""
+
+
+class Reason(StrEnum):
+    """Why, in one word: a label of metrics. The sentence beside it is for people."""
+
+    CERTIFICATE = "certificate"
+    """Foreign, expired, or it does not verify."""
+    IDENTITY = "identity"
+    """It proves to be another node than was looked for, or this very one."""
+    TRUST_DOMAIN = "trust_domain"
+    MESH = "mesh"
+    PROTOCOL = "protocol"
+    NAME = "name"
+    """Its name is borne by another node."""
+    CLONE = "clone"
+    EPOCH = "epoch"
+    FRAME = "frame"
+    """Malformed, out of order, or too large."""
+    RECORD = "record"
+    SILENT = "silent"
+    """It opened a stream and said nothing."""
+    FULL = "full"
+    OTHER = "other"
+
+
+@dataclass(slots=True)
+class Refusal:
+    """`who` is a node's URI where it is proved, else an address. Times are unix ms; `count` of the same in a row."""
+
+    side: Side
+    who: str
+    reason: Reason
+    message: str
+    first_ms: int
+    last_ms: int
+    count: int = 1
+
+
+class Refusals:
+    """The `refusals_max` latest by (side, who, reason); `totals` counts every one since the start."""
+
+    def __init__(self, clock: Clock, refusals_max: int = REFUSALS_MAX) -> None:
+        self._clock = clock
+        self._refusals_max = refusals_max
+        self._latest: OrderedDict[tuple[str, str, str], Refusal] = OrderedDict()
+        self.totals: Counter[tuple[Side, Reason]] = Counter()
+
+    def note(self, side: Side, who: str, reason: Reason, message: str) -> bool:
+        """Returns whether it is news: nothing of the kind is kept of `who` yet, or it was said in other words."""
+        now = self._clock.wall_ms()
+        self.totals[side, reason] += 1
+        key = (side, who, reason.value)
+        known = self._latest.pop(key, None)
+        news = known is None or known.message != message
+        if known is None:
+            known = Refusal(side, who, reason, message, now, now)
+        else:
+            known.message, known.last_ms, known.count = message, now, known.count + 1
+        self._latest[key] = known
+        while len(self._latest) > self._refusals_max:
+            self._latest.popitem(last=False)
+        return news
+
+    def latest(self) -> tuple[Refusal, ...]:
+        """Newest first."""
+        return tuple(reversed(self._latest.values()))
+
+    def __repr__(self) -> str:
+        return f"Refusals({self.totals.total()} in all, {len(self._latest)} kept)"
