@@ -13,7 +13,7 @@ test: .venv/ready            # set everything up and run the tests
 check: .venv/ready           # style, types, who may import whom, generated stubs
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache && deploy/stubs.sh --check
 
-proto: .venv/ready           # generate the stubs from proto/mesh.proto
+proto: .venv/ready           # generate the stubs from proto/*.proto
 	deploy/stubs.sh
 
 run: .venv/ready             # start a node with your own node.yaml
