@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import grpc
 
@@ -12,7 +13,8 @@ from federation.asked import Asked
 from federation.chunks import CHUNKED_ABOVE_BYTES
 from federation.outbox import Outbox
 from federation.running import FRAME_BYTES_MAX
-from federation.statuses import error_of
+from federation.statuses import ERROR_KEY, error_of
+from federation.traffic import Traffic
 from proto import calls
 from proto import mesh_pb2 as pb
 from proto.codec import call_down_from_wire, call_up_to_wire, error_to_failed
@@ -29,11 +31,18 @@ class Lost(Exception):
 
 
 class ForwardStream:
-    """`instance` names the process life of the owner that answers; `alive` until either side ends the stream."""
+    """`instance` names the process life of the owner that answers; `alive` until either side ends the stream.
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    The channel is this stream's own and is closed with it. `broke(cause)` is told, once, if the stream could not
+    be opened or broke; not if this node ends it, nor if the peer does and says so.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, broke: Callable[[str], None], traffic: Traffic) -> None:
         self.instance = ""
         self.alive = False
+        self.channel = channel
+        self._broke = broke
+        self._traffic = traffic
         self._rpc = MeshStub(channel).Forward()
         self._carried: dict[str, Asked] = {}
         self._outbox: Outbox[pb.CallUp] = Outbox(lambda i, d: call_up_to_wire(i, calls.Chunk(d)))
@@ -47,9 +56,8 @@ class ForwardStream:
                 if key == INSTANCE_KEY:
                     self.instance = str(value)
         except grpc.aio.AioRpcError as e:
-            raise Unavailable(error_of(e).message) from None
+            raise Unavailable(self._read_error(e)) from None
         if not self.instance:
-            self.abandon()
             raise Unavailable("the peer does not say which process life of its answers: is it a toolmesh node?")
         self.alive = True
         self._tasks = (
@@ -124,6 +132,7 @@ class ForwardStream:
                     asked = self._carried.get(frame.call_id)
                     if asked is not None:
                         asked.written = True  # from here on nobody can say that it did not leave
+                self._traffic.sent_bytes += frame.ByteSize()
                 await self._rpc.write(frame)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as e:
             # The peer has ended the stream. What it wrote before is still to be read, so the reader has the last word.
@@ -136,14 +145,23 @@ class ForwardStream:
             async for wire in self._rpc:
                 self._take(wire)
         except grpc.aio.AioRpcError as e:
-            cause = error_of(e).message
+            cause = self._read_error(e)
         except asyncio.CancelledError:
             cause = "this node ended it"
             raise
         finally:
-            self._lose(cause)
+            self.end(cause)
+            await self.channel.close()
+
+    def _read_error(self, error: grpc.aio.AioRpcError) -> str:
+        """Why the stream broke. What the peer says itself is no failure of the path to it."""
+        cause = error_of(error).message
+        if not any(key == ERROR_KEY for key, _ in error.trailing_metadata() or ()):
+            self._broke(cause)
+        return cause
 
     def _take(self, wire: pb.CallDown) -> None:
+        self._traffic.received_bytes += wire.ByteSize()
         asked = self._carried.get(wire.call_id)
         kind = wire.WhichOneof("frame")
         if asked is None or kind is None:
@@ -168,7 +186,8 @@ class ForwardStream:
 
     # ---- the end ----
 
-    def _lose(self, cause: str) -> None:
+    def end(self, cause: str) -> None:
+        """At once; the calls on it are `Lost`. Harmless when repeated."""
         if not self.alive:
             return
         self.alive = False
@@ -179,21 +198,20 @@ class ForwardStream:
         self._carried.clear()
         self._rpc.cancel()
 
-    def abandon(self) -> None:
-        """Give up before it was open."""
-        self._rpc.cancel()
-
     async def close(self) -> None:
-        """Let what waits be written, within a bound, then end the stream and its tasks."""
-        try:
-            async with asyncio.timeout(_DRAIN_S):
-                await self._outbox.drained()
-        except TimeoutError:
-            log.info("forward stream closed with frames unsent: %r", self._outbox)
-        self._lose("this node ended it")
+        """Let what waits be written, within a bound, then end the stream, its tasks and its connection."""
+        if self.alive:
+            try:
+                async with asyncio.timeout(_DRAIN_S):
+                    await self._outbox.drained()
+            except TimeoutError:
+                log.info("forward stream closed with frames unsent: %r", self._outbox)
+        self.end("this node ended it")
+        self._rpc.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.channel.close()
 
     def __repr__(self) -> str:
         state = "alive" if self.alive else "ended"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import grpc
 
 from federation.asking import ForwardClient
 from federation.tls import MeshTls
+from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
 from proto.mesh_pb2_grpc import MeshStub
 from proto.names import NodeId
@@ -18,22 +20,42 @@ WITNESS_S = 1.5
 
 
 class Line:
-    """One channel to `peer` at `address`, connected at its first use and again by gRPC itself."""
+    """Calls to `peer` at `address`, and the one question beside them. Connected at its first use.
 
-    def __init__(self, peer: NodeId, address: str, tls: MeshTls, me: str) -> None:
+    `trouble(cause)` is told of each Forward stream that could not be opened or broke.
+    """
+
+    def __init__(
+        self,
+        peer: NodeId,
+        address: str,
+        tls: MeshTls,
+        me: str,
+        *,
+        trouble: Callable[[str], None],
+        traffic: Traffic,
+    ) -> None:
         self.peer = peer
         self.address = address
-        self._channel = grpc.aio.secure_channel(address, tls.channel_credentials(), options=tls.channel_options(peer))
-        self._stub = MeshStub(self._channel)
-        self.target = ForwardClient(self._channel, me)
+        self._tls = tls
+        self._asking: grpc.aio.Channel | None = None
+        self.target = ForwardClient(self._dial, me, peer.name, trouble=trouble, traffic=traffic)
 
     def __repr__(self) -> str:
         return f"Line({self.peer} at {self.address}, {self.target.in_flight} calls)"
 
+    def _dial(self) -> grpc.aio.Channel:
+        options = self._tls.channel_options(self.peer)
+        return grpc.aio.secure_channel(self.address, self._tls.channel_credentials(), options=options)
+
     async def hears(self, node: NodeId) -> bool | None:
         """Whether the peer hears `node`; None if it gives no answer in time."""
+        channel = self.target.channel
+        if channel is None:
+            # Kept: whoever is asked once, because a peer died, is asked about the next one too.
+            channel = self._asking = self._asking or self._dial()
         try:
-            reply = await self._stub.Witness(pb.WitnessRequest(node=node.uri), timeout=WITNESS_S)
+            reply = await MeshStub(channel).Witness(pb.WitnessRequest(node=node.uri), timeout=WITNESS_S)
         except grpc.aio.AioRpcError as e:
             log.info("%s gives no word on %s: %s", self.peer, node, e.details())
             return None
@@ -41,4 +63,5 @@ class Line:
 
     async def close(self) -> None:
         await self.target.close()
-        await self._channel.close()
+        if self._asking is not None:
+            await self._asking.close()

@@ -18,6 +18,7 @@ from federation.calls import ForwardClient, ForwardServer
 from federation.chunks import CHUNKED_ABOVE_BYTES
 from federation.forward_stream import Lost
 from federation.tls import MeshTls, peer_identity
+from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
 from proto.calls import Answer, Call, Exchange
 from proto.errors import (
@@ -202,7 +203,9 @@ class Pair:
         self.owner = Owner(certificates[OWNER])
         self.relay = Relay()
         self.caller = Caller()
-        self.clients: list[tuple[ForwardClient, grpc.aio.Channel]] = []
+        self.clients: list[ForwardClient] = []
+        self.troubles: list[str] = []
+        self.traffic = Traffic()
 
     async def start(self, **settings: Any) -> None:
         self.owner = Owner(self.certificates[OWNER], **settings)
@@ -212,9 +215,10 @@ class Pair:
         self.client = self.dial()
 
     def dial(self, **settings: Any) -> ForwardClient:
-        channel = self.channel()
-        client = ForwardClient(channel, ENTRY.name, **settings)
-        self.clients.append((client, channel))
+        client = ForwardClient(
+            self.channel, ENTRY.name, OWNER.name, trouble=self.troubles.append, traffic=self.traffic, **settings
+        )
+        self.clients.append(client)
         return client
 
     def channel(self) -> grpc.aio.Channel:
@@ -234,9 +238,8 @@ async def a_pair(certificates: dict[NodeId, MeshTls], **settings: Any) -> AsyncI
     pair = Pair(certificates)
     await pair.start(**settings)
     yield pair
-    for client, channel in pair.clients:
+    for client in pair.clients:
         await client.close()
-        await channel.close()
     await pair.owner.stop()
     await pair.relay.stop()
 
@@ -352,7 +355,7 @@ async def test_what_the_owner_raises_arrives_as_the_same_kind(pair: Pair, kind: 
     with pytest.raises(ERRORS[kind], match="because") as caught:
         await pair.run(a_call())
     assert type(caught.value) is ERRORS[kind]
-    assert caught.value.data == {"detail": {"deep": [1]}}
+    assert caught.value.data["detail"] == {"deep": [1]}
 
 
 async def test_a_bug_at_the_owner_is_a_fault_with_an_id_that_its_log_has_too(
@@ -418,7 +421,7 @@ async def test_an_answer_within_the_grace_after_the_deadline_counts(pair: Pair) 
     pair.owner.answer = quick_to_end
     with pytest.raises(OutcomeUnknown) as caught:
         await pair.run(a_call(budget_ms=300))
-    assert caught.value.data == {"upstream": True}
+    assert caught.value.data == {"upstream": True, "call_id": "c1", "owner": OWNER.name}
 
 
 async def test_a_call_whose_time_is_up_before_it_is_sent_is_expired_and_never_runs(pair: Pair) -> None:
@@ -515,7 +518,7 @@ async def test_a_call_goes_on_while_its_stream_breaks_and_its_answer_is_recovere
 
 async def broken(pair: Pair) -> None:
     """Until the dialling side knows that its stream is gone."""
-    stream = pair.client._current
+    stream = pair.client._reach.current
     assert stream is not None
     await asyncio.wait(stream._tasks)
 
@@ -587,7 +590,7 @@ async def test_an_owner_that_stays_away_leaves_the_outcome_unknown_at_the_deadli
 
 async def test_a_call_put_on_a_stream_that_has_just_ended_is_lost_at_once_and_not_at_its_deadline(pair: Pair) -> None:
     await pair.run(a_call())
-    stream = pair.client._current
+    stream = pair.client._reach.current
     assert stream is not None
     await stream.close()
     for put in (stream.open, stream.query):

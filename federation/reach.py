@@ -1,0 +1,170 @@
+"""The way to one peer: its Forward stream, opened at need, opened again after a failure, given up in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+import grpc
+
+from federation.events import Liveness
+from federation.forward_stream import ForwardStream, Lost
+from federation.patience import RECOVERY_CUT_S, Patience
+from federation.traffic import Traffic
+from proto.errors import Unavailable
+
+log = logging.getLogger("toolmesh.federation.calls")
+
+OPEN_TIMEOUT_S = 5.0
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 3.0
+
+
+class Gone(Exception):
+    """The owner of a call whose stream broke was not found again. Stays within federation."""
+
+
+class Reach:
+    """At most one stream at a time, each over a connection of its own that `dial` makes.
+
+    A channel that has failed is not used again: gRPC would wait for seconds before it tried. `trouble(cause)` is
+    told of every stream that could not be opened or broke without a word; it may say something of the peer.
+    """
+
+    def __init__(self, dial: Callable[[], grpc.aio.Channel], trouble: Callable[[str], None], traffic: Traffic) -> None:
+        self._dial = dial
+        self._trouble = trouble
+        self._traffic = traffic
+        self._current: ForwardStream | None = None
+        self._opening: asyncio.Task[ForwardStream] | None = None
+        self._failures = 0
+        self._not_before_s = 0.0
+        self._cause = ""
+        self._back = asyncio.Event()
+        self._patience = Patience()
+        self._searches: dict[asyncio.Timeout, float] = {}
+        self._giving_up: asyncio.TimerHandle | None = None
+        self.closed = False
+
+    @property
+    def current(self) -> ForwardStream | None:
+        """The open stream, if there is one."""
+        return self._current if self._current is not None and self._current.alive else None
+
+    async def stream(self) -> ForwardStream:
+        """The open stream, opening it if none is. Raises `Unavailable` at once while backing off."""
+        if (current := self.current) is not None:
+            return current
+        if self.closed:
+            raise Unavailable("this node has closed its connection to the peer")
+        if self._opening is None:
+            wait_s = self._not_before_s - asyncio.get_running_loop().time()
+            if wait_s > 0:
+                raise Unavailable(
+                    f"the peer could not be reached ({self._cause}); next attempt in {wait_s:.1f} s",
+                    retry_after_s=round(wait_s, 3),
+                )
+            self._opening = asyncio.create_task(self._open(), name="forward stream opening")
+            self._opening.add_done_callback(self._opened)
+        return await asyncio.shield(self._opening)
+
+    async def again(self, lost: Lost) -> ForwardStream:
+        """A stream to ask what became of a call. Raises `Gone`, saying why, once patience with the owner ends."""
+        loop = asyncio.get_running_loop()
+        lost_s, why = loop.time(), str(lost)
+        until_s = self._patience.until_s(lost_s)
+        if until_s <= lost_s:
+            raise Gone(f"the stream broke ({why}) and {self._patience.verdict}")
+        search = asyncio.timeout_at(until_s)
+        try:
+            async with search:
+                self._searches[search] = lost_s
+                while not self.closed:
+                    try:
+                        return await self.stream()
+                    except Unavailable as e:
+                        why = e.message
+                    self._back.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout_at(max(self._not_before_s, loop.time() + 0.01)):
+                            await self._back.wait()
+        except TimeoutError:
+            if not search.expired():
+                raise
+            raise Gone(
+                self._patience.verdict or f"the stream broke ({lost}) and no other could be had: {why}"
+            ) from None
+        finally:
+            self._searches.pop(search, None)
+        raise Gone("this node closed its connection to the peer")
+
+    def owner_is(self, state: Liveness, cause: str) -> None:
+        """What the owner stream shows of the peer; calls that look for it wait as long as that warrants."""
+        loop = asyncio.get_running_loop()
+        self._patience.owner_is(state, cause, loop.time())
+        if state in (Liveness.ALIVE, Liveness.DRAINING):
+            self._failures, self._not_before_s = 0, 0.0
+            self._back.set()
+        for search, lost_s in self._searches.items():
+            if not search.expired():
+                search.reschedule(self._patience.until_s(lost_s))
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
+        if self._patience.gone:
+            # Its connection may answer gRPC's pings while its process does nothing any more.
+            self._giving_up = loop.call_later(RECOVERY_CUT_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        if (current := self.current) is not None:
+            current.end(self._patience.verdict)
+
+    async def _open(self) -> ForwardStream:
+        stream = ForwardStream(self._dial(), self._broke, self._traffic)
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await stream.start()
+        except TimeoutError:
+            await stream.close()
+            cause = f"the peer did not open a stream within {OPEN_TIMEOUT_S:g} s"
+            self._trouble(cause)
+            raise Unavailable(cause) from None
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
+
+    def _broke(self, cause: str) -> None:
+        if not self.closed:
+            self._trouble(cause)
+
+    def _opened(self, task: asyncio.Task[ForwardStream]) -> None:
+        self._opening = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._failures, self._cause, self._current = 0, "", task.result()
+            return
+        self._cause = str(error)
+        delay_s = min(BACKOFF_FIRST_S * 2**self._failures, BACKOFF_MAX_S)
+        self._failures = min(self._failures + 1, 16)
+        self._not_before_s = asyncio.get_running_loop().time() + delay_s
+
+    async def close(self) -> None:
+        """End the stream, once what waits on it is written, and look for no other."""
+        self.closed = True
+        self._back.set()
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
+        if self._current is not None:
+            await self._current.close()
+
+    def __repr__(self) -> str:
+        return "closed" if self.closed else repr(self.current) if self.current else f"no stream {self._cause}".strip()
