@@ -59,12 +59,18 @@ class Authenticator(Protocol):
     async def authenticate(self, credentials: Credentials) -> Principal:
         """Who this is. Raises `Unauthenticated`; never guesses."""
 
+    def principals(self) -> Mapping[str, Principal]:
+        """Everyone who can be named beforehand, by name: for operators' questions."""
+
 
 class Guard(Protocol):
     """Asked at every place where something could leak or run. Fails closed."""
 
     def visible(self, principal: Principal, action: Action) -> Visibility:
         """The filter for lists, search and lookup alike."""
+
+    def explain(self, principal: Principal, action: Action, resource: Resource) -> Decision:
+        """What `visible` decides of this resource, and by which rule; `reason` says why not. For operators only."""
 
     async def admit(self, call: Call, resource: Resource) -> Decision:
         """Before anything is sent: may this call run? `call` is the inner call, already unwrapped.

@@ -6,7 +6,7 @@ import fnmatch
 import hashlib
 import hmac
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from node.ports import Action, Credentials, Resource, Visibility
@@ -16,6 +16,7 @@ from proto.names import qualified
 from proto.records import Decision, Principal
 
 EVERY_SERVER = ("*",)
+GLOBS_SHOWN_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,9 @@ class KeyAuthenticator:
             # The same words whether no key, a wrong one or another scheme was shown.
             raise Unauthenticated("a valid key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
         return found
+
+    def principals(self) -> Mapping[str, Principal]:
+        return {principal.subject: principal for _, principal in self._known}
 
     def __repr__(self) -> str:
         return f"KeyAuthenticator({len(self._known)} keys)"
@@ -99,6 +103,13 @@ class KeyGuard:
 
     def visible(self, principal: Principal, action: Action) -> Visibility:
         return self._decide(principal)[0]
+
+    def explain(self, principal: Principal, action: Action, resource: Resource) -> Decision:
+        globs, rule = self._decide(principal)
+        if globs.allows(resource):
+            return Decision(allowed=True, rule=rule)
+        shown = ", ".join(globs.globs[:GLOBS_SHOWN_MAX]) + ", …" * (len(globs.globs) > GLOBS_SHOWN_MAX)
+        return Decision(allowed=False, rule=rule, reason=f"{rule} lets through {shown or 'no server'}")
 
     async def admit(self, call: Call, resource: Resource) -> Decision:
         visibility, rule = self._decide(call.principal)

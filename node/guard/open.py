@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from node.ports import Action, Credentials, Resource, Visibility
@@ -29,6 +29,9 @@ class OpenGuard:
     def visible(self, principal: Principal, action: Action) -> Visibility:
         return _EVERYTHING
 
+    def explain(self, principal: Principal, action: Action, resource: Resource) -> Decision:
+        return _ALLOWED
+
     async def admit(self, call: Call, resource: Resource) -> Decision:
         return _ALLOWED
 
@@ -44,3 +47,6 @@ class OpenAuthenticator:
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         return ANONYMOUS
+
+    def principals(self) -> Mapping[str, Principal]:
+        return {ANONYMOUS.subject: ANONYMOUS}

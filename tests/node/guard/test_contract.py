@@ -57,6 +57,15 @@ async def test_admission_agrees_with_visibility(guard: Guard, principal: Princip
             await guard.admit(call(principal, resource), resource)
 
 
+@pytest.mark.parametrize(("principal", "resource"), list(product(PRINCIPALS, RESOURCES)))
+def test_what_is_explained_is_what_is_decided(guard: Guard, principal: Principal, resource: Resource) -> None:
+    for action in Action:
+        decision = guard.explain(principal, action, resource)
+        assert decision.allowed == guard.visible(principal, action).allows(resource)
+        assert decision.rule
+        assert bool(decision.reason) is not decision.allowed
+
+
 @pytest.mark.parametrize("action", list(Action))
 def test_equal_keys_let_the_same_things_through(guard: Guard, action: Action) -> None:
     seen: dict[object, list[bool]] = {}

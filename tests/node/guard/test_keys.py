@@ -135,3 +135,10 @@ async def test_with_keys_the_configuration_decides(keys: list[ApiKey]) -> None:
     principal = await authenticator.authenticate(Credentials(bearer="key-of-some"))
     assert seen(guard, principal) == [GIT_EU, GIT_US]
     assert seen(guard, ANONYMOUS) == []
+
+
+def test_a_refusal_is_explained_by_the_rule_and_what_it_lets_through(keys: list[ApiKey]) -> None:
+    guard = KeyGuard(keys, MESH)
+    some = KeyAuthenticator(keys, MESH).principals()["some"]
+    decision = guard.explain(some, Action.CALL, Resource("git", "us-1"))
+    assert (decision.allowed, decision.reason) == (False, "auth.keys 'some' lets through *--eu-1, time")
