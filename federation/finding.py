@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from federation.clock import Clock, SystemClock
 from federation.events import Liveness
 from federation.ports import Discovery, Found
+from federation.refusals import Reason, Refusals, reason_of, side_of
 from federation.status import PeerStatus
 from federation.tls import MeshTls, learn_identity
-from proto.errors import Invalid, MeshError, Unavailable
+from proto.errors import Forbidden, Invalid, MeshError, Unavailable
 from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.federation.finding")
@@ -35,13 +36,16 @@ class _Trial:
     """When it was first refused."""
 
 
-def unfit(me: NodeId, node: NodeId) -> str:
-    """Why another node cannot be a peer of this one, whatever it proves; empty if it can."""
+def unfit(me: NodeId, node: NodeId) -> Forbidden | None:
+    """Why another node cannot be a peer of this one, whatever it proves; None if it can."""
     if node.trust_domain != me.trust_domain:
-        return f"{node.uri} is of another trust domain than {me.trust_domain}"
+        return Forbidden(f"{node.uri} is of another trust domain than {me.trust_domain}", reason=Reason.TRUST_DOMAIN)
     if node.name == me.name:
-        return f"{node.uri} bears the name of this node, {me.uri}: names are unique in a mesh; issue one of them anew"
-    return ""
+        return Forbidden(
+            f"{node.uri} bears the name of this node, {me.uri}: names are unique in a mesh; issue one of them anew",
+            reason=Reason.NAME,
+        )
+    return None
 
 
 class Finder:
@@ -51,9 +55,15 @@ class Finder:
     """
 
     def __init__(
-        self, me: NodeId, tls: MeshTls, reached: Callable[[NodeId, str], None], clock: Clock | None = None
+        self,
+        me: NodeId,
+        tls: MeshTls,
+        reached: Callable[[NodeId, str], None],
+        clock: Clock | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self._clock: Clock = clock or SystemClock()
+        self._refusals = refusals or Refusals(self._clock)
         self._me = me
         self._tls = tls
         self._reached = reached
@@ -87,7 +97,10 @@ class Finder:
             trial = self._trials[address] = _Trial()
             trial.task = asyncio.create_task(self._prove(address, trial), name=f"who is {address}")
 
-    def _refuse(self, address: str, why: str) -> None:
+    def _refuse(self, address: str, error: MeshError) -> None:
+        why = error.message
+        if not isinstance(error, Unavailable):  # nobody there is no refusal
+            self._refusals.note(side_of(error), address, reason_of(error), why)
         if address in self._trials or len(self._trials) < ADDRESSES_MAX:
             trial = self._trials.setdefault(address, _Trial())
             if not trial.error:
@@ -102,13 +115,13 @@ class Finder:
             try:
                 node = await learn_identity(address, self._tls)
             except Unavailable as e:
-                self._refuse(address, e.message)
+                self._refuse(address, e)
                 pause_s = min(RETRY_MAX_S, pause_s * 2)
             except Invalid as e:
-                self._refuse(address, e.message)
+                self._refuse(address, e)
                 return
             except MeshError as e:
-                self._refuse(address, e.message)
+                self._refuse(address, e)
                 pause_s = REFUSED_S
             else:
                 if self._settle(address, node):

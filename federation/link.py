@@ -12,17 +12,24 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
+from federation.credentials import Credentials
+from federation.refusals import Reason, Refusals, Side, reason_of, side_of
 from federation.statuses import ERROR_KEY, error_of
 from federation.tls import MeshTls, learn_identity
+from federation.traffic import Traffic
+from proto import mesh_pb2 as pb
 from proto.codec import down_from_wire, up_to_wire
-from proto.errors import Invalid, MeshError, Unavailable
-from proto.frames import Ack, Down, Hello, Up
+from proto.errors import Invalid, MeshError, Unauthenticated, Unavailable
+from proto.frames import Ack, Down, Hello, Refuse, Up, Welcome
 from proto.mesh_pb2_grpc import MeshStub
 from proto.names import NodeId
+from proto.versions import REFUSE, common
 
 log = logging.getLogger("toolmesh.federation.link")
 
@@ -33,6 +40,12 @@ CONNECT_S = 5.0
 FRAME_S = 10.0
 """A stream that brings no frame for so long (beats come each second) has ended, whatever TCP says."""
 
+FRAME_BYTES_MAX = 8 * 1024 * 1024
+"""Of one Sync message. Below what gRPC takes, so that a frame in between is refused by name on both sides."""
+
+PART_S = 1.0
+"""A peer whose words are refused is given this long to hear why."""
+
 BACKOFF_MIN_S = 0.2
 BACKOFF_MAX_S = 5.0
 BACKOFF_LEFT_S = 60.0
@@ -41,10 +54,15 @@ UP_MAX = 256
 """Frames waiting to go up. Acks replace each other; beyond the bound rejects, which are for people, are dropped."""
 
 
+MESSAGE_CHARS_MAX = 500
+_SYNC = "/toolmesh.v1.Mesh/Sync"
+
+
 class LinkUser(Protocol):
     """Whom a link tells what happens. All on the loop, never for a stream that was dropped."""
 
-    def link_opened(self, peer: NodeId) -> None: ...
+    def link_opened(self, peer: NodeId, credentials: Credentials | None) -> None:
+        """`credentials` are None if an earlier release answers, or what it presents does not hold."""
 
     def link_received(self, peer: NodeId, frame: Down) -> None: ...
 
@@ -52,10 +70,20 @@ class LinkUser(Protocol):
 
 
 class Link:
-    """Dials `peer` until cancelled, at one address after the other. TLS proves that it is `peer` who answers."""
+    """Dials `peer` until cancelled, at one address after the other. TLS proves that it is `peer` who answers.
 
-    def __init__(self, peer: NodeId, tls: MeshTls, advertise: str, user: LinkUser) -> None:
+    `credentials` are those of the stream that is open, or was last; None of an earlier release. `features` are what
+    both sides have.
+    """
+
+    def __init__(
+        self, peer: NodeId, tls: MeshTls, advertise: str, user: LinkUser, *, traffic: Traffic, refusals: Refusals
+    ) -> None:
         self.peer = peer
+        self.credentials: Credentials | None = None
+        self.features: frozenset[str] = frozenset()
+        self._traffic = traffic
+        self._refusals = refusals
         self.address = ""
         self.connected = False
         self.retired = False
@@ -68,7 +96,7 @@ class Link:
         self._up_ready = asyncio.Event()
         self._hurry = asyncio.Event()
         self._attempt: asyncio.Task[str] | None = None
-        self._dropped = False
+        self._dropped = self._delivering = self._parting = False
         self._greeted_s = 0.0
 
     def __repr__(self) -> str:
@@ -104,6 +132,27 @@ class Link:
             self._dropped = True
             self._attempt.cancel()
 
+    def refuse(self, reason: Reason, message: str) -> None:
+        """End the stream as `drop` does, because of what the peer said on it; it is told why if its release listens."""
+        self._note("here", reason, message)
+        self._part(Refuse(reason, message))
+        if self._delivering and self._parting:
+            # The reader, whose call this is, ends the stream once that is said.
+            self.connected, self._dropped = False, True
+        else:
+            self.drop()
+
+    def _part(self, refuse: Refuse) -> None:
+        if REFUSE in self.features:
+            self._parting = True
+            self.send(refuse)
+
+    def _note(self, side: Side, reason: Reason, message: str) -> None:
+        if self._refusals.note(side, self.peer.uri, reason, message):
+            log.warning(
+                "%s: %s", f"{self.peer} refuses this node" if side == "there" else f"{self.peer} is refused", message
+            )
+
     def hurry(self) -> None:
         """Skip the pause, if there is one now or next."""
         self._hurry.set()
@@ -137,7 +186,8 @@ class Link:
 
     async def _one_attempt(self, address: str) -> tuple[bool, str]:
         """(whether any frame came, why it ended); an empty cause where the user ended it."""
-        self._dropped, self._greeted_s = False, 0.0
+        self._dropped = self._parting = False
+        self.features, self._greeted_s = frozenset(), 0.0
         self._up.clear()
         self._attempt = asyncio.create_task(self._stream(address), name=f"sync with {self.peer}")
         try:
@@ -155,15 +205,17 @@ class Link:
         self.rtt_ms = 0.0
         options = self._tls.channel_options(self.peer)
         async with grpc.aio.secure_channel(address, self._tls.channel_credentials(), options=options) as channel:
-            stub = MeshStub(channel)
-            call = stub.Sync(metadata=((ADVERTISE_KEY, self._advertise),))
+            call: Any = None
             writer: asyncio.Task[None] | None = None
             try:
                 async with asyncio.timeout(CONNECT_S):
+                    self.credentials = await self._presented(channel)
+                    # Bytes both ways: what is no message is ours to refuse, by name.
+                    call = channel.stream_stream(_SYNC)(metadata=((ADVERTISE_KEY, self._advertise),))
                     await call.wait_for_connection()
                 self.connected = True
                 self._greeted_s = time.monotonic()
-                self._user.link_opened(self.peer)
+                self._user.link_opened(self.peer, self.credentials)
                 writer = asyncio.create_task(self._write(call), name=f"sync up to {self.peer}")
                 return await self._read(call)
             except grpc.aio.AioRpcError as e:
@@ -171,17 +223,36 @@ class Link:
             except TimeoutError:
                 return f"{address} says nothing"
             except Invalid as e:
+                self._note("here", Reason.FRAME, e.message)
+                self._part(Refuse(Reason.FRAME, e.message[:MESSAGE_CHARS_MAX]))
                 return f"{address} sent what cannot be read: {e.message}"
             finally:
                 if writer is not None:
+                    if self._parting:
+                        await self._told(call, writer)
                     writer.cancel()
-                call.cancel()
+                if call is not None:
+                    call.cancel()
+
+    async def _presented(self, channel: grpc.aio.Channel) -> Credentials | None:
+        """What the CA says of the peer, by the certificate that it presents. Without one that holds it has no roles."""
+        try:
+            reply = await MeshStub(channel).Present(pb.PresentRequest())
+        except grpc.aio.AioRpcError as e:
+            if e.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return None  # an earlier release
+            raise
+        try:
+            return self._tls.vouch(reply.chain_pem, self.peer)
+        except Unauthenticated as e:
+            self._note("here", Reason.CERTIFICATE, f"what it presents does not hold, so it has no roles: {e.message}")
+            return None
 
     async def _read(self, call: Any) -> str:
         while True:
             async with asyncio.timeout(FRAME_S):
-                wire = await call.read()
-            if wire is grpc.aio.EOF:
+                data = await call.read()
+            if data is grpc.aio.EOF:
                 if await call.code() is not grpc.StatusCode.OK:
                     raise grpc.aio.AioRpcError(
                         await call.code(), await call.initial_metadata(), await call.trailing_metadata(),
@@ -192,30 +263,75 @@ class Link:
                 self.rtt_ms = max(0.01, (time.monotonic() - self._greeted_s) * 1000)
             if self._dropped:
                 return ""
-            self._user.link_received(self.peer, down_from_wire(wire))
+            self._traffic.received_bytes += len(data)
+            frame = _parse(data)
+            if isinstance(frame, Welcome):
+                self.features = common(frame.features)
+            self._delivering = True
+            try:
+                if frame is not None:
+                    self._user.link_received(self.peer, frame)
+            finally:
+                self._delivering = False
+            if self._parting:
+                return ""
 
     async def _write(self, call: Any) -> None:
         try:
             while True:
                 while self._up:
-                    await call.write(up_to_wire(self._up.popleft()))
+                    frame = self._up.popleft()
+                    data = up_to_wire(frame).SerializeToString()
+                    await call.write(data)
+                    self._traffic.sent_bytes += len(data)
+                    if isinstance(frame, Refuse) and self._parting:
+                        await call.done_writing()
+                        return
                 self._up_ready.clear()
                 await self._up_ready.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as e:
             # The reader meets the same end and tells it.
             log.debug("writing to %s ended: %s", self.peer, e)
 
+    async def _told(self, call: Any, writer: asyncio.Task[None]) -> None:
+        """Wait, within a bound, until the peer has heard why: it ends the stream then."""
+        with suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with asyncio.timeout(PART_S):
+                await writer
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+
     async def _explain(self, error: grpc.aio.AioRpcError, address: str) -> str:
         """gRPC says little of a handshake that failed, so one more handshake asks who is there."""
         said = error_of(error)
         if any(key == ERROR_KEY for key, _ in error.trailing_metadata() or ()):
+            self._note("there", reason_of(said), said.message)
             return f"it refuses: {said.message}"
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            # A message beyond gRPC's own bound: whose it was, its text says.
+            self._note("there" if "SERVER" in said.message else "here", Reason.FRAME, said.message)
+            return said.message
         if not isinstance(said, Unavailable) or self.rtt_ms:
             return said.message
         try:
             proved = await learn_identity(address, self._tls, CONNECT_S)
+        except Unavailable as e:
+            return e.message
         except MeshError as e:
+            self._note(side_of(e), reason_of(e), e.message)
             return e.message
         if proved != self.peer:
-            return f"{address} proves to be {proved.uri}, not {self.peer.uri}"
+            message = f"{address} proves to be {proved.uri}, not {self.peer.uri}"
+            self._note("here", Reason.IDENTITY, message)
+            return message
         return said.message
+
+
+def _parse(data: bytes) -> Down | None:
+    """The frame in a message, None for one of a newer version. Raises `Invalid`."""
+    if len(data) > FRAME_BYTES_MAX:
+        raise Invalid(f"a frame has {len(data)} bytes; at most {FRAME_BYTES_MAX} are read")
+    try:
+        return down_from_wire(pb.SyncDown.FromString(data))
+    except DecodeError:
+        raise Invalid(f"{len(data)} bytes are no SyncDown message") from None

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 from federation.clock import Clock
+from proto.errors import Exhausted, Forbidden, Invalid, MeshError, Unauthenticated
 
 REFUSALS_MAX = 256
 
@@ -82,3 +83,30 @@ class Refusals:
 
     def __repr__(self) -> str:
         return f"Refusals({self.totals.total()} in all, {len(self._latest)} kept)"
+
+
+def reason_of(error: MeshError) -> Reason:
+    """Why, of an error that refuses: the word it carries, else (an older release said it) what its kind suggests."""
+    said = error.data.get("reason")
+    return reason_named(said) if isinstance(said, str) else _BY_KIND.get(error.kind, Reason.OTHER)
+
+
+def reason_named(word: str) -> Reason:
+    """Of a word that a peer has said; one that this release does not know is `OTHER`."""
+    try:
+        return Reason(word)
+    except ValueError:
+        return Reason.OTHER
+
+
+def side_of(error: MeshError) -> Side:
+    """Who refused, of an error that was raised here: this node, unless the error tells of the other one."""
+    return "there" if error.data.get("refused") == "there" else "here"
+
+
+_BY_KIND = {
+    Unauthenticated.kind: Reason.CERTIFICATE,
+    Forbidden.kind: Reason.IDENTITY,
+    Invalid.kind: Reason.FRAME,
+    Exhausted.kind: Reason.FULL,
+}

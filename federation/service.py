@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from federation.answering import ForwardServer
+from federation.credentials import Credentials
 from federation.finding import unfit
-from federation.link import ADVERTISE_KEY
+from federation.link import ADVERTISE_KEY, FRAME_BYTES_MAX
 from federation.log import Log, Subscriber
+from federation.refusals import Reason, Refusals, reason_named, reason_of
 from federation.statuses import abort
-from federation.tls import peer_identity
+from federation.tls import peer_credentials
+from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
 from proto.codec import down_to_wire, up_from_wire
-from proto.errors import Exhausted, Forbidden, Invalid, MeshError, Unauthenticated, Unavailable
-from proto.frames import Ack, Beat, Bye, Down, Farewell, Hello, Reject
+from proto.errors import Exhausted, Invalid, MeshError, Unauthenticated, Unavailable
+from proto.frames import Ack, Beat, Bye, Down, Farewell, Hello, Refuse, Reject, Up
 from proto.mesh_pb2_grpc import MeshServicer
 from proto.names import NodeId
 
@@ -34,6 +39,12 @@ SESSIONS_PER_PEER = 2
 """A peer that dials again before its old stream was missed; two clones of it. The oldest gives way."""
 
 SESSIONS_MAX = 512
+GREETINGS_PER_PEER = 4
+"""Streams of one peer that have not said Hello yet; further ones are refused."""
+
+MESSAGE_CHARS_MAX = 500
+"""Of what a peer gives as its reason."""
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -51,10 +62,11 @@ class ServiceUser(Protocol):
 
 
 class Session:
-    """One Sync stream of one peer."""
+    """One Sync stream of one peer; `credentials` are those of the certificate that it dialled with."""
 
-    def __init__(self, sub: Subscriber, context: Context) -> None:
-        self.sub = sub
+    def __init__(self, credentials: Credentials, context: Context) -> None:
+        self.credentials = credentials
+        self.sub = Subscriber(credentials.node)
         self.context = context
         self.wake = asyncio.Event()
         self.beat: Beat | None = None
@@ -71,18 +83,38 @@ class Session:
 
 
 class MeshService(MeshServicer):
-    """The servicer of `toolmesh.v1.Mesh`. `log_` is this node's own records."""
+    """The servicer of `toolmesh.v1.Mesh`. `log_` is this node's own records, `certificate` its own chain (PEM).
 
-    def __init__(self, me: NodeId, log_: Log, forward: ForwardServer, user: ServiceUser) -> None:
+    `traffic(peer)` counts what passes, None for a node that is no peer yet.
+    """
+
+    def __init__(
+        self,
+        me: NodeId,
+        log_: Log,
+        forward: ForwardServer,
+        user: ServiceUser,
+        *,
+        refusals: Refusals,
+        traffic: Callable[[NodeId], Traffic | None],
+        certificate: bytes = b"",
+    ) -> None:
         self._me = me
         self._log = log_
         self._forward = forward
         self._user = user
-        self._beat: Callable[[], Beat] | None = None
+        self._refusals = refusals
+        self._traffic = traffic
+        self._certificate = certificate
+        self._greeting: Counter[NodeId] = Counter()
         self.sessions: list[Session] = []
 
     def subscribers(self, peer: NodeId) -> list[Subscriber]:
         return [s.sub for s in self.sessions if s.sub.peer == peer]
+
+    def credentials(self, peer: NodeId) -> Credentials | None:
+        """Of the newest stream of this peer, None while it has none."""
+        return next((s.credentials for s in reversed(self.sessions) if s.sub.peer == peer), None)
 
     def wake(self) -> None:
         """There is something new to send."""
@@ -111,18 +143,16 @@ class MeshService(MeshServicer):
         session: Session | None = None
         reader: asyncio.Task[None] | None = None
         try:
-            peer = self._identify(context)
-            self._user.dialled_by(peer, _advertised(context))
-            session = Session(Subscriber(peer), context)
+            session = Session(self._identify(context), context)
+            self._user.dialled_by(session.sub.peer, _advertised(context))
             await self._greet(session)
             self._admit(session)
-            reader = asyncio.create_task(self._read(session), name=f"sync from {peer}")
+            reader = asyncio.create_task(self._read(session), name=f"sync from {session.sub.peer}")
             await self._write(session)
             if reader.done():
                 await reader
         except MeshError as e:
-            log.warning("a subscriber (%s) is refused: %s", context.peer(), e.message)
-            await abort(context, e)
+            await self._abort(context, e)
         finally:
             if reader is not None:
                 reader.cancel()
@@ -131,13 +161,26 @@ class MeshService(MeshServicer):
                 if session in self.sessions:
                     self.sessions.remove(session)
 
-    def _identify(self, context: Context) -> NodeId:
-        peer = peer_identity(context)
+    async def _abort(self, context: Context, error: MeshError) -> NoReturn:
+        """End the RPC with this error, which the peer is told with its reason. One line where it is news."""
+        try:
+            who = peer_credentials(context).node.uri
+        except Unauthenticated:
+            who = context.peer()
+        if self._refusals.note("here", who, reason_of(error), error.message):
+            log.warning("%s (at %s) is refused: %s", who, context.peer(), error.message)
+        await abort(context, error)
+
+    def _identify(self, context: Context) -> Credentials:
+        credentials = peer_credentials(context)
+        peer = credentials.node
         if peer == self._me:
-            raise Unauthenticated(f"{peer.uri} is this node's own identity: another process uses its certificate")
-        if why := unfit(self._me, peer):
-            raise Forbidden(why)
-        return peer
+            raise Unauthenticated(
+                f"{peer.uri} is this node's own identity: another process uses its certificate", reason=Reason.CLONE
+            )
+        if (error := unfit(self._me, peer)) is not None:
+            raise error
+        return credentials
 
     def _admit(self, session: Session) -> None:
         same = [s for s in self.sessions if s.sub.peer == session.sub.peer]
@@ -146,35 +189,72 @@ class MeshService(MeshServicer):
             old.end()
             self.sessions.remove(old)
         if len(self.sessions) >= SESSIONS_MAX:
-            raise Exhausted(f"{self._me} has {SESSIONS_MAX} subscribers already")
+            raise Exhausted(f"{self._me} has {SESSIONS_MAX} subscribers already", reason=Reason.FULL)
         self.sessions.append(session)
 
     async def _greet(self, session: Session) -> None:
+        peer = session.sub.peer
+        if self._greeting[peer] >= GREETINGS_PER_PEER:
+            raise Exhausted(f"{GREETINGS_PER_PEER} streams of {peer} have not said Hello yet", reason=Reason.FULL)
+        self._greeting[peer] += 1
         try:
             async with asyncio.timeout(HELLO_S):
-                wire = await session.context.read()
+                more, frame = await self._next(session)
         except TimeoutError:
-            raise Unavailable(f"no Hello within {HELLO_S:g} s") from None
-        frame = up_from_wire(wire) if isinstance(wire, pb.SyncUp) else None
+            raise Unavailable(f"no Hello within {HELLO_S:g} s", reason=Reason.SILENT) from None
+        finally:
+            self._greeting[peer] -= 1
+            if not self._greeting[peer]:
+                del self._greeting[peer]
+        if not more:
+            raise Unavailable("the stream ended before its Hello", reason=Reason.SILENT)
         if not isinstance(frame, Hello):
-            raise Invalid("a Sync stream begins with Hello")
+            raise Invalid("a Sync stream begins with Hello", reason=Reason.FRAME)
         self._user.hello(session.sub, frame)
+
+    async def _next(self, session: Session) -> tuple[bool, Up | None]:
+        """(False, None) at the end; (True, None): a frame of a newer version. Raises `Invalid` if malformed."""
+        try:
+            wire = await session.context.read()
+        except DecodeError:
+            raise Invalid("a frame is no SyncUp message", reason=Reason.FRAME) from None
+        if not isinstance(wire, pb.SyncUp):
+            return False, None
+        size = wire.ByteSize()
+        if (traffic := self._traffic(session.sub.peer)) is not None:
+            traffic.received_bytes += size
+        if size > FRAME_BYTES_MAX:
+            raise Invalid(f"a frame has {size} bytes; at most {FRAME_BYTES_MAX} are read", reason=Reason.FRAME)
+        return True, up_from_wire(wire)
 
     async def _read(self, session: Session) -> None:
         """Until the peer ends the stream. Raises what is wrong with its frames."""
+        sub = session.sub
         try:
-            while isinstance(wire := await session.context.read(), pb.SyncUp):
-                match up_from_wire(wire):
-                    case Hello() as hello:
-                        self._user.hello(session.sub, hello)
+            while True:
+                more, frame = await self._next(session)
+                match frame:
+                    case Hello():
+                        self._user.hello(sub, frame)
                         session.wake.set()
                     case Ack(seq):
-                        self._log.acknowledged(session.sub, seq)
-                    case Reject() as reject:
-                        log.warning("%s rejects %s: %s", session.sub.peer, reject.key.id, reject.reason)
-                        session.sub.rejects.append(reject)
+                        self._log.acknowledged(sub, seq)
+                    case Reject(_, key, reason):
+                        message = f"{key.kind} record {key.id!r}: {reason}"[:MESSAGE_CHARS_MAX]
+                        if self._refusals.note("there", sub.peer.uri, Reason.RECORD, message):
+                            log.warning("%s rejects %s", sub.peer, message)
+                        sub.rejects.append(frame)
+                    case Refuse():
+                        self._refused(sub.peer, frame)
+                    case None if not more:
+                        return
         finally:
             session.end()
+
+    def _refused(self, peer: NodeId, refuse: Refuse) -> None:
+        reason, message = reason_named(refuse.reason), refuse.message[:MESSAGE_CHARS_MAX]
+        if self._refusals.note("there", peer.uri, reason, message):
+            log.warning("%s refuses this node (%s): %s", peer, reason, message)
 
     async def _write(self, session: Session) -> None:
         while not session.ended:
@@ -191,15 +271,18 @@ class MeshService(MeshServicer):
                 await session.wake.wait()
 
     async def _send(self, session: Session, frame: Down) -> None:
-        await session.context.write(down_to_wire(frame))
+        wire = down_to_wire(frame)
+        await session.context.write(wire)
+        if (traffic := self._traffic(session.sub.peer)) is not None:
+            traffic.sent_bytes += wire.ByteSize()
 
     async def Forward(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.CallUp], context: Any
     ) -> AsyncIterator[pb.CallDown]:
         try:
-            peer = self._identify(context)
+            peer = self._identify(context).node
         except MeshError as e:
-            await abort(context, e)
+            await self._abort(context, e)
         async with aclosing(self._forward.forward(request_iterator, context, peer)) as frames:
             async for frame in frames:
                 yield frame
@@ -209,8 +292,15 @@ class MeshService(MeshServicer):
             self._identify(context)
             known, heard, silence_ms = self._user.witness(NodeId.parse(request.node))
         except MeshError as e:
-            await abort(context, e)
+            await self._abort(context, e)
         return pb.WitnessReply(heard=heard, silence_ms=silence_ms, known=known)
+
+    async def Present(self, request: pb.PresentRequest, context: Any) -> pb.Certificate:  # noqa: N802
+        try:
+            self._identify(context)
+        except MeshError as e:
+            await self._abort(context, e)
+        return pb.Certificate(chain_pem=self._certificate)
 
     async def Join(self, request: pb.JoinRequest, context: Any) -> pb.Certificate:  # noqa: N802
         await _unimplemented(context)

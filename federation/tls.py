@@ -19,10 +19,17 @@ from typing import Any, Protocol
 
 import grpc
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from federation.ca import roles_of
+from federation.credentials import (
+    Credentials,
+    identity_of,
+    issued_by,
+    one_identity,
+    parse_chain,
+    vouch,
+)
 from proto.errors import Invalid, Unauthenticated, Unavailable
 from proto.names import NodeId
 
@@ -66,7 +73,7 @@ class MeshTls:
         return self
 
     def _check(self, ca: str, cert: str, key: str) -> None:
-        authorities, (own, *intermediate) = _parse(self.ca_pem, ca), _parse(self.cert_pem, cert)
+        authorities, (own, *intermediate) = parse_chain(self.ca_pem, ca), parse_chain(self.cert_pem, cert)
         for authority in authorities:
             _check_dates(authority, ca)
         _check_dates(own, cert)
@@ -82,7 +89,7 @@ class MeshTls:
             raise Invalid(f"{cert}: {e.message}; issue it for a node of this mesh") from None
         if identity.dns not in _dns_names(own):
             raise Invalid(f"{cert} lacks the DNS name {identity.dns!r} that peers verify: issue it again")
-        if not any(_issued_by(own, issuer) for issuer in (*authorities, *intermediate)):
+        if not any(issued_by(own, issuer) for issuer in (*authorities, *intermediate)):
             raise Invalid(f"{cert} was not issued by {ca}: give the CA that issued it")
 
     def __repr__(self) -> str:
@@ -101,8 +108,12 @@ class MeshTls:
         """When the certificate ends, in UTC."""
         return self._own().not_valid_after_utc
 
+    def vouch(self, chain: bytes, peer: NodeId) -> Credentials:
+        """What our CA says of a peer whom TLS has proved, by the PEM chain it presents. Raises `Unauthenticated`."""
+        return vouch(chain, parse_chain(self.ca_pem, "the CA certificate"), peer, datetime.now(UTC))
+
     def _own(self) -> x509.Certificate:
-        return _parse(self.cert_pem, "the node certificate")[0]
+        return parse_chain(self.cert_pem, "the node certificate")[0]
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """For the answering side: callers without a certificate of this CA fail in the handshake."""
@@ -168,22 +179,6 @@ _SIZES: list[tuple[str, Any]] = [
 ]
 
 
-def _parse(pem: bytes, what: str) -> list[x509.Certificate]:
-    # A CA file may hold two while one is being replaced, a node's file the chain up to it.
-    try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError as e:
-        raise Invalid(f"{what} is not a PEM certificate: {e}") from None
-
-
-def _issued_by(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        cert.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
 def _check_dates(cert: x509.Certificate, what: str) -> None:
     now = datetime.now(UTC)
     if cert.not_valid_after_utc <= now:
@@ -202,26 +197,6 @@ def _dns_names(cert: x509.Certificate) -> list[str]:
     return names.get_values_for_type(x509.DNSName)
 
 
-def identity_of(cert: x509.Certificate) -> NodeId:
-    """The node id in a certificate whose chain was verified. Raises `Unauthenticated` unless it has exactly one."""
-    try:
-        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return _one_identity(())
-    return _one_identity(names.get_values_for_type(x509.UniformResourceIdentifier))
-
-
-def _one_identity(uris: Iterable[str]) -> NodeId:
-    # SPIFFE X509-SVID §2: exactly one URI SAN, or the certificate is rejected.
-    found = list(uris)
-    if len(found) != 1:
-        raise Unauthenticated(f"the certificate holds {len(found)} URI names, not exactly one spiffe:// id")
-    try:
-        return NodeId.parse(found[0])
-    except Invalid as e:
-        raise Unauthenticated(f"the certificate's URI name is no node id: {e.message}") from None
-
-
 class _Context(Protocol):
     def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
 
@@ -234,7 +209,20 @@ def peer_identity(context: _Context) -> NodeId:
     auth = context.auth_context()
     if not auth.get("transport_security_type"):
         raise Unauthenticated("the connection is not protected by TLS")
-    return _one_identity(uri.decode("utf-8", "replace") for uri in auth.get("peer_uri", ()))
+    return one_identity([uri.decode("utf-8", "replace") for uri in auth.get("peer_uri", ())])
+
+
+def peer_credentials(context: _Context) -> Credentials:
+    """Who dialled us, with its roles and until when its certificate is valid. Raises `Unauthenticated`."""
+    peer = peer_identity(context)
+    pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
+    try:
+        credentials = Credentials.of(parse_chain(pem, "the certificate")[0])
+    except Invalid as e:
+        raise Unauthenticated(e.message) from None
+    if credentials.node != peer:
+        raise Unauthenticated(f"the certificate names {credentials.node.uri}, not {peer.uri}")
+    return credentials
 
 
 async def learn_identity(address: str, tls: MeshTls, timeout_s: float = 5.0) -> NodeId:

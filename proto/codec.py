@@ -108,6 +108,8 @@ def up_to_wire(frame: frames.Up) -> pb.SyncUp:
             case frames.Reject():
                 kind = _KIND_TO_WIRE[frame.key.kind]
                 return pb.SyncUp(reject=pb.Reject(seq=frame.seq, kind=kind, id=frame.key.id, reason=frame.reason))
+            case frames.Refuse():
+                return pb.SyncUp(refuse=pb.Refuse(reason=frame.reason, message=frame.message))
 
 
 def up_from_wire(wire: pb.SyncUp) -> frames.Up:
@@ -127,6 +129,8 @@ def up_from_wire(wire: pb.SyncUp) -> frames.Up:
             return frames.Ack(wire.ack.seq)
         case "reject":
             return frames.Reject(wire.reject.seq, _key_from_wire(wire.reject), wire.reject.reason)
+        case "refuse":
+            return frames.Refuse(wire.refuse.reason, wire.refuse.message)
         case _:
             raise Invalid("an upward sync message holds no frame that this version knows")
 

@@ -1,6 +1,6 @@
 """What travels on an owner stream, as plain values: the federation cores take and return these.
 
-The receiver of facts dials their owner: `Hello`, `Ack` and `Reject` go up, the rest comes down.
+The receiver of facts dials their owner: `Hello`, `Ack`, `Reject` and `Refuse` go up, the rest comes down.
 Times are milliseconds; `seq` counts the owner's changes within `epoch`.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proto.records import NOTHING_KNOWN, Record, RecordKey, Version
-
-PROTOCOL_MIN = 1
-PROTOCOL_MAX = 1
+from proto.versions import FEATURES
+from proto.versions import PROTOCOL_MAX as PROTOCOL_MAX
+from proto.versions import PROTOCOL_MIN as PROTOCOL_MIN
 
 
 class Mode(StrEnum):
@@ -36,7 +36,7 @@ class Hello:
     manifest: Mapping[RecordKey, bytes] = field(default_factory=dict)
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
-    features: frozenset[str] = frozenset()
+    features: frozenset[str] = FEATURES
     software: str = ""
 
 
@@ -55,7 +55,17 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Refuse:
+    """Why the receiver ends the stream, or does not believe the owner; only to a peer with the feature `refuse`."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Welcome:
+    """`protocol` and `features` are what both sides use from here on."""
+
     epoch: int
     instance: bytes
     seq: int
@@ -106,5 +116,5 @@ class Bye:
     reason: Farewell
 
 
-Up = Hello | Ack | Reject
+Up = Hello | Ack | Reject | Refuse
 Down = Welcome | Delta | Snapshot | Beat | Bye

@@ -6,7 +6,8 @@ The wire contract between nodes of one mesh.
 Facts about a node travel on `Sync`: the receiver dials the owner, says what it already holds, and is
 sent the difference. Calls travel on `Forward`: one long-lived stream per pair, many calls on it.
 Every number that names time is in milliseconds; deadlines travel as remaining time, because clocks differ.
-Field numbers are never reused. What an older peer does not know, it must ignore.
+Field numbers are never reused. A field that a peer does not know, it ignores; a frame (a member of a `oneof`) or
+a record kind is sent only to a peer that has named its feature in Hello or Welcome.
 """
 
 from collections import abc as _abc
@@ -234,24 +235,30 @@ class SyncUp(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     ACK_FIELD_NUMBER: _builtins.int
     REJECT_FIELD_NUMBER: _builtins.int
+    REFUSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
     def ack(self) -> Global___Ack: ...
     @_builtins.property
     def reject(self) -> Global___Reject: ...
+    @_builtins.property
+    def refuse(self) -> Global___Refuse:
+        """feature "refuse" """
+
     def __init__(
         self,
         *,
         hello: Global___Hello | None = ...,
         ack: Global___Ack | None = ...,
         reject: Global___Reject | None = ...,
+        refuse: Global___Refuse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "frame", b"frame", "hello", b"hello", "reject", b"reject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "frame", b"frame", "hello", b"hello", "refuse", b"refuse", "reject", b"reject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "frame", b"frame", "hello", b"hello", "reject", b"reject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "frame", b"frame", "hello", b"hello", "refuse", b"refuse", "reject", b"reject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "ack", "reject"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["hello", "ack", "reject", "refuse"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -384,6 +391,31 @@ class Reject(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reject: _TypeAlias = Reject  # noqa: Y015
+
+@_typing.final
+class Refuse(_message.Message):
+    """Why the receiver takes nothing more of this stream, or of what the owner claims of itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """one word: federation/refusals.py"""
+    message: _builtins.str
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refuse: _TypeAlias = Refuse  # noqa: Y015
 
 @_typing.final
 class Welcome(_message.Message):
@@ -1048,6 +1080,21 @@ class WitnessReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WitnessReply: _TypeAlias = WitnessReply  # noqa: Y015
+
+@_typing.final
+class PresentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PresentRequest: _TypeAlias = PresentRequest  # noqa: Y015
 
 @_typing.final
 class JoinRequest(_message.Message):

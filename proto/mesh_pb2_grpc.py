@@ -49,6 +49,11 @@ class MeshStub:
                 request_serializer=proto_dot_mesh__pb2.WitnessRequest.SerializeToString,
                 response_deserializer=proto_dot_mesh__pb2.WitnessReply.FromString,
                 _registered_method=True)
+        self.Present = channel.unary_unary(
+                '/toolmesh.v1.Mesh/Present',
+                request_serializer=proto_dot_mesh__pb2.PresentRequest.SerializeToString,
+                response_deserializer=proto_dot_mesh__pb2.Certificate.FromString,
+                _registered_method=True)
         self.Join = channel.unary_unary(
                 '/toolmesh.v1.Mesh/Join',
                 request_serializer=proto_dot_mesh__pb2.JoinRequest.SerializeToString,
@@ -85,6 +90,13 @@ class MeshServicer:
 
     def Witness(self, request, context):
         """"Do you hear node X?", asked before a silent node is called down.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Present(self, request, context):
+        """The answering node's own certificate: gRPC shows the dialling side none, and roles and dates stand in it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,6 +139,11 @@ def add_MeshServicer_to_server(servicer, server):
                     servicer.Witness,
                     request_deserializer=proto_dot_mesh__pb2.WitnessRequest.FromString,
                     response_serializer=proto_dot_mesh__pb2.WitnessReply.SerializeToString,
+            ),
+            'Present': grpc.unary_unary_rpc_method_handler(
+                    servicer.Present,
+                    request_deserializer=proto_dot_mesh__pb2.PresentRequest.FromString,
+                    response_serializer=proto_dot_mesh__pb2.Certificate.SerializeToString,
             ),
             'Join': grpc.unary_unary_rpc_method_handler(
                     servicer.Join,
@@ -225,6 +242,33 @@ class Mesh:
             '/toolmesh.v1.Mesh/Witness',
             proto_dot_mesh__pb2.WitnessRequest.SerializeToString,
             proto_dot_mesh__pb2.WitnessReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Present(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/toolmesh.v1.Mesh/Present',
+            proto_dot_mesh__pb2.PresentRequest.SerializeToString,
+            proto_dot_mesh__pb2.Certificate.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,7 +6,8 @@ The wire contract between nodes of one mesh.
 Facts about a node travel on `Sync`: the receiver dials the owner, says what it already holds, and is
 sent the difference. Calls travel on `Forward`: one long-lived stream per pair, many calls on it.
 Every number that names time is in milliseconds; deadlines travel as remaining time, because clocks differ.
-Field numbers are never reused. What an older peer does not know, it must ignore.
+Field numbers are never reused. A field that a peer does not know, it ignores; a frame (a member of a `oneof`) or
+a record kind is sent only to a peer that has named its feature in Hello or Welcome.
 """
 
 from collections import abc as _abc
@@ -43,6 +44,8 @@ class MeshStub:
     """Calls to servers that the answering node owns, correlated by call id."""
     Witness: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.WitnessRequest, _mesh_pb2.WitnessReply]
     """"Do you hear node X?", asked before a silent node is called down."""
+    Present: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.PresentRequest, _mesh_pb2.Certificate]
+    """The answering node's own certificate: gRPC shows the dialling side none, and roles and dates stand in it."""
     Join: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.JoinRequest, _mesh_pb2.Certificate]
     """Reserved: certificates for a joining node, and their renewal."""
     Renew: _grpc.UnaryUnaryMultiCallable[_mesh_pb2.RenewRequest, _mesh_pb2.Certificate]
@@ -58,6 +61,8 @@ class MeshAsyncStub(MeshStub):
     """Calls to servers that the answering node owns, correlated by call id."""
     Witness: _aio.UnaryUnaryMultiCallable[_mesh_pb2.WitnessRequest, _mesh_pb2.WitnessReply]  # type: ignore[assignment]
     """"Do you hear node X?", asked before a silent node is called down."""
+    Present: _aio.UnaryUnaryMultiCallable[_mesh_pb2.PresentRequest, _mesh_pb2.Certificate]  # type: ignore[assignment]
+    """The answering node's own certificate: gRPC shows the dialling side none, and roles and dates stand in it."""
     Join: _aio.UnaryUnaryMultiCallable[_mesh_pb2.JoinRequest, _mesh_pb2.Certificate]  # type: ignore[assignment]
     """Reserved: certificates for a joining node, and their renewal."""
     Renew: _aio.UnaryUnaryMultiCallable[_mesh_pb2.RenewRequest, _mesh_pb2.Certificate]  # type: ignore[assignment]
@@ -88,6 +93,14 @@ class MeshServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mesh_pb2.WitnessReply, _abc.Awaitable[_mesh_pb2.WitnessReply]]:
         """"Do you hear node X?", asked before a silent node is called down."""
+
+    @_abc_1.abstractmethod
+    def Present(
+        self,
+        request: _mesh_pb2.PresentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mesh_pb2.Certificate, _abc.Awaitable[_mesh_pb2.Certificate]]:
+        """The answering node's own certificate: gRPC shows the dialling side none, and roles and dates stand in it."""
 
     @_abc_1.abstractmethod
     def Join(
