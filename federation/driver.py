@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import grpc
 
+from federation import witnesses
+from federation.alarms import Alarms, Raised
 from federation.answering import ForwardServer
 from federation.clock import Clock, SystemClock
+from federation.credentials import Credentials
 from federation.events import (
     Alarm,
     AskWitnesses,
     Became,
     Broken,
+    CallsFailed,
     Changed,
     Close,
     Effects,
@@ -31,23 +34,24 @@ from federation.events import (
     SaveEpoch,
     Send,
     Tick,
-    Witnessed,
 )
 from federation.finding import Finder, unfit
 from federation.known import Known
-from federation.line import Line
-from federation.link import Link
 from federation.log import Log, Subscriber
 from federation.peer import Peer
-from federation.ports import Answerer, Discovery, Found, ViewListener, ViewStore
+from federation.ports import Answerer, Discovery, ViewListener, ViewStore
+from federation.refusals import Reason, Refusals
+from federation.roster import Roster
 from federation.saving import Saver
 from federation.service import MeshService
 from federation.status import PeerStatus
+from federation.tasks import Tasks
 from federation.tls import MeshTls
+from federation.traffic import Traffic
 from federation.view import View
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Invalid, MeshError, Unavailable
-from proto.frames import Beat, Down, Farewell, Hello
+from proto.frames import Beat, Down, Farewell, Hello, Reject
 from proto.mesh_pb2_grpc import add_MeshServicer_to_server
 from proto.names import NodeId
 from proto.records import Record, RecordKey
@@ -64,8 +68,11 @@ HASH_BEATS = 30
 HEARD_MS = 600_000
 """How often it is noted on disk whom this node hears, so that a view's age survives a restart."""
 
-PEERS_MAX = 256
 FAREWELL_S = 3.0
+
+
+REFUSED_FOR = {"clone": Reason.CLONE, "old_epoch": Reason.EPOCH, "welcome": Reason.FRAME, "too_large": Reason.FULL}
+"""What the alarm of a refused stream is called in metrics."""
 
 
 class Federation:
@@ -97,8 +104,9 @@ class Federation:
         self._answer = answer
         self._software = software
         self._clock: Clock = clock or SystemClock()
-        self._peers: dict[NodeId, Known] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
+        self._alarms = Alarms(self._clock)
+        self.refusals = Refusals(self._clock)
         self._draining = False
         self._calls = 0
         self._lag_ms = 0
@@ -106,14 +114,16 @@ class Federation:
         self._started = self._stopped = False
         self._log = Log(me, mesh, 0, secrets.token_bytes(16), software=software)
         self._forward = ForwardServer(self._run_call)
-        self._service = MeshService(me, self._log, self._forward, self)
+        self._service = MeshService(
+            me, self._log, self._forward, self, refusals=self.refusals, traffic=self._traffic, certificate=tls.cert_pem
+        )
         self._server: grpc.aio.Server | None = None
         self._saver = Saver(store, self._clock.wall_ms)
-        self._finder = Finder(me, tls, self._reached, self._clock)
+        self._roster = Roster(me, tls, self._make_peer, self, self._tasks, self.refusals, self._clock)
+        self._finder = Finder(me, tls, self._roster.reached, self._clock, self.refusals)
 
     def __repr__(self) -> str:
-        alive = sum(k.core.pulse.state is Liveness.ALIVE for k in self._peers.values())
-        return f"Federation({self._log!r}, {alive} of {len(self._peers)} peers alive)"
+        return f"Federation({self._log!r}, {self._roster!r})"
 
     # ---- facade ---------------------------------------------------------------------------------
 
@@ -126,20 +136,18 @@ class Federation:
             raise Invalid(f"the certificate names {self._tls.identity().uri}, not {self._me.uri}; issue one for it")
         self._store.open()
         self._log.epoch = self._store.begin_epoch(self._clock.wall_ms())
+        server = self._bind()
         self._restore()
-        await self._serve()
+        await server.start()
+        self._server = server
         self._started = True
-        self._advertise = self._advertise or f"{self._listen.rpartition(':')[0]}:{self._port}"
-        if self._advertise.endswith(":0"):
-            self._advertise = f"{self._advertise[:-2]}:{self._port}"
-        self._finder.own_address(self._advertise)
-        for peer in self._peers.values():
-            self._dial(peer)
-        self._spawn(self._saver.run(), "save views")
-        self._spawn(self._ticking(), "tick")
+        self._finder.own_address(self._roster.advertise)
+        self._roster.dial_all()
+        self._tasks.spawn(self._saver.run(), "save views")
+        self._tasks.spawn(self._ticking(), "tick")
         for discovery in self._discoveries:
-            self._spawn(self._finder.run(discovery), f"discover by {discovery!r}")
-            self._spawn(self._announce(discovery), f"announce by {discovery!r}")
+            self._tasks.spawn(self._finder.run(discovery), f"discover by {discovery!r}")
+            self._tasks.spawn(self._announce(discovery), f"announce by {discovery!r}")
 
     def publish(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> None:
         """This node's own records; equal digests change nothing. A record that cannot be one is left out."""
@@ -162,18 +170,30 @@ class Federation:
 
     def target(self, owner: str) -> Target:
         """Where calls for this node name go. Raises `Unavailable` with the reason unless it is alive."""
-        for node, peer in self._peers.items():
-            if node.name == owner:
-                pulse = peer.core.pulse
-                if pulse.state not in (Liveness.ALIVE, Liveness.DRAINING):
-                    raise Unavailable(f"node {owner!r} is {pulse.state}: {pulse.cause}", node=owner)
-                return self._line(peer).target
-        raise Unavailable(f"node {owner!r} is not known in this mesh", node=owner)
+        known = self._roster.named(owner)
+        if known is None:
+            raise Unavailable(f"node {owner!r} is not known in this mesh", node=owner)
+        pulse = known.core.pulse
+        if pulse.state not in (Liveness.ALIVE, Liveness.DRAINING):
+            raise Unavailable(f"node {owner!r} is {pulse.state}: {pulse.cause}", node=owner)
+        return self._roster.line(known).target
 
     def peers(self) -> tuple[PeerStatus, ...]:
-        now, service = self._clock.now_ms(), self._service
-        known = [peer.status(now, service.subscribers(node)) for node, peer in sorted(self._peers.items())]
-        return (*known, *self._finder.unproved())
+        """Peers by id, then addresses of which no node could be made. Costs nothing that grows with the records."""
+        now = self._clock.now_ms()
+        subscribers: dict[NodeId, list[Subscriber]] = {}
+        shown: dict[NodeId, Credentials] = {}
+        for session in self._service.sessions:
+            subscribers.setdefault(session.sub.peer, []).append(session.sub)
+            shown[session.sub.peer] = session.credentials
+        known = sorted(self._roster, key=lambda k: k.node)
+        statuses = (k.status(now, subscribers.get(k.node, ()), shown.get(k.node)) for k in known)
+        return (*statuses, *self._finder.unproved())
+
+    @property
+    def alarms(self) -> tuple[Raised, ...]:
+        """The latest, newest first."""
+        return self._alarms.latest()
 
     @property
     def bound_port(self) -> int:
@@ -192,14 +212,9 @@ class Federation:
                 log.warning("%r: %s", discovery, e.message)
         await self._service.farewell(farewell, FAREWELL_S)
         await self._forward.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._finder.close()
-        for peer in self._peers.values():
-            if peer.line is not None:
-                await peer.line.close()
+        await self._roster.close()
         if self._server is not None:
             await self._server.stop(grace=FAREWELL_S)
         if self._started:
@@ -225,12 +240,16 @@ class Federation:
                 now_ms=now,
                 software=self._software,
             )
-            self._add(saved.owner, view)
+            self._roster.add(Peer(view, now))
             log.info("%r restored from disk", view)
             self._listener.changed(saved.owner, tuple(view.records.values()), ())
             self._tell(saved.owner)
 
-    async def _serve(self) -> None:
+    def _make_peer(self, node: NodeId) -> Peer:
+        return Peer(View(node, self._mesh, software=self._software), self._clock.now_ms())
+
+    def _bind(self) -> grpc.aio.Server:
+        """Take the port, so that it is known what to advertise."""
         server = grpc.aio.server(options=self._tls.server_options())
         add_MeshServicer_to_server(self._service, server)
         try:
@@ -242,12 +261,13 @@ class Federation:
                 f"federation.listen {self._listen} cannot be listened on: is another program using it, or is it not "
                 "an address of this machine? Stop what uses it or choose another"
             ) from None
-        await server.start()
-        self._server = server
+        advertise = self._advertise or f"{self._listen.rpartition(':')[0]}:{self._port}"
+        self._roster.advertise = f"{advertise[:-2]}:{self._port}" if advertise.endswith(":0") else advertise
+        return server
 
     async def _announce(self, discovery: Discovery) -> None:
         try:
-            await discovery.announce(self._me, self._advertise, self._mesh)
+            await discovery.announce(self._me, self._roster.advertise, self._mesh)
         except MeshError as e:
             log.warning("%r cannot announce this node: %s", discovery, e.message)
 
@@ -260,53 +280,6 @@ class Federation:
                 log.error("own record %s is left out: %s", record.id, e.message)
         return changed
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("the task %r of the federation has failed", task.get_name(), exc_info=error)
-
-    # ---- peers ----------------------------------------------------------------------------------
-
-    def _add(self, node: NodeId, view: View | None = None) -> Known:
-        core = Peer(view or View(node, self._mesh, software=self._software), self._clock.now_ms())
-        peer = self._peers[node] = Known(core, Link(node, self._tls, self._advertise, self))
-        return peer
-
-    def _reached(self, node: NodeId, address: str) -> None:
-        """Discovery, or the node itself, says that `node` may answer at `address`."""
-        peer = self._peers.get(node)
-        if peer is None:
-            if len(self._peers) >= PEERS_MAX:
-                log.warning("%s at %s is one too many: a node has at most %d peers", node, address, PEERS_MAX)
-                return
-            twin = next((n for n in self._peers if n.name == node.name), None)
-            if twin is not None:
-                log.warning("%s at %s bears the name of %s: names are unique in a mesh", node.uri, address, twin.uri)
-                return
-            peer = self._add(node)
-        if peer.link.add_address(address):
-            log.info("%s may answer at %s", node, address)
-        self._dial(peer)
-
-    def _dial(self, peer: Known) -> None:
-        if self._started and not self._stopped and peer.dialling is None:
-            peer.dialling = self._spawn(peer.link.run(), f"dial {peer.link.peer}")
-
-    def _line(self, peer: Known) -> Line:
-        """Kept while the address holds."""
-        line = peer.line
-        if line is None or line.address != peer.link.address:
-            if line is not None:
-                self._spawn(line.close(), f"hang up on {line!r}")
-            line = peer.line = Line(peer.link.peer, peer.link.address, self._tls, self._me.name)
-        return line
-
     async def _run_call(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:
         self._calls += 1
         try:
@@ -316,21 +289,30 @@ class Federation:
 
     # ---- events: links, subscribers, time -------------------------------------------------------
 
-    def link_opened(self, peer: NodeId) -> None:
-        self._handle(peer, Opened())
+    def link_opened(self, peer: NodeId, credentials: Credentials | None) -> None:
+        self._handle(peer, Opened(authority=credentials is not None and credentials.authority))
 
     def link_received(self, peer: NodeId, frame: Down) -> None:
-        known = self._peers[peer]
-        known.told(frame, self._clock.wall_ms())
-        self._handle(peer, Received(frame))
-        known.measure_lag(self._clock.now_ms())
+        if (known := self._roster.get(peer)) is not None:
+            known.told(frame, self._clock.now_ms(), self._clock.wall_ms())
+            self._handle(peer, Received(frame))
+            known.measure_lag(self._clock.now_ms())
 
     def link_broken(self, peer: NodeId, cause: str) -> None:
-        known = self._peers[peer]
-        if known.last_error != cause:
-            log.info("no stream from %s: %s", peer, cause)
-        known.last_error = cause
-        self._handle(peer, Broken(cause))
+        if (known := self._roster.get(peer)) is not None:
+            if known.last_error != cause:
+                log.info("no stream from %s: %s", peer, cause)
+            known.last_error = cause
+            self._handle(peer, Broken(cause))
+
+    def calls_failed(self, peer: NodeId, cause: str) -> None:
+        self._handle(peer, CallsFailed(cause))
+
+    def forgotten(self, known: Known) -> None:
+        """Another node takes its place (`roster.RosterUser`)."""
+        self._saver.forget(known.node)
+        self._listener.changed(known.node, (), tuple(known.core.view.records))
+        self._listener.liveness(known.node, Liveness.LEFT, listed=False)
 
     def hello(self, sub: Subscriber, hello: Hello) -> None:
         """A subscriber's Hello (`service.ServiceUser`)."""
@@ -338,15 +320,15 @@ class Federation:
             match effect:
                 case SaveEpoch(epoch):
                     self._store.raise_epoch(epoch)
-                case Alarm(name, message):
-                    log.error("%s: %s", name, message)
+                case Alarm():
+                    self._alarm(sub.peer, effect)
         self._service.wake()
 
     def dialled_by(self, peer: NodeId, address: str) -> None:
         """A peer proved itself by dialling us (`service.ServiceUser`)."""
-        if address:
-            self._finder.found(Found(address, peer))
-        if (known := self._peers.get(peer)) is not None and not known.link.connected:
+        if address and address != self._roster.advertise:
+            self._roster.reached(peer, address, proved=True)
+        if (known := self._roster.get(peer)) is not None and not known.link.connected:
             known.link.retired = False
             known.link.hurry()
 
@@ -354,11 +336,15 @@ class Federation:
         """Does this node hear `node`? (`service.ServiceUser`)"""
         if node == self._me:
             return True, True, 0
-        known = self._peers.get(node)
+        known = self._roster.get(node)
         if known is None:
             return False, False, 0
         now = self._clock.now_ms()
         return True, known.core.pulse.hears(now), min(known.core.pulse.silence_ms(now), 0xFFFF_FFFF)
+
+    def _traffic(self, peer: NodeId) -> Traffic | None:
+        known = self._roster.get(peer)
+        return known.traffic if known is not None else None
 
     async def _ticking(self) -> None:
         planned, count, noted = self._clock.now_ms(), 0, self._clock.now_ms()
@@ -369,8 +355,9 @@ class Federation:
             self._lag_ms = max(0, now - planned)
             if self._lag_ms > TICK_MS:
                 planned = now
-            for node in tuple(self._peers):
-                self._handle(node, Tick(self._lag_ms))
+            for known in self._roster:
+                known.traffic.tick(now)
+                self._handle(known.node, Tick(self._lag_ms))
             if count % BEAT_TICKS == 0:
                 self._service.beat(self._make_beat(hashed=count // BEAT_TICKS % HASH_BEATS == HASH_BEATS - 1))
             count += 1
@@ -389,56 +376,66 @@ class Federation:
 
     def _note_heard(self) -> None:
         now = self._clock.now_ms()
-        self._saver.heard(node for node, peer in self._peers.items() if peer.core.pulse.hears(now))
+        self._saver.heard(known.node for known in self._roster if known.core.pulse.hears(now))
 
     # ---- effects --------------------------------------------------------------------------------
 
     def _handle(self, node: NodeId, event: Event) -> None:
-        self._carry_out(node, self._peers[node].core.handle(event, self._clock.now_ms()))
+        if (known := self._roster.get(node)) is not None:
+            self._carry_out(known, known.core.handle(event, self._clock.now_ms()))
 
-    def _carry_out(self, node: NodeId, effects: Effects) -> None:
-        peer = self._peers[node]
+    def _carry_out(self, known: Known, effects: Effects) -> None:
+        node, link = known.node, known.link
         for effect in effects:
             match effect:
                 case Send(frame):
-                    peer.link.send(frame)
+                    if isinstance(frame, Reject):
+                        self.refusals.note("here", node.uri, Reason.RECORD, frame.reason)
+                    link.send(frame)
                 case Changed(puts, deletes):
                     self._listener.changed(node, puts, deletes)
                 case Save():
                     self._saver.save(node, effect)
                 case Forget():
                     self._saver.forget(node)
-                case Close(cause):
-                    peer.last_error = cause
-                    peer.link.drop()
+                case Close(cause, refusal):
+                    known.last_error = cause
+                    if refusal:
+                        link.refuse(REFUSED_FOR.get(refusal, Reason.OTHER), cause)
+                    else:
+                        link.drop()
                 case Probe():
-                    peer.link.drop()
-                    peer.link.hurry()
-                case AskWitnesses(most):
-                    self._spawn(self._ask_witnesses(node, most), f"who hears {node}")
+                    link.drop()
+                    link.hurry()
+                case AskWitnesses():
+                    self._tasks.spawn(self._ask(node, effect), f"who hears {node}")
                 case Became(state, cause):
-                    peer.link.retired = state is Liveness.LEFT
-                    if state is Liveness.ALIVE:
-                        peer.last_error = ""
-                    log.info("%s is %s%s", node, state, f": {cause}" if cause else "")
-                    self._tell(node)
+                    self._became(known, state, cause)
                 case Listed():
                     self._tell(node)
-                case Alarm(name, message):
-                    # A refused peer is dialled again and again: one line until something else happens.
-                    if peer.last_error != message:
-                        log.error("%s: %s", name, message)
-                    peer.last_error = message
+                case Alarm():
+                    self._alarm(node, effect)
+                    known.last_error = effect.message
+
+    def _became(self, known: Known, state: Liveness, cause: str) -> None:
+        log.info("%s is %s%s", known.node, state, f": {cause}" if cause else "")
+        known.became(state, cause, self._clock.wall_ms())
+        known.link.retired = state is Liveness.LEFT
+        if state is Liveness.ALIVE:
+            known.last_error = ""
+        if known.line is not None:
+            known.line.target.owner_is(state, cause)
+        self._tell(known.node)
+        self._roster.became(known.node, state)
 
     def _tell(self, node: NodeId) -> None:
-        core = self._peers[node].core
-        self._listener.liveness(node, core.pulse.state, listed=core.view.listed)
+        if (known := self._roster.get(node)) is not None:
+            self._listener.liveness(node, known.core.pulse.state, listed=known.core.view.listed)
 
-    async def _ask_witnesses(self, node: NodeId, most: int) -> None:
-        now = self._clock.now_ms()
-        others = [n for n, p in self._peers.items() if n != node and p.core.pulse.hears(now)]
-        chosen = secrets.SystemRandom().sample(others, min(most, len(others)))
-        replies = await asyncio.gather(*(self._line(self._peers[w]).hears(node) for w in chosen))
-        asked = tuple(w.name for w, reply in zip(chosen, replies, strict=True) if reply is not None)
-        hearing = tuple(w.name for w, reply in zip(chosen, replies, strict=True) if reply)
-        self._handle(node, Witnessed(asked, hearing))
+    def _alarm(self, about: NodeId, alarm: Alarm) -> None:
+        if self._alarms.note(about.uri, alarm.name, alarm.message):
+            log.error("%s: %s", alarm.name, alarm.message)
+
+    async def _ask(self, about: NodeId, question: AskWitnesses) -> None:
+        others = tuple(self._roster)
+        self._handle(about, await witnesses.ask(about, question, others, self._roster.line, self._clock.now_ms))

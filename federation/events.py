@@ -35,7 +35,9 @@ class Liveness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stream to the owner, authenticated by TLS, is open."""
+    """A stream to the owner, authenticated by TLS, is open. `authority`: its certificate carries that role."""
+
+    authority: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,25 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsFailed:
+    """A stream of calls to the owner could not be opened, or broke; what becomes of its beats is to be seen."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Witnessed:
-    """The end of `AskWitnesses`: who was asked and answered, and which of them hear the node."""
+    """The end of `AskWitnesses`, with its `question`: who had something to say, and which of them hear the node.
+
+    A witness has a say if it was alive when it was asked and when its answer came, and knows the node.
+    """
 
     asked: tuple[str, ...] = ()
     hearing: tuple[str, ...] = ()
+    question: int = 0
 
 
-Event = Opened | Received | Broken | Tick | Witnessed
+Event = Opened | Received | Broken | Tick | CallsFailed | Witnessed
 
 
 # ---- effects -------------------------------------------------------------------------------------
@@ -80,9 +93,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Drop the stream; dial again after the usual pause."""
+    """Drop the stream; dial again after the usual pause. `refusal` names the alarm where the peer's word is refused."""
 
     cause: str
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +158,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class AskWitnesses:
-    """Ask up to `most` other nodes whether they hear this one; answer with `Witnessed`."""
+    """Ask up to `most` other nodes whether they hear this one; answer with `Witnessed` and the same `question`."""
 
     most: int = 3
+    question: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ class Rates(NamedTuple):
     calls: float = 0.0
 
 
+NO_TRAFFIC = Rates()
+
+
 class Traffic:
     """Counters of one peer: bytes of frames in both directions, before TLS, and calls in both directions. Pure."""
 

@@ -7,6 +7,9 @@
 The rules are numbered in docs/protocol.md: a delta applies on exactly its version (2), a snapshot replaces when it
 is complete (1), a lower epoch is refused (3), one epoch with two instances is a clone (4), an owner that has not
 started its servers keeps its old records for a while (5), a bad record is rejected alone (6).
+
+What was rejected is not saved: after a restart of this node the first view hash (8) differs for each owner that sends
+bad records, and costs one resync, of names only, since every good body is held.
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ from federation.events import (
     Send,
     Tick,
 )
+from federation.holdings import Holdings
 from proto.errors import Invalid
 from proto.frames import Ack, Beat, Bye, Delta, Down, Farewell, Hello, Mode, Reject, Snapshot, Welcome
 from proto.names import NodeId
-from proto.records import NOTHING_KNOWN, Record, RecordKey, Version, manifest
+from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version, manifest
 
 GRACE_MS = 60_000
 """How long a stale view's tools stay listed: long enough for a restart, short enough not to mislead."""
@@ -78,7 +82,7 @@ class _Assembly:
 class View:
     """One owner's records. `handle(event, now_ms)` is the only way in; everything else is for reading."""
 
-    def __init__(self, owner: NodeId, mesh: str, *, software: str = "", authority: bool = False) -> None:
+    def __init__(self, owner: NodeId, mesh: str, *, software: str = "") -> None:
         self.owner = owner
         self.version: Version = NOTHING_KNOWN
         self.instance = b""
@@ -87,14 +91,13 @@ class View:
         self.listed = True
         self.owner_seq = 0
         self.rejected: dict[RecordKey, tuple[bytes, str]] = {}
+        self.hash_matches: bool | None = None
         self.stale_since_ms: int | None = None
         self._grace_from_ms = 0
         self._mesh = mesh
         self._software = software
-        self._authority = authority
-        self._mirror: dict[RecordKey, Record] = {}
-        self._bytes = 0
-        self._kept: dict[RecordKey, Record] = {}
+        self._authority = False
+        self._held = Holdings()
         self._kept_since_ms = 0
         self._exactly = False
         self._assembly: _Assembly | None = None
@@ -114,38 +117,41 @@ class View:
         age_ms: int,
         now_ms: int,
         software: str = "",
-        authority: bool = False,
     ) -> View:
-        """A saved view, stale for `age_ms`. Its tools are listed for a fresh grace: a restart is no absence."""
-        view = cls(owner, mesh, software=software, authority=authority)
+        """A saved view, stale for `age_ms`. Its tools are listed for a fresh grace: a restart is no absence.
+
+        Governance records are held as they were saved, until the owner's certificate is seen again.
+        """
+        view = cls(owner, mesh, software=software)
         view.version, view.instance, view.loaded = version, instance, loaded
-        held = {r.key: r for r in records}
         # Saved before the owner was loaded: which of them it still has, only its next snapshot can tell.
-        view._mirror, view._kept = (held, {}) if loaded else ({}, held)
-        view._bytes = sum(len(r.body) for r in view._mirror.values())
+        view._held.restore(records, said=loaded)
         view._kept_since_ms = view._grace_from_ms = now_ms
         view.stale_since_ms = now_ms - max(0, age_ms)
         return view
 
     def __repr__(self) -> str:
         stale = "" if self.stale_since_ms is None else " stale"
-        kept = f"+{len(self._kept)} kept" if self._kept else ""
         at = f"{self.version.epoch}.{self.version.seq}"
-        return f"View({self.owner} {at} {self.phase} {len(self._mirror)}{kept}{stale})"
+        return f"View({self.owner} {at} {self.phase} {self._held!r}{stale})"
 
     @property
     def records(self) -> dict[RecordKey, Record]:
         """What is held of the owner, including what it had before a restart that it has not finished."""
-        return {**self._kept, **self._mirror}
+        return self._held.all()
 
     @property
     def exact(self) -> dict[RecordKey, Record]:
         """What the owner has said under its present epoch, less what was rejected."""
-        return dict(self._mirror)
+        return dict(self._held.said)
 
     @property
     def size(self) -> int:
-        return len(self._mirror) + len(self._kept)
+        return len(self._held)
+
+    @property
+    def tools(self) -> int:
+        return self._held.tools
 
     @property
     def lag_seq(self) -> int:
@@ -154,8 +160,8 @@ class View:
 
     def handle(self, event: Event, now_ms: int) -> Effects:
         match event:
-            case Opened():
-                return self._greet()
+            case Opened(authority):
+                return self._opened(authority)
             case Received(frame):
                 return self._frame(frame, now_ms)
             case Broken():
@@ -165,6 +171,23 @@ class View:
         return []
 
     # ---- the stream -----------------------------------------------------------------------------
+
+    def _opened(self, authority: bool) -> Effects:
+        """Governance stands and falls with the role in the certificate of this very stream."""
+        self._authority = authority
+        if authority:
+            return self._greet(afresh=any(key.kind in GOVERNANCE for key in self.rejected))
+        gone = {key: record for key, record in self.records.items() if key.kind in GOVERNANCE}
+        if not gone:
+            return self._greet()
+        rejects = []
+        for key, record in gone.items():
+            if key in self._held.said:
+                reason = f"{key.kind} record {key.id!r}: {self.owner.name} no longer holds the role 'authority'"
+                self.rejected[key] = (record.digest, reason)
+                rejects.append(Reject(self.version.seq, key, reason))
+            self._held.drop(key)
+        return self._changed({}, gone.keys()) + self._greet() + [Send(r) for r in rejects[:REJECTS_MAX]]
 
     def _greet(self, *, afresh: bool = False) -> Effects:
         """Say what is held. Afresh: seq 0 asks for a snapshot under whatever epoch."""
@@ -223,7 +246,7 @@ class View:
 
     def _refuse(self, name: str, message: str) -> Effects:
         self.phase, self._assembly = Phase.IDLE, None
-        return [Alarm(name, message), Close(message)]
+        return [Alarm(name, message), Close(message, name)]
 
     def _resync(self, why: str, now_ms: int) -> Effects:
         if self._resynced_ms is not None and now_ms - self._resynced_ms < RESYNC_PAUSE_MS:
@@ -252,9 +275,8 @@ class View:
 
     def _tick(self, now_ms: int) -> Effects:
         effects: Effects = []
-        if self._kept and self.phase is Phase.LIVE and now_ms - self._kept_since_ms >= LOADING_MS:
-            gone, self._kept = set(self._kept), {}
-            effects += self._changed({}, gone)
+        if self._held.kept and self.phase is Phase.LIVE and now_ms - self._kept_since_ms >= LOADING_MS:
+            effects += self._changed({}, self._held.settle())
         if self.stale_since_ms is None:
             return effects
         if self.listed and now_ms - self._grace_from_ms >= GRACE_MS:
@@ -267,8 +289,8 @@ class View:
         return effects
 
     def _delete_all(self) -> Effects:
-        gone = tuple(self.records)
-        self._mirror, self._kept, self.rejected, self._assembly, self._bytes = {}, {}, {}, None, 0
+        gone = self._held.clear()
+        self.rejected, self.hash_matches, self._assembly = {}, None, None
         self.version, self.loaded = Version(self.version.epoch, 0), False
         return [*([Changed(deletes=gone)] if gone else []), Forget()]
 
@@ -284,10 +306,10 @@ class View:
         rejects: list[Reject] = []
         for key in d.deletes:
             self.rejected.pop(key, None)
-            if self._drop(key):
+            if self._held.drop(key):
                 gone.add(key)
         for record in d.puts:
-            held = self._drop(record.key)
+            held = self._held.drop(record.key)
             if (reason := self._admit(record)) is None:
                 puts[record.key] = record
             else:
@@ -314,7 +336,10 @@ class View:
 
     def _complete(self, assembly: _Assembly, s: Snapshot, now_ms: int) -> Effects:
         held, rejects = self.records, []
-        self._mirror, self._bytes, self.rejected = {}, 0, {}
+        if not self._held.kept:
+            self._kept_since_ms = now_ms
+        self._held.restart(assembly.all.keys())
+        self.rejected = {}
         for key, digest in assembly.all.items():
             record = assembly.bodies.get(key) or held.get(key)
             if record is None or record.digest != digest:
@@ -324,9 +349,6 @@ class View:
                 reason = self._admit(record)
             if reason is not None:
                 rejects.append(Reject(s.to_seq, key, reason))
-        if not self._kept:
-            self._kept_since_ms = now_ms
-        self._kept = {k: r for k, r in held.items() if k not in assembly.all}
         self.loaded = False
         if s.loaded:
             self._settle()
@@ -345,7 +367,9 @@ class View:
         self.owner_seq = b.seq
         if b.seq > self.version.seq:
             return []
-        if b.view_hash and b.view_hash != self.hash():
+        if b.view_hash:
+            self.hash_matches = b.view_hash == self.hash()
+        if b.view_hash and not self.hash_matches:
             return self._resync(f"the view of {self.owner} at {self.version} differs from its own", now_ms)
         if b.loaded and not self.loaded:
             return self._changed({}, self._settle())
@@ -353,35 +377,27 @@ class View:
 
     def hash(self) -> bytes:
         """Over what the owner has said, rejected records included."""
-        said = manifest(self._mirror.values())
+        said = manifest(self._held.said.values())
         said.update((key, digest) for key, (digest, _) in self.rejected.items())
         return view_hash(said)
 
     def _admit(self, record: Record) -> str | None:
-        """Into the mirror: None, or why the record is rejected."""
+        """Among what the owner says: None, or why the record is rejected."""
         try:
-            if len(self._mirror) >= RECORDS_MAX or self._bytes + len(record.body) > VIEW_BYTES_MAX:
+            if len(self._held.said) >= RECORDS_MAX or self._held.bytes + len(record.body) > VIEW_BYTES_MAX:
                 raise Invalid(f"the view of {self.owner} is full: {RECORDS_MAX} records, {VIEW_BYTES_MAX} bytes")
             check_record(record, self.owner, authority=self._authority)
         except Invalid as e:
             self.rejected[record.key] = (record.digest, e.message)
             return e.message
         self.rejected.pop(record.key, None)
-        self._mirror[record.key] = record
-        self._bytes += len(record.body)
+        self._held.put(record)
         return None
-
-    def _drop(self, key: RecordKey) -> bool:
-        """Out of mirror and kept; whether it was in either."""
-        held = self._mirror.pop(key, None)
-        if held is not None:
-            self._bytes -= len(held.body)
-        return self._kept.pop(key, held) is not None
 
     def _settle(self) -> set[RecordKey]:
         """The owner has started its servers: what it has not said again is gone."""
-        gone, self._kept, self.loaded = set(self._kept), {}, True
-        return gone
+        self.loaded = True
+        return self._held.settle()
 
     def _answer(self, rejects: list[Reject]) -> Effects:
         return [Send(Ack(self.version.seq)), *(Send(r) for r in rejects[:REJECTS_MAX])]

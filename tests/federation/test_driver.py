@@ -16,6 +16,7 @@ from federation.finding import ADDRESSES_MAX, Finder
 from federation.memory import MemoryViewStore
 from federation.ports import Found
 from federation.saving import Saver
+from federation.tasks import Tasks
 from federation.tls import MeshTls
 from proto.calls import Answer, Call, Exchange
 from proto.errors import Invalid, Unavailable
@@ -154,12 +155,10 @@ async def test_an_own_record_that_cannot_be_one_is_left_out_alone(tls: MeshTls) 
     await node.stop()
 
 
-async def test_a_task_that_fails_is_logged_not_lost(tls: MeshTls, caplog: pytest.LogCaptureFixture) -> None:
-    node = federation(tls)
-
+async def test_a_task_that_fails_is_logged_not_lost(caplog: pytest.LogCaptureFixture) -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
-    await asyncio.wait({node._spawn(fail(), "doomed")})
+    await asyncio.wait({Tasks().spawn(fail(), "doomed")})
     await asyncio.sleep(0)
     assert "'doomed' of the federation has failed" in caplog.text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from federation.events import AskWitnesses, Became, Broken, Liveness, Probe, Received, Tick, Witnessed
-from federation.liveness import PROBE_MS, SILENCE_MS, TESTIMONY_MS, Pulse
+from federation.events import AskWitnesses, Became, Broken, CallsFailed, Liveness, Probe, Received, Tick, Witnessed
+from federation.liveness import PROBE_MS, PROOF_MS, REVIEW_FIRST_MS, REVIEW_MAX_MS, SILENCE_MS, TESTIMONY_MS, Pulse
 from proto.frames import Beat, Bye, Farewell
 
 BEAT = Received(Beat(0))
@@ -42,10 +42,10 @@ def test_a_probe_that_is_welcomed_ends_the_doubt() -> None:
 def test_a_probe_that_fails_or_hangs_asks_witnesses_once() -> None:
     failed, hung = alive(), alive()
     failed.handle(Broken("reset"), 10)
-    assert failed.handle(Broken("refused"), 20) == [AskWitnesses(3)]
+    assert failed.handle(Broken("refused"), 20) == [AskWitnesses(3, 1)]
     assert failed.handle(Broken("refused"), 30) == []
     hung.handle(Broken("reset"), 10)
-    assert hung.handle(Tick(), 10 + PROBE_MS) == [AskWitnesses(3)]
+    assert hung.handle(Tick(), 10 + PROBE_MS) == [AskWitnesses(3, 1)]
 
 
 def doubted() -> Pulse:
@@ -56,17 +56,19 @@ def doubted() -> Pulse:
 
 
 def test_a_witness_that_hears_it_makes_it_unreachable_from_here() -> None:
-    said = Witnessed(asked=("b", "c"), hearing=("c",))
+    said = Witnessed(asked=("b", "c"), hearing=("c",), question=1)
     assert doubted().handle(said, 30) == [Became(Liveness.UNREACHABLE, "refused; heard by c")]
 
 
 def test_witnesses_that_do_not_hear_it_either_make_it_down() -> None:
-    said = Witnessed(asked=("b", "c"))
+    said = Witnessed(asked=("b", "c"), question=1)
     assert doubted().handle(said, 30) == [Became(Liveness.DOWN, "refused; not heard by b, c either")]
 
 
 def test_without_a_witness_it_is_not_called_down() -> None:
-    assert doubted().handle(Witnessed(), 30)[0] == Became(Liveness.UNREACHABLE, "refused; nobody else could be asked")
+    assert doubted().handle(Witnessed(question=1), 30)[0] == Became(
+        Liveness.UNREACHABLE, "refused; nobody else could be asked"
+    )
 
 
 def test_witnesses_that_never_answer_decide_nothing_for_ever() -> None:
@@ -74,12 +76,12 @@ def test_witnesses_that_never_answer_decide_nothing_for_ever() -> None:
     assert pulse.handle(Tick(), 19 + TESTIMONY_MS) == []
     (became,) = pulse.handle(Tick(), 20 + TESTIMONY_MS)
     assert isinstance(became, Became)
-    assert pulse.handle(Witnessed(asked=("b",)), 30 + TESTIMONY_MS) == []
+    assert pulse.handle(Witnessed(asked=("b",), question=1), 30 + TESTIMONY_MS) == []
 
 
 def test_whoever_is_heard_again_is_alive_whatever_was_decided() -> None:
     pulse = doubted()
-    pulse.handle(Witnessed(asked=("b",)), 30)
+    pulse.handle(Witnessed(asked=("b",), question=1), 30)
     assert pulse.handle(BEAT, 40) == [Became(Liveness.ALIVE, "")]
 
 
@@ -100,3 +102,52 @@ def test_one_that_left_is_not_asked_about() -> None:
     pulse = alive()
     pulse.handle(Received(Bye(Farewell.LEAVE)), 5)
     assert [*pulse.handle(Broken("closed"), 6), *pulse.handle(Tick(), 60_000)] == []
+
+
+def test_calls_that_fail_are_suspicion_unless_it_is_heard_within_a_beat_and_a_half() -> None:
+    pulse = alive()
+    assert pulse.handle(CallsFailed("reset"), 100) == []
+    assert pulse.handle(Tick(), 99 + PROOF_MS) == []
+    assert pulse.handle(Tick(), 100 + PROOF_MS) == [
+        Became(Liveness.SUSPECT, "calls fail (reset), and silent for 1600 ms"),
+        Probe(),
+    ]
+
+
+def test_calls_that_fail_while_beats_arrive_change_nothing() -> None:
+    pulse = alive()
+    for at in range(0, 60_000, 1_000):
+        assert pulse.handle(CallsFailed("reset"), at) == []
+        assert [*pulse.handle(BEAT, at + 900), *pulse.handle(Tick(), at + 950)] == []
+
+
+def test_a_lag_of_its_own_is_credited_to_the_proof_too() -> None:
+    pulse = alive()
+    pulse.handle(CallsFailed("reset"), 0)
+    assert pulse.handle(Tick(lag_ms=2_000), 2_250) == []
+    assert pulse.handle(BEAT, 2_260) == []
+
+
+def test_an_answer_to_an_earlier_question_is_no_word() -> None:
+    pulse = doubted()
+    pulse.handle(BEAT, 30)
+    pulse.handle(Broken("reset"), 40)
+    assert pulse.handle(Broken("refused"), 50) == [AskWitnesses(3, 2)]
+    assert pulse.handle(Witnessed(asked=("b",), question=1), 60) == []
+    (became,) = pulse.handle(Witnessed(asked=("b",), question=2), 70)
+    assert became == Became(Liveness.DOWN, "refused; not heard by b either")
+
+
+def test_a_verdict_is_reviewed_more_and_more_rarely_and_changes_with_the_word() -> None:
+    pulse = doubted()
+    pulse.handle(Witnessed(("c",), ("c",), 1), 30)
+    assert pulse.handle(Tick(), 29 + REVIEW_FIRST_MS) == []
+    assert pulse.handle(Tick(), 30 + REVIEW_FIRST_MS) == [AskWitnesses(3, 2)]
+    (became,) = pulse.handle(Witnessed(("c",), (), 2), 3_000)
+    assert became == Became(Liveness.DOWN, "refused; not heard by c either")
+    assert pulse.handle(Tick(), 2_999 + 2 * REVIEW_FIRST_MS) == []
+    assert pulse.handle(Tick(), 3_000 + 2 * REVIEW_FIRST_MS) == [AskWitnesses(3, 3)]
+    assert pulse.handle(Witnessed(question=3), 8_000) == []
+    assert pulse.state is Liveness.DOWN
+    asked = sum(AskWitnesses in map(type, pulse.handle(Tick(), at)) for at in range(10_000, 610_000, 250))
+    assert asked <= 600_000 / REVIEW_MAX_MS + 10

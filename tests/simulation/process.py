@@ -186,8 +186,8 @@ class Process:
                     self.drop(name)
                     self.dial_ms[name] = self.world.now_ms + TICK_MS
                     self.world.dial(self, name)
-                case AskWitnesses(most):
-                    self.world.ask(self, name, most)
+                case AskWitnesses():
+                    self.world.ask(self, name, effect)
                 case Became(state, cause):
                     self.world.note(f"{self.name}: {name} is {state}{': ' + cause if cause else ''}")
                 case Listed(listed):

@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from federation.events import Alarm, Broken, Effect, Witnessed
+from federation.events import Alarm, AskWitnesses, Broken, Effect, Witnessed
 from federation.memory import MemoryViewStore
 from proto.frames import Down, Farewell, Up
 from proto.records import Kind, Record, RecordKey
@@ -229,15 +229,15 @@ class World:
         while held:
             held.popleft()()
 
-    def ask(self, asker: Process, about: str, most: int) -> None:
+    def ask(self, asker: Process, about: str, question: AskWitnesses) -> None:
         others = [p for p in self.running() if p.name not in (asker.name, about)]
         others = [
             p
             for p in others
             if self.network.both_ways(p.name, asker.name) and asker.peers[p.name].pulse.hears(self.now_ms)
-        ][:most]
+        ][: question.most]
         hearing = tuple(p.name for p in others if about in p.peers and p.peers[about].pulse.hears(self.now_ms))
-        word = Witnessed(tuple(p.name for p in others), hearing)
+        word = Witnessed(tuple(p.name for p in others), hearing, question.question)
         self.at(30, lambda: asker.testify(about, word), asker)
 
 

@@ -1,0 +1,205 @@
+"""The peers of this process: who is one, who may not be, and who takes the place of whom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from federation.clock import Clock
+from federation.events import Liveness
+from federation.known import Known
+from federation.line import Line
+from federation.link import Link, LinkUser
+from federation.peer import Peer
+from federation.refusals import Reason, Refusals
+from federation.tasks import Tasks
+from federation.tls import MeshTls, learn_identity
+from federation.traffic import Traffic
+from proto.errors import MeshError
+from proto.names import NodeId
+
+log = logging.getLogger("toolmesh.federation.roster")
+
+PEERS_MAX = 256
+"""Beyond it a peer that is gone and of which nothing is held makes room; where there is none, a new one is refused."""
+
+GONE = frozenset({Liveness.DOWN, Liveness.UNREACHABLE, Liveness.LEFT})
+
+
+class RosterUser(LinkUser, Protocol):
+    """Whom the roster, and the links it makes, tell what happens. All on the loop."""
+
+    def calls_failed(self, peer: NodeId, cause: str) -> None:
+        """A Forward stream to it could not be opened, or broke."""
+
+    def forgotten(self, known: Known) -> None:
+        """It is a peer no longer; what is held of it goes."""
+
+
+class Roster:
+    """Peers by id; no two bear one name. `make` gives a new peer its core."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        tls: MeshTls,
+        make: Callable[[NodeId], Peer],
+        user: RosterUser,
+        tasks: Tasks,
+        refusals: Refusals,
+        clock: Clock,
+    ) -> None:
+        self.advertise = ""
+        self._me = me
+        self._tls = tls
+        self._make = make
+        self._user = user
+        self._tasks = tasks
+        self._refusals = refusals
+        self._clock = clock
+        self._known: dict[NodeId, Known] = {}
+        self._rivals: dict[NodeId, tuple[NodeId, str]] = {}
+        self._proving: set[NodeId] = set()
+        self._dialling = False
+
+    def __repr__(self) -> str:
+        alive = sum(k.core.pulse.state is Liveness.ALIVE for k in self)
+        return f"Roster({alive} of {len(self)} peers alive)"
+
+    def __iter__(self) -> Iterator[Known]:
+        """A snapshot: peers may come and go meanwhile."""
+        return iter(tuple(self._known.values()))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, node: NodeId) -> Known | None:
+        return self._known.get(node)
+
+    def named(self, name: str) -> Known | None:
+        return next((k for k in self._known.values() if k.node.name == name), None)
+
+    def add(self, core: Peer) -> Known:
+        node, traffic = core.view.owner, Traffic(self._clock.now_ms())
+        link = Link(node, self._tls, self.advertise, self._user, traffic=traffic, refusals=self._refusals)
+        known = self._known[node] = Known(core, link, traffic)
+        return known
+
+    # ---- dialling -------------------------------------------------------------------------------
+
+    def dial_all(self) -> None:
+        """From now on peers are dialled: those that are known, and whoever is reached later."""
+        self._dialling = True
+        for known in self:
+            self._dial(known)
+
+    def _dial(self, known: Known) -> None:
+        if self._dialling and known.dialling is None:
+            known.dialling = self._tasks.spawn(known.link.run(), f"dial {known.node}")
+
+    def reached(self, node: NodeId, address: str, *, proved: bool = False) -> None:
+        """`node` may answer at `address`: a hint of discovery, or (`proved`) TLS has shown that it exists."""
+        known = self._known.get(node) or self._admit(node, address, proved=proved)
+        if known is None:
+            return
+        if address and known.link.add_address(address):
+            log.info("%s may answer at %s", node, address)
+        self._dial(known)
+
+    def line(self, known: Known) -> Line:
+        """For calls and questions; kept while the address holds."""
+        line = known.line
+        if line is None or line.address != known.link.address:
+            if line is not None:
+                self._tasks.spawn(line.close(), f"hang up on {line!r}")
+            node = known.node
+            line = known.line = Line(
+                node,
+                known.link.address,
+                self._tls,
+                self._me.name,
+                trouble=lambda cause: self._user.calls_failed(node, cause),
+                traffic=known.traffic,
+            )
+        return line
+
+    async def close(self) -> None:
+        """Hang up every line. The dialling ends with the tasks."""
+        self._dialling = False
+        for known in self:
+            if known.line is not None:
+                await known.line.close()
+
+    # ---- who may be one -------------------------------------------------------------------------
+
+    def _admit(self, node: NodeId, address: str, *, proved: bool) -> Known | None:
+        twin = self.named(node.name)
+        if twin is not None:
+            if not self._succeeds(node, address, twin, proved=proved):
+                return None
+            self._forget(twin, f"{node.uri} bears its name now")
+        if len(self._known) >= PEERS_MAX and not self._make_room():
+            self._refuse(node, address, Reason.FULL, f"a node has at most {PEERS_MAX} peers, and all are in use")
+            return None
+        return self.add(self._make(node))
+
+    def _succeeds(self, node: NodeId, address: str, twin: Known, *, proved: bool) -> bool:
+        """A node issued anew in another region takes the place of its old id once that is gone, never of a live one."""
+        pulse = twin.core.pulse
+        self._rivals[twin.node] = (node, address)
+        if pulse.state not in GONE:
+            message = (
+                f"it bears the name of {twin.node.uri}, which is {pulse.state}: names are unique in a mesh; "
+                "stop that one, or issue one of them another name"
+            )
+            self._refuse(node, address, Reason.NAME, message)
+            return False
+        if not proved:
+            # A hint must not cost a peer its place.
+            self._prove(twin.node)
+        return proved
+
+    def became(self, node: NodeId, state: Liveness) -> None:
+        """A peer's state has changed: one that waits for its place may have it."""
+        if state in GONE and node in self._rivals:
+            self._prove(node)
+
+    def _prove(self, incumbent: NodeId) -> None:
+        if self._dialling and incumbent not in self._proving:
+            self._proving.add(incumbent)
+            rival, address = self._rivals[incumbent]
+            self._tasks.spawn(self._call_on(incumbent, rival, address), f"is {rival} at {address}")
+
+    async def _call_on(self, incumbent: NodeId, rival: NodeId, address: str) -> None:
+        try:
+            proved = await learn_identity(address, self._tls)
+        except MeshError as e:
+            log.info("%s does not prove itself at %s: %s", rival.uri, address, e.message)
+            return
+        finally:
+            self._proving.discard(incumbent)
+        if proved == rival:
+            self.reached(rival, address, proved=True)
+
+    def _make_room(self) -> bool:
+        idle = [k for k in self if k.core.pulse.state in GONE and not k.core.view.size]
+        if not idle:
+            return False
+        self._forget(min(idle, key=lambda k: k.core.pulse.since_ms), "its place is needed")
+        return True
+
+    def _forget(self, known: Known, why: str) -> None:
+        log.warning("%s (%s) is a peer no longer: %s", known.node.uri, known.core.pulse.state, why)
+        del self._known[known.node]
+        self._rivals.pop(known.node, None)
+        known.link.drop()
+        if known.dialling is not None:
+            known.dialling.cancel()
+        if known.line is not None:
+            self._tasks.spawn(known.line.close(), f"hang up on {known.line!r}")
+        self._user.forgotten(known)
+
+    def _refuse(self, node: NodeId, address: str, reason: Reason, message: str) -> None:
+        if self._refusals.note("here", node.uri, reason, message):
+            log.warning("%s at %s is refused: %s", node.uri, address or "an unknown address", message)
