@@ -1,4 +1,4 @@
-.PHONY: demo demo-once test check proto run sim bench clean
+.PHONY: demo demo-once test check proto run sim lab bench clean
 PY := .venv/bin/python
 
 demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
@@ -21,6 +21,9 @@ run: .venv/ready             # start a node with your own node.yaml
 
 sim: .venv/ready             # seeded simulation of the federation: SEED=7 replays one, SEEDS=500 runs many
 	$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
+
+lab: .venv/ready             # regions in network namespaces, with delay, loss, cuts, kills and restarts; needs root
+	$(PY) -m pytest -m lab tests/lab -s
 
 bench: .venv/ready           # measure, and write bench/results/
 	$(PY) -m bench
