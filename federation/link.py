@@ -24,11 +24,11 @@ from federation.statuses import ERROR_KEY, error_of
 from federation.tls import MeshTls, learn_identity
 from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
-from proto.codec import down_from_wire, up_to_wire
 from proto.errors import Invalid, MeshError, Unauthenticated, Unavailable
 from proto.frames import Ack, Down, Hello, Refuse, Up, Welcome
 from proto.mesh_pb2_grpc import MeshStub
 from proto.names import NodeId
+from proto.sync_codec import down_from_wire, up_to_wire
 from proto.versions import REFUSE, common
 
 log = logging.getLogger("toolmesh.federation.link")

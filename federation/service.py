@@ -26,11 +26,11 @@ from federation.statuses import abort
 from federation.tls import peer_credentials
 from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
-from proto.codec import down_to_wire, up_from_wire
 from proto.errors import Exhausted, Invalid, MeshError, Unauthenticated, Unavailable
 from proto.frames import Ack, Beat, Bye, Down, Farewell, Hello, Refuse, Reject, Up
 from proto.mesh_pb2_grpc import MeshServicer
 from proto.names import NodeId
+from proto.sync_codec import down_to_wire, up_from_wire
 
 log = logging.getLogger("toolmesh.federation.service")
 

@@ -1,4 +1,4 @@
-"""Domain values ⇄ wire messages, without loss.
+"""Records, calls and errors ⇄ wire messages, without loss. Frames of owner streams: `sync_codec`.
 
 Writing raises `Invalid` for what the wire cannot carry (a number beyond its field, a lone surrogate). Reading
 raises `Invalid` for an enum value or a frame that this version does not know and for a body that is no JSON
@@ -7,26 +7,20 @@ object: never `KeyError`, so that one bad message can be refused alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from proto import calls, frames, jsons
+from proto import calls, jsons
 from proto import mesh_pb2 as pb
 from proto.errors import ERRORS, Fault, Invalid, MeshError
-from proto.records import ANONYMOUS, Kind, Principal, Record, RecordKey, Version
+from proto.records import ANONYMOUS, Kind, Principal, Record
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-_KIND_TO_WIRE: Mapping[Kind, pb.Kind.ValueType] = {k: pb.Kind.Value(f"KIND_{k.name}") for k in Kind}
-_KIND_FROM_WIRE = {number: kind for kind, number in _KIND_TO_WIRE.items()}
-_MODE_TO_WIRE: Mapping[frames.Mode, pb.Mode.ValueType] = {m: pb.Mode.Value(f"MODE_{m.name}") for m in frames.Mode}
-_MODE_FROM_WIRE = {number: mode for mode, number in _MODE_TO_WIRE.items()}
-_BYE_TO_WIRE: Mapping[frames.Farewell, pb.Farewell.ValueType] = {
-    f: pb.Farewell.Value(f"FAREWELL_{f.name}") for f in frames.Farewell
-}
-_BYE_FROM_WIRE = {number: farewell for farewell, number in _BYE_TO_WIRE.items()}
+KIND_TO_WIRE: Mapping[Kind, pb.Kind.ValueType] = {k: pb.Kind.Value(f"KIND_{k.name}") for k in Kind}
+KIND_FROM_WIRE = {number: kind for kind, number in KIND_TO_WIRE.items()}
 _ERROR_TO_WIRE: Mapping[str, pb.ErrorKind.ValueType] = {
     kind: pb.ErrorKind.Value(f"ERROR_KIND_{kind.upper()}") for kind in ERRORS
 }
@@ -34,7 +28,8 @@ _ERROR_FROM_WIRE = {number: kind for kind, number in _ERROR_TO_WIRE.items()}
 
 
 @contextmanager
-def _writing(what: str) -> Iterator[None]:
+def writing(what: str) -> Iterator[None]:
+    """What the wire cannot carry is `Invalid`."""
     # protobuf reports a number out of range or an unencodable string as ValueError, a wrong type as TypeError.
     try:
         yield
@@ -42,7 +37,8 @@ def _writing(what: str) -> Iterator[None]:
         raise Invalid(f"{what} does not fit the wire: {e}") from None
 
 
-def _known(table: Mapping[K, V], value: K, what: str) -> V:
+def known(table: Mapping[K, V], value: K, what: str) -> V:
+    """The entry, or `Invalid`: never `KeyError`, since a newer peer may mean something by it."""
     try:
         return table[value]
     except KeyError:
@@ -53,9 +49,9 @@ def _known(table: Mapping[K, V], value: K, what: str) -> V:
 
 
 def record_to_wire(record: Record) -> pb.Record:
-    with _writing(f"{record.kind} record {record.id!r}"):
+    with writing(f"{record.kind} record {record.id!r}"):
         return pb.Record(
-            kind=_KIND_TO_WIRE[record.kind],
+            kind=KIND_TO_WIRE[record.kind],
             id=record.id,
             digest=record.digest,
             body=record.body,
@@ -67,158 +63,8 @@ def record_to_wire(record: Record) -> pb.Record:
 
 def record_from_wire(wire: pb.Record) -> Record:
     """The record as it came: whether body and digest agree is `Record.verify`'s to say."""
-    kind = _known(_KIND_FROM_WIRE, wire.kind, "record kind")
+    kind = known(KIND_FROM_WIRE, wire.kind, "record kind")
     return Record(kind, wire.id, wire.digest, wire.body, wire.owner, wire.key_id, wire.signature)
-
-
-def _entries_to_wire(manifest: Mapping[RecordKey, bytes]) -> Iterator[pb.ManifestEntry]:
-    for key, digest in manifest.items():
-        yield pb.ManifestEntry(kind=_KIND_TO_WIRE[key.kind], id=key.id, digest=digest)
-
-
-def _entries_from_wire(wire: Iterable[pb.ManifestEntry]) -> dict[RecordKey, bytes]:
-    return {RecordKey(_known(_KIND_FROM_WIRE, e.kind, "record kind"), e.id): e.digest for e in wire}
-
-
-def _key_from_wire(wire: pb.RecordKey | pb.Reject) -> RecordKey:
-    return RecordKey(_known(_KIND_FROM_WIRE, wire.kind, "record kind"), wire.id)
-
-
-# ---- owner streams -------------------------------------------------------------------------------
-
-
-def up_to_wire(frame: frames.Up) -> pb.SyncUp:
-    with _writing(type(frame).__name__):
-        match frame:
-            case frames.Hello():
-                return pb.SyncUp(
-                    hello=pb.Hello(
-                        mesh=frame.mesh,
-                        protocol_min=frame.protocol_min,
-                        protocol_max=frame.protocol_max,
-                        features=sorted(frame.features),
-                        known_epoch=frame.known.epoch,
-                        known_seq=frame.known.seq,
-                        manifest=_entries_to_wire(frame.manifest),
-                        software=frame.software,
-                    )
-                )
-            case frames.Ack():
-                return pb.SyncUp(ack=pb.Ack(seq=frame.seq))
-            case frames.Reject():
-                kind = _KIND_TO_WIRE[frame.key.kind]
-                return pb.SyncUp(reject=pb.Reject(seq=frame.seq, kind=kind, id=frame.key.id, reason=frame.reason))
-            case frames.Refuse():
-                return pb.SyncUp(refuse=pb.Refuse(reason=frame.reason, message=frame.message))
-
-
-def up_from_wire(wire: pb.SyncUp) -> frames.Up:
-    match wire.WhichOneof("frame"):
-        case "hello":
-            hello = wire.hello
-            return frames.Hello(
-                mesh=hello.mesh,
-                known=Version(hello.known_epoch, hello.known_seq),
-                manifest=_entries_from_wire(hello.manifest),
-                protocol_min=hello.protocol_min,
-                protocol_max=hello.protocol_max,
-                features=frozenset(hello.features),
-                software=hello.software,
-            )
-        case "ack":
-            return frames.Ack(wire.ack.seq)
-        case "reject":
-            return frames.Reject(wire.reject.seq, _key_from_wire(wire.reject), wire.reject.reason)
-        case "refuse":
-            return frames.Refuse(wire.refuse.reason, wire.refuse.message)
-        case _:
-            raise Invalid("an upward sync message holds no frame that this version knows")
-
-
-def down_to_wire(frame: frames.Down) -> pb.SyncDown:
-    with _writing(type(frame).__name__):
-        match frame:
-            case frames.Welcome():
-                return pb.SyncDown(
-                    welcome=pb.Welcome(
-                        epoch=frame.epoch,
-                        instance=frame.instance,
-                        seq=frame.seq,
-                        mode=_MODE_TO_WIRE[frame.mode],
-                        loaded=frame.loaded,
-                        protocol=frame.protocol,
-                        features=sorted(frame.features),
-                        software=frame.software,
-                    )
-                )
-            case frames.Delta():
-                return pb.SyncDown(
-                    delta=pb.Delta(
-                        epoch=frame.epoch,
-                        from_seq=frame.from_seq,
-                        to_seq=frame.to_seq,
-                        puts=[record_to_wire(r) for r in frame.puts],
-                        deletes=[pb.RecordKey(kind=_KIND_TO_WIRE[k.kind], id=k.id) for k in frame.deletes],
-                        loaded=frame.loaded,
-                    )
-                )
-            case frames.Snapshot():
-                return pb.SyncDown(
-                    snapshot=pb.Snapshot(
-                        epoch=frame.epoch,
-                        to_seq=frame.to_seq,
-                        all=_entries_to_wire(frame.all),
-                        bodies=[record_to_wire(r) for r in frame.bodies],
-                        last=frame.last,
-                        loaded=frame.loaded,
-                    )
-                )
-            case frames.Beat():
-                return pb.SyncDown(
-                    beat=pb.Beat(
-                        seq=frame.seq,
-                        load=frame.load,
-                        lag_ms=frame.lag_ms,
-                        draining=frame.draining,
-                        view_hash=frame.view_hash,
-                        loaded=frame.loaded,
-                        wall_ms=frame.wall_ms,
-                    )
-                )
-            case frames.Bye():
-                return pb.SyncDown(bye=pb.Bye(reason=_BYE_TO_WIRE[frame.reason]))
-
-
-def down_from_wire(wire: pb.SyncDown) -> frames.Down:
-    match wire.WhichOneof("frame"):
-        case "welcome":
-            w = wire.welcome
-            return frames.Welcome(
-                epoch=w.epoch,
-                instance=w.instance,
-                seq=w.seq,
-                mode=_known(_MODE_FROM_WIRE, w.mode, "mode"),
-                loaded=w.loaded,
-                protocol=w.protocol,
-                features=frozenset(w.features),
-                software=w.software,
-            )
-        case "delta":
-            d = wire.delta
-            puts = tuple(record_from_wire(r) for r in d.puts)
-            deletes = tuple(_key_from_wire(k) for k in d.deletes)
-            return frames.Delta(d.epoch, d.from_seq, d.to_seq, puts, deletes, d.loaded)
-        case "snapshot":
-            s = wire.snapshot
-            bodies = tuple(record_from_wire(r) for r in s.bodies)
-            return frames.Snapshot(s.epoch, s.to_seq, _entries_from_wire(s.all), bodies, s.last, s.loaded)
-        case "beat":
-            b = wire.beat
-            return frames.Beat(b.seq, b.load, b.lag_ms, b.draining, b.view_hash, b.loaded, b.wall_ms)
-        case "bye":
-            return frames.Bye(_known(_BYE_FROM_WIRE, wire.bye.reason, "farewell"))
-        case _:
-            raise Invalid("a downward sync message holds no frame that this version knows")
 
 
 # ---- calls ---------------------------------------------------------------------------------------
@@ -279,7 +125,7 @@ def _open_from_wire(call_id: str, o: pb.Open) -> calls.Open:
 
 
 def call_up_to_wire(call_id: str, frame: calls.CallUp) -> pb.CallUp:
-    with _writing(f"{type(frame).__name__} of call {call_id!r}"):
+    with writing(f"{type(frame).__name__} of call {call_id!r}"):
         match frame:
             case calls.Open():
                 return pb.CallUp(call_id=call_id, open=_open_to_wire(frame))
@@ -321,7 +167,7 @@ def call_up_from_wire(wire: pb.CallUp) -> tuple[str, calls.CallUp]:
 
 
 def call_down_to_wire(call_id: str, frame: calls.CallDown) -> pb.CallDown:
-    with _writing(f"{type(frame).__name__} of call {call_id!r}"):
+    with writing(f"{type(frame).__name__} of call {call_id!r}"):
         match frame:
             case calls.Accepted():
                 return pb.CallDown(call_id=call_id, accepted=pb.Accepted())
@@ -378,15 +224,15 @@ def error_to_failed(error: MeshError) -> calls.Failed:
 
 def failed_to_error(failed: calls.Failed) -> MeshError:
     """The error itself, of the kind that was raised. Raises `Invalid` for a kind not in the tree."""
-    return _known(ERRORS, failed.kind, "error kind")(failed.message, **failed.data)
+    return known(ERRORS, failed.kind, "error kind")(failed.message, **failed.data)
 
 
 def failed_to_wire(failed: calls.Failed) -> pb.Error:
-    kind = _known(_ERROR_TO_WIRE, failed.kind, "error kind")
-    with _writing("the error"):
+    kind = known(_ERROR_TO_WIRE, failed.kind, "error kind")
+    with writing("the error"):
         return pb.Error(kind=kind, message=failed.message, data=_object_to_wire(failed.data))
 
 
 def failed_from_wire(wire: pb.Error) -> calls.Failed:
-    kind = _known(_ERROR_FROM_WIRE, wire.kind, "error kind")
+    kind = known(_ERROR_FROM_WIRE, wire.kind, "error kind")
     return calls.Failed(kind, wire.message, _object_from_wire(wire.data, "the error's data"))

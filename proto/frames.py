@@ -78,7 +78,10 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Changes after `from_seq` up to `to_seq`; applies only on exactly (epoch, from_seq)."""
+    """Changes after `from_seq` up to `to_seq`; applies only on exactly (epoch, from_seq).
+
+    `foreign`, here and in a snapshot: what was left out in reading, being of kinds that only newer builds know.
+    """
 
     epoch: int
     from_seq: int
@@ -86,6 +89,7 @@ class Delta:
     puts: tuple[Record, ...] = ()
     deletes: tuple[RecordKey, ...] = ()
     loaded: bool = True
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class Snapshot:
     bodies: tuple[Record, ...] = ()
     last: bool = True
     loaded: bool = True
+    foreign: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
