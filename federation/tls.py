@@ -30,6 +30,7 @@ from federation.credentials import (
     parse_chain,
     vouch,
 )
+from federation.refusals import Reason
 from proto.errors import Invalid, Unauthenticated, Unavailable
 from proto.names import NodeId
 
@@ -41,6 +42,12 @@ KEEPALIVE_TIMEOUT_MS = 3_000
 RECONNECT_MIN_MS = 3_000
 """Between two attempts to connect, and also the time that gRPC gives one attempt: 100 ms never connects."""
 RECONNECT_MAX_MS = 3_000
+
+
+HANDSHAKE_MS = 10_000
+"""A connection that does not finish its handshake in time is closed; gRPC would wait for two minutes."""
+
+ACCEPT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -147,6 +154,7 @@ class MeshTls:
             ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ("grpc.so_reuseport", 0),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
             *_SIZES,
         ]
 
@@ -229,20 +237,24 @@ async def learn_identity(address: str, tls: MeshTls, timeout_s: float = 5.0) -> 
     """Who answers at `host:port`: one TLS handshake, nothing sent after it.
 
     Raises `Unavailable` if nobody answers in time, `Unauthenticated` if the certificate is not of this mesh's CA
-    or holds no node id, `Invalid` for a malformed address.
+    or holds no node id, or (with `refused="there"`) if ours is not accepted, `Invalid` for a malformed address.
     """
     host, port = split_address(address)
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            _, writer = await asyncio.open_connection(host, port, ssl=tls.client_context())
+            reader, writer = await asyncio.open_connection(host, port, ssl=tls.client_context())
         der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        accepted = await _accepted(reader)
     except ssl.SSLCertVerificationError as e:
         raise Unauthenticated(
-            f"{address} shows a certificate that this mesh's CA does not vouch for: {e.verify_message}"
+            f"{address} shows a certificate that this mesh's CA does not vouch for: {e.verify_message}",
+            reason=Reason.CERTIFICATE,
         ) from None
     except ssl.SSLError as e:
-        raise Unauthenticated(f"{address} does not complete a TLS handshake: {e.reason or e}") from None
+        raise Unauthenticated(
+            f"{address} does not complete a TLS handshake: {e.reason or e}", reason=Reason.CERTIFICATE
+        ) from None
     except TimeoutError:
         raise Unavailable(f"{address} did not answer within {timeout_s:g} s") from None
     except OSError as e:
@@ -254,9 +266,31 @@ async def learn_identity(address: str, tls: MeshTls, timeout_s: float = 5.0) -> 
                 async with asyncio.timeout(1.0):
                     await writer.wait_closed()
     try:
-        return identity_of(x509.load_der_x509_certificate(der))
+        identity = identity_of(x509.load_der_x509_certificate(der))
     except Unauthenticated as e:
-        raise Unauthenticated(f"{address}: {e.message}") from None
+        raise Unauthenticated(f"{address}: {e.message}", reason=Reason.IDENTITY) from None
+    if not accepted:
+        raise Unauthenticated(
+            f"{identity.uri} at {address} does not accept the certificate of this node, {tls!r}: was it issued by "
+            "the CA that the other side trusts, and do both clocks agree?",
+            reason=Reason.CERTIFICATE,
+            refused="there",
+        )
+    return identity
+
+
+async def _accepted(reader: asyncio.StreamReader) -> bool:
+    """Whether our own certificate was taken. In TLS 1.3 the dialling side is through before the other has judged it.
+
+    One that takes it begins to speak HTTP/2 at once, one that does not hangs up (with an alert, or without).
+    """
+    try:
+        async with asyncio.timeout(ACCEPT_S):
+            return bool(await reader.read(1))
+    except TimeoutError:
+        return True  # it waits for us to speak first
+    except OSError:
+        return False
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from federation.ca import init_ca, issue
+from federation.refusals import Reason, reason_of, side_of
 from federation.tls import MeshTls, learn_identity, peer_identity
 from proto import mesh_pb2 as pb
 from proto.errors import Invalid, Unauthenticated, Unavailable
@@ -159,6 +160,18 @@ async def test_who_answers_at_an_address_is_learnt_from_its_certificate(world: W
 async def test_a_foreign_certificate_teaches_nothing(world: World, node: Node) -> None:
     with pytest.raises(Unauthenticated, match="does not vouch for"):
         await learn_identity(node.address, world.theirs[A])
+
+
+async def test_a_dialler_learns_that_its_own_certificate_is_not_accepted(world: World, node: Node) -> None:
+    stranger, ours = MeshTls.__new__(MeshTls), world.ours[A]
+    cert, key = expired(world, A)
+    theirs = world.theirs[A]
+    for cert_pem, key_pem in ((cert, key), (theirs.cert_pem, theirs.key_pem)):
+        for name, value in (("ca_pem", ours.ca_pem), ("cert_pem", cert_pem), ("key_pem", key_pem)):
+            object.__setattr__(stranger, name, value)
+        with pytest.raises(Unauthenticated, match="does not accept the certificate of this node") as caught:
+            await learn_identity(node.address, stranger)
+        assert (side_of(caught.value), reason_of(caught.value)) == ("there", Reason.CERTIFICATE)
 
 
 async def test_an_address_where_nobody_answers_is_unavailable(world: World, node: Node) -> None:
