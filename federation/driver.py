@@ -187,7 +187,7 @@ class Federation:
             subscribers.setdefault(session.sub.peer, []).append(session.sub)
             shown[session.sub.peer] = session.credentials
         known = sorted(self._roster, key=lambda k: k.node)
-        statuses = (k.status(now, subscribers.get(k.node, ()), shown.get(k.node)) for k in known)
+        statuses = (k.status(now, self._log.seq, subscribers.get(k.node, ()), shown.get(k.node)) for k in known)
         return (*statuses, *self._finder.unproved())
 
     @property

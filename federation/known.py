@@ -68,7 +68,7 @@ class Known:
         return max(0, now_ms - min(since)) / 1000 if since else 0.0
 
     def status(
-        self, now_ms: int, subscribers: Sequence[Subscriber], dialled_with: Credentials | None = None
+        self, now_ms: int, own_seq: int, subscribers: Sequence[Subscriber], dialled_with: Credentials | None = None
     ) -> PeerStatus:
         """`dialled_with`: what it showed as a subscriber. Costs nothing that grows with the records."""
         view, pulse, welcome = self.core.view, self.core.pulse, self.welcome
@@ -104,4 +104,6 @@ class Known:
             peer_lag_ms=self.beat.lag_ms if self.beat else 0.0,
             subscribed=bool(subscribers),
             rates=self.traffic.rates(now_ms),
+            totals=self.traffic.totals(),
+            lacks=own_seq - max(s.acked for s in subscribers) if subscribers else None,
         )

@@ -149,7 +149,7 @@ class Log:
         effects = self._catch_up(sub, hello, wall_ms)
         epoch, seq = hello.known
         if epoch == self.epoch and max(self._floor, 1) <= seq <= self.seq:
-            sub.epoch, sub.cursor, sub._parts = self.epoch, seq, None
+            sub.epoch, sub.cursor, sub.acked, sub._parts = self.epoch, seq, seq, None
             sub._welcome = self._make_welcome(sub, Mode.DELTA)
         else:
             self._restart(sub, hello.manifest)
@@ -173,7 +173,7 @@ class Log:
         return [SaveEpoch(self.epoch), Alarm("epoch_raised", f"{what}: its epoch is {self.epoch} now")]
 
     def _restart(self, sub: Subscriber, held: Mapping[RecordKey, bytes]) -> None:
-        sub.epoch, sub.cursor = self.epoch, self.seq
+        sub.epoch, sub.cursor, sub.acked = self.epoch, self.seq, 0
         sub._welcome = self._make_welcome(sub, Mode.SNAPSHOT)
         sub._parts = self._snapshot(held)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from federation.events import Liveness
-from federation.traffic import NO_TRAFFIC, Rates
+from federation.traffic import NO_TRAFFIC, NOTHING_YET, Rates, Totals
 from proto.names import NodeId
 from proto.records import NOTHING_KNOWN, RecordKey, Version
 
@@ -36,7 +36,10 @@ class PeerStatus:
     long what is held has not been known to be all: since the first missing change, or since it was last heard. So
     silence counts as lag, though no change may have been missed. `listed`: its tools are in listings.
     `hash_matches`: whether its view hash agreed when last compared (None: not yet). `rejected`: the first
-    `REJECTED_SHOWN` of its `rejected_count` records that are refused here. `refused_there`: ours that it refuses.
+    `REJECTED_SHOWN` of its `rejected_count` records that are refused here.
+
+    What it holds of ours: `lacks`, the changes that it has not confirmed (None: it has not subscribed);
+    `refused_there`, the records that it refuses.
 
     What it says of itself: `software`, `protocol` (0: no Welcome yet), `features`, `load` calls in flight,
     `peer_lag_ms`, and `skew_ms`, its clock less ours, at its last beat. What its certificate says: `roles` and
@@ -73,3 +76,5 @@ class PeerStatus:
     peer_lag_ms: float = 0.0
     subscribed: bool = False
     rates: Rates = NO_TRAFFIC
+    totals: Totals = NOTHING_YET
+    lacks: int | None = None

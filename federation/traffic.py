@@ -19,6 +19,17 @@ class Rates(NamedTuple):
 NO_TRAFFIC = Rates()
 
 
+class Totals(NamedTuple):
+    """Since this process first met the peer."""
+
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    calls: int = 0
+
+
+NOTHING_YET = Totals()
+
+
 class Traffic:
     """Counters of one peer: bytes of frames in both directions, before TLS, and calls in both directions. Pure."""
 
@@ -34,6 +45,9 @@ class Traffic:
         """Time passes; called now and then, by whoever asks for rates."""
         if now_ms - self._marks[-1][0] >= WINDOW_MS:
             self._marks = [self._marks[-1], (now_ms, self.received_bytes, self.sent_bytes, self.calls)]
+
+    def totals(self) -> Totals:
+        return Totals(self.received_bytes, self.sent_bytes, self.calls)
 
     def rates(self, now_ms: int) -> Rates:
         """Over ten to twenty seconds, once so long has passed."""

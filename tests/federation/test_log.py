@@ -66,6 +66,17 @@ def test_one_that_is_behind_within_the_log_gets_each_changed_key_once_as_it_is_n
     assert frames[1:] == [Delta(5, 2, 6, (tool("a", "2"), C), (B.key,))]
 
 
+def test_what_a_hello_says_is_held_counts_as_confirmed_until_a_snapshot_starts_anew() -> None:
+    log = make(A, B)
+    assert subscribed(log)[0].acked == 0
+    sub, _ = subscribed(log, Version(log.epoch, 1))
+    assert sub.acked == 1
+    log.acknowledged(sub, 2)
+    assert sub.acked == 2
+    log.subscribe(sub, Hello("lab", Version(log.epoch - 1, 2)), 0)
+    assert sub.acked == 0
+
+
 def test_equal_digests_are_no_change() -> None:
     log = make(A)
     assert log.publish([tool("a")], [B.key]) is False
