@@ -1,7 +1,8 @@
 """Which owner runs a call: pure, so that every rule can be tested by exact values.
 
-Alive first; then this node, this zone, this region, far; within a tier the better of two random picks by
-in-flight × latency (the power of two choices, Mitzenmacher 2001). Never by search score.
+Alive first; then those that stay, of them those that do not keep failing; then this node, this zone, this region,
+far; within a tier the better of two random picks by in-flight × latency (the power of two choices, Mitzenmacher
+2001), a newcomer counted as dearer until it is warm. Never by search score.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 LATENCY_UNKNOWN_MS = 1.0
-OWNERS_MAX = 1_024
 
 
 class Tier(IntEnum):
@@ -19,6 +19,14 @@ class Tier(IntEnum):
     ZONE = 1
     REGION = 2
     FAR = 3
+
+
+_TIERS = {
+    Tier.NODE: "this node",
+    Tier.ZONE: "the same zone",
+    Tier.REGION: "the same region",
+    Tier.FAR: "another region",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +38,24 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One owner that could run the call. `latency_ms` is a moving average of its answers; 0: none seen yet."""
+    """One owner that could run the call. `latency_ms` is a moving average of its answers; 0: none seen yet.
+
+    `ejected`: it keeps failing and is left alone for another `back_in_s`. `warmth` rises from 0.1 to 1 after it came
+    up or back.
+    """
 
     place: Place
     alive: bool = True
     draining: bool = False
     in_flight: int = 0
     latency_ms: float = 0.0
+    ejected: bool = False
+    back_in_s: float = 0.0
+    warmth: float = 1.0
 
     @property
     def cost(self) -> float:
-        return (self.in_flight + 1) * (self.latency_ms or LATENCY_UNKNOWN_MS)
+        return (self.in_flight + 1) * (self.latency_ms or LATENCY_UNKNOWN_MS) / self.warmth
 
 
 def tier(here: Place, there: Place) -> Tier:
@@ -56,58 +71,47 @@ def tier(here: Place, there: Place) -> Tier:
 def choose(here: Place, candidates: Sequence[Candidate], below: Callable[[int], int]) -> Candidate | None:
     """The owner to ask, or None if nobody is alive.
 
-    `below(n)` draws an integer in [0, n). An owner that drains is taken only where nobody else is alive.
+    `below(n)` draws an integer in [0, n). One that drains, or is ejected, is taken only where nobody else is left.
     """
-    alive = [c for c in candidates if c.alive]
-    staying = [c for c in alive if not c.draining] or alive
-    if not staying:
-        return None
-    nearest = min(tier(here, c.place) for c in staying)
-    near = [c for c in staying if tier(here, c.place) == nearest]
-    if len(near) == 1:
-        return near[0]
+    near = _eligible(here, candidates)
+    if len(near) < 2:
+        return near[0] if near else None
     first = below(len(near))
     second = below(len(near) - 1)
     if second >= first:
         second += 1
-    return min(near[first], near[second], key=lambda c: (c.cost, c.place.node))
+    return _cheaper(near[first], near[second])
 
 
-class Latencies:
-    """Moving averages of answer times by owner, in milliseconds, and calls in flight.
+def why_not(here: Place, candidates: Sequence[Candidate], candidate: Candidate) -> str:
+    """Why `choose` would never take this one of the candidates now; empty if it can be taken."""
+    near = _eligible(here, candidates)
+    if any(c is candidate for c in near):
+        return ""
+    if not candidate.alive:
+        return "it is not up, or its owner does not answer"
+    others = sorted({c.place.node for c in near})
+    if candidate.draining and not near[0].draining:
+        return f"its node drains, and {', '.join(others)} does not"
+    if candidate.ejected and not near[0].ejected:
+        return f"it kept failing and is left alone for another {candidate.back_in_s:.0f} s"
+    mine, nearest = tier(here, candidate.place), tier(here, near[0].place)
+    return f"it is in {_TIERS[mine]}, and {', '.join(others)} is nearer ({_TIERS[nearest]})"
 
-    Owners come and go: of the averages only the `owners_max` last renewed are kept.
-    """
 
-    def __init__(self, weight: float = 0.2, owners_max: int = OWNERS_MAX) -> None:
-        self._weight = weight
-        self._owners_max = owners_max
-        self._average_ms: dict[str, float] = {}
-        self._in_flight: dict[str, int] = {}
+def _eligible(here: Place, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The nearest of those that should be asked at all; empty if nobody is alive."""
+    alive = [c for c in candidates if c.alive]
+    staying = [c for c in alive if not c.draining] or alive
+    sound = [c for c in staying if not c.ejected] or staying
+    if len(sound) < 2:
+        return sound
+    nearest = min(tier(here, c.place) for c in sound)
+    return [c for c in sound if tier(here, c.place) == nearest]
 
-    def begin(self, node: str) -> None:
-        self._in_flight[node] = self._in_flight.get(node, 0) + 1
 
-    def end(self, node: str, took_ms: float | None) -> None:
-        """`took_ms` is None where the call failed before an answer: it then says nothing about speed."""
-        left = self._in_flight.get(node, 1) - 1
-        if left > 0:
-            self._in_flight[node] = left
-        else:
-            self._in_flight.pop(node, None)
-        if took_ms is not None:
-            # Put in anew, so that the first in order is the one renewed longest ago.
-            before = self._average_ms.pop(node, took_ms)
-            self._average_ms[node] = before + self._weight * (took_ms - before)
-            if len(self._average_ms) > self._owners_max:
-                del self._average_ms[next(iter(self._average_ms))]
-
-    def in_flight(self, node: str) -> int:
-        return self._in_flight.get(node, 0)
-
-    def average_ms(self, node: str) -> float:
-        return self._average_ms.get(node, 0.0)
-
-    def forget(self, node: str) -> None:
-        self._average_ms.pop(node, None)
-        self._in_flight.pop(node, None)
+def _cheaper(one: Candidate, other: Candidate) -> Candidate:
+    """By cost. Where one has not answered yet, it is taken to be as quick as the other: it must not be flooded."""
+    if bool(one.latency_ms) != bool(other.latency_ms):
+        return min(one, other, key=lambda c: ((c.in_flight + 1) / c.warmth, c.place.node))
+    return min(one, other, key=lambda c: (c.cost, c.place.node))

@@ -65,9 +65,19 @@ class Server:
     def stateless(self) -> bool:
         return bool((self.info or {}).get("stateless"))
 
+    def retry_safe(self, tool: str) -> bool:
+        """Its owner's configuration says that running this twice does no harm; annotations count for nothing."""
+        safe = (self.info or {}).get("retrySafe")
+        return safe is True or (isinstance(safe, list) and tool in safe)
+
     @property
     def health(self) -> dict[str, Any]:
         return (self.info or {}).get("health") or {}
+
+    @property
+    def life(self) -> tuple[int, int]:
+        """Another one as soon as the state that it held may be gone: it, or its owner, was away in between."""
+        return self.owner.absences, self.health.get("since") or 0
 
     @property
     def introduced(self) -> bool:
@@ -99,11 +109,12 @@ class Server:
 
 @dataclass(slots=True)
 class Owner:
-    """A node and what it owns. `info` is the body of its node record."""
+    """A node and what it owns. `info` is the body of its node record; `absences` counts how often it went silent."""
 
     id: NodeId
     liveness: Liveness = Liveness.ALIVE
     listed: bool = True
+    absences: int = 0
     info: dict[str, Any] = field(default_factory=dict)
     servers: dict[str, Server] = field(default_factory=dict)
 
@@ -202,6 +213,7 @@ class Catalog:
     def set_liveness(self, owner_id: NodeId, liveness: Liveness, *, listed: bool = True) -> None:
         """How the owner fares; not `listed`: its servers leave lists and search, but are kept for its return."""
         owner = self._owner(owner_id)
+        owner.absences += owner.liveness in SERVING and liveness not in SERVING
         owner.liveness = liveness
         relisted = listed != owner.listed
         owner.listed = listed

@@ -9,7 +9,8 @@ from typing import Any
 
 from node.balance import tier
 from node.catalog import Catalog, Server
-from node.gateway import NAMED, Gateway, not_up
+from node.choosing import NAMED, not_up
+from node.gateway import Gateway
 from node.ports import Action, Caller, ChangeListener, Endpoint, Guard, Visibility
 from proto.calls import Answer, Exchange
 from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown

@@ -10,24 +10,25 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from node.balance import Candidate, Latencies, choose
-from node.catalog import SERVING, Catalog, Member, Route, Server, unknown_server
+from node.balance import Candidate
+from node.catalog import Catalog, Member, Route, Server, unknown_server
+from node.choosing import NAMED, Chooser, not_up
 from node.ports import Action, Caller, Guard, Visibility
+from node.retries import ATTEMPTS_MAX, RetryBudgets, may_run_again, not_tried_elsewhere
+from node.standing import Standing
 from proto.calls import Answer, Call, Exchange, Target
-from proto.errors import Conflict, Expired, Fault, Forbidden, MeshError, Unavailable, Unknown
+from proto.errors import Conflict, Expired, Fault, Forbidden, MeshError, OutcomeUnknown, Unavailable, Unknown
 from proto.names import NodeId
 from proto.records import Kind
 
 log = logging.getLogger("toolmesh.gateway")
 
 BUDGET_MS = 300_000
-ATTEMPTS_MAX = 3
-AFFINITIES_MAX = 50_000
 RECENT_MAX = 1_000
 
 CANCELLED = "cancelled"
@@ -39,11 +40,8 @@ HOP_METHODS = frozenset(
 )
 """Requests about the connection that they come on, or about everything ever asked on it: not another hop's."""
 
-NAMED: dict[str, tuple[str, Kind]] = {
-    "tools/call": ("name", Kind.TOOL),
-    "prompts/get": ("name", Kind.PROMPT),
-}
-"""Method → (member of params that names what is asked for, its kind). Resource URIs may come from a template."""
+FAILURES = (Unavailable, Expired, OutcomeUnknown, Fault)
+"""What says something about the server, or the way to it, and nothing about the caller."""
 
 
 class CallRecord(NamedTuple):
@@ -63,8 +61,18 @@ class CallRecord(NamedTuple):
     attempts: int
 
 
+@dataclass(slots=True)
+class Counters:
+    """Since the start, of calls that passed this node: by outcome, and what was done about failures."""
+
+    outcomes: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
+    retries_refused: int = 0
+    ejections: int = 0
+
+
 class Gateway:
-    """Where every call of this node passes. `draw(n)` gives an integer in [0, n)."""
+    """Where every call of this node passes. `draw(n)` gives an integer in [0, n); `clock` is monotonic, in seconds."""
 
     def __init__(
         self,
@@ -74,23 +82,48 @@ class Gateway:
         local: Callable[[str], Target],
         remote: Callable[[str], Target],
         draw: Callable[[int], int] = secrets.randbelow,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._catalog = catalog
         self._guard = guard
         self._local = local
         self._remote = remote
-        self._draw = draw
-        self._affinity: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._latencies = Latencies()
+        self._clock = clock
+        self._chooser = Chooser(catalog, draw, clock)
+        self._budgets = RetryBudgets()
+        self.counters = Counters()
         self.draining = False
         self.recent: deque[CallRecord] = deque(maxlen=RECENT_MAX)
-        self.calls_total = 0
-        self.calls_failed = 0
         self.in_flight = 0
         self._idle = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Gateway({self.in_flight} in flight, {self.calls_total} done)"
+
+    @property
+    def calls_total(self) -> int:
+        return sum(self.counters.outcomes.values())
+
+    @property
+    def calls_failed(self) -> int:
+        """What neither succeeded nor was given up by its caller."""
+        return sum(n for outcome, n in self.counters.outcomes.items() if outcome not in ("ok", CANCELLED))
+
+    @property
+    def standings(self) -> dict[str, Standing]:
+        """How each server that was called has fared, by qualified name."""
+        return self._chooser.standings.known
+
+    def candidates(self, route: Route, asked: str) -> list[tuple[Server, Candidate]]:
+        """The members that a call of the tool `asked` could go to, as `balance.choose` would see them now.
+
+        Those with another definition than most members share are not among them; without a tool, all members are.
+        """
+        member = route.member(Kind.TOOL, asked) if asked else None
+        servers = route.servers
+        if member is not None:
+            servers = tuple(s for s in servers if (m := s.members[Kind.TOOL].get(asked)) and m.digest == member.digest)
+        return self._chooser.candidates(servers)
 
     async def drained(self) -> None:
         """Until no call runs; at once where none does."""
@@ -160,34 +193,36 @@ class Gateway:
     async def _run(self, call: Call, route: Route, asked: str, exchange: Exchange) -> Answer:
         started = time.perf_counter()
         tried: list[str] = []
-        refused: Unavailable | None = None
         outcome, server = "fault", route.lead
         self.in_flight += 1
         try:
             await self._guard.admit(call, route.lead.resource(asked))
+            session = self._chooser.session(route, call)
+            if len(route.servers) > 1:
+                self._budgets.of(route.name).called()
+            error: MeshError | None = None
             while True:
-                try:
-                    server = self._choose(route, call, asked, tried)
-                except Unavailable as e:
-                    # Nobody else is left: what the last owner said tells more.
-                    raise refused or e from None
+                server = self._next(route, call, asked, session, tried, error)
                 tried.append(server.qualified)
                 # Each attempt gets what is left of the budget, and an id of its own: an owner that refused one
                 # attempt must be free to take another.
                 spent_ms = int((time.perf_counter() - started) * 1000)
                 if spent_ms >= call.budget_ms:
-                    raise Expired(f"the call's {call.budget_ms} ms were over before an owner took it")
+                    raise error or Expired(f"the call's {call.budget_ms} ms were over before an owner took it")
                 attempt = call
                 if len(tried) > 1 or spent_ms or server.name != call.server:
                     attempt = _attempt(call, server, call.budget_ms - spent_ms, len(tried))
                 try:
-                    answer = await self._at(server, attempt, exchange)
+                    if session:
+                        answer = await self._in_session(session, route.name, server, attempt, exchange)
+                    else:
+                        answer = await self._at(server, tried[-1], attempt, exchange)
                     break
-                except Unavailable as e:
-                    refused = e
-                    if len(tried) >= min(ATTEMPTS_MAX, len(route.servers)) or self._bound(route, call):
-                        raise
-                    log.info("%s unavailable (%s); trying another owner", tried[-1], e.message)
+                except MeshError as e:
+                    # Once it may have run, a later refusal does not unsay it.
+                    error = error if isinstance(error, OutcomeUnknown) else e
+                    if not self._open(e, route, server, asked, session, tried):
+                        raise error from None
             outcome = "tool_error" if _failed(answer) else "ok"
             return await self._guard.result(call, answer)
         except MeshError as e:
@@ -204,8 +239,8 @@ class Gateway:
             self.in_flight -= 1
             if not self.in_flight:
                 self._idle.set()
-            self.calls_total += 1
-            self.calls_failed += outcome not in ("ok", CANCELLED)
+            outcomes = self.counters.outcomes
+            outcomes[outcome] = outcomes.get(outcome, 0) + 1
             self._guard.settle(call, outcome)
             self.recent.append(
                 CallRecord(
@@ -224,80 +259,70 @@ class Gateway:
                 )
             )
 
-    async def _at(self, server: Server, call: Call, exchange: Exchange) -> Answer:
+    def _next(
+        self, route: Route, call: Call, asked: str, session: str, tried: list[str], error: MeshError | None
+    ) -> Server:
+        """Whom to ask; after an `error`, once more. Raises that error where nobody is left, or too much was retried."""
+        if error is None:
+            return self._chooser.choose(route, call, asked, session)
+        try:
+            server = self._chooser.choose(route, call, asked, session, tried, again=isinstance(error, OutcomeUnknown))
+        except Unavailable as e:
+            if "state_lost" in e.data:
+                raise type(error)(f"{error.message}; {e.message}", **error.data, state_lost=True) from None
+            # What the last owner said tells more.
+            raise error from None
+        if not self._budgets.of(route.name).take(self._clock()):
+            self.counters.retries_refused += 1
+            raise not_tried_elsewhere(error, route.name)
+        self.counters.retries += 1
+        log.info("%s: %s; trying %s", tried[-1], error.message, server.qualified)
+        return server
+
+    def _open(self, error: MeshError, route: Route, server: Server, asked: str, session: str, tried: list[str]) -> bool:
+        """Whether another attempt may follow this end of the last one."""
+        if len(tried) >= ATTEMPTS_MAX or not may_run_again(error, server.retry_safe(asked)):
+            return False
+        # A session's state is where its calls ran, and nowhere else.
+        return not session or not isinstance(error, Unavailable) or self._chooser.bonds.refused(session, route.name)
+
+    async def _at(self, server: Server, qualified: str, call: Call, exchange: Exchange) -> Answer:
         node = server.owner.id.name
         target = self._local(server.name) if node == self._catalog.me.name else self._remote(node)
+        standing = self._chooser.standings.of(qualified)
+        standing.begin()
         started = time.perf_counter()
-        took_ms: float | None = None
-        self._latencies.begin(node)
         try:
             answer = await target.call(call, exchange)
-            took_ms = (time.perf_counter() - started) * 1000
-            return answer
+        except FAILURES as e:
+            if standing.failed(self._clock()):
+                self.counters.ejections += 1
+                log.warning("%s keeps failing and is left alone where others can be asked: %s", qualified, e.message)
+            raise
+        except MeshError:
+            standing.refused()
+            raise
+        except BaseException:
+            standing.left()
+            raise
+        standing.answered((time.perf_counter() - started) * 1000)
+        return answer
+
+    async def _in_session(self, session: str, service: str, server: Server, call: Call, exchange: Exchange) -> Answer:
+        bond = self._chooser.bonds.find(session, service)
+        if bond is None:
+            # Beyond its bound: the session is forgotten already.
+            return await self._at(server, server.qualified, call, exchange)
+        bond.running += 1
+        ran = True
+        try:
+            return await self._at(server, server.qualified, call, exchange)
+        except Unavailable:
+            ran = False
+            raise
         finally:
-            self._latencies.end(node, took_ms)
-
-    def _choose(self, route: Route, call: Call, asked: str, tried: list[str]) -> Server:
-        bound = self._bound(route, call)
-        if not bound and len(route.servers) == 1 and not tried and route.lead.up:
-            return route.lead
-        servers = [s for s in route.servers if s.qualified not in tried]
-        if call.tool_digest and (named := NAMED.get(call.method)):
-            servers = [s for s in servers if (m := s.members[named[1]].get(asked)) and m.digest == call.tool_digest]
-            if not servers and not tried:
-                raise _changed(route, asked)
-        if bound:
-            held = self._held(route, call)
-            if held is not None:
-                if held not in servers:
-                    raise _changed(route, asked)
-                return held
-        # One node may own several members of a service: a candidate stands for a server, not for its node.
-        here = self._catalog.owners[self._catalog.me.name].place
-        candidates = [self._candidate(s) for s in servers]
-        picked = choose(here, candidates, self._draw)
-        if picked is None:
-            raise Unavailable(f"no owner of {route.name!r} can take the call now: {_states(route)}")
-        chosen = next(s for s, c in zip(servers, candidates, strict=True) if c is picked)
-        if bound:
-            self._affinity[call.session_key, route.name] = chosen.qualified
-            self._affinity.move_to_end((call.session_key, route.name))
-            while len(self._affinity) > AFFINITIES_MAX:
-                self._affinity.popitem(last=False)
-        return chosen
-
-    def _candidate(self, server: Server) -> Candidate:
-        node = server.owner.id.name
-        return Candidate(
-            place=server.owner.place,
-            alive=server.up,
-            draining=server.owner.draining,
-            in_flight=self._latencies.in_flight(node),
-            latency_ms=self._latencies.average_ms(node),
-        )
-
-    def _bound(self, route: Route, call: Call) -> bool:
-        """Calls of one session stay with one owner of a service unless every member says that it is stateless.
-
-        Also while a service has one owner only: another may join, or the one of before may have left the lists.
-        """
-        return route.service and bool(call.session_key) and not all(s.stateless for s in route.servers)
-
-    def _held(self, route: Route, call: Call) -> Server | None:
-        name = self._affinity.get((call.session_key, route.name))
-        if name is None:
-            return None
-        server = next((s for s in route.servers if s.qualified == name), None)
-        if server is not None and server.up:
-            self._affinity.move_to_end((call.session_key, route.name))
-            return server
-        # Said once; the next call of the session starts afresh with another owner.
-        del self._affinity[call.session_key, route.name]
-        raise Unavailable(
-            f"{route.name!r} keeps state, and the owner that held this session's, {name!r}, is gone; "
-            "its state is lost. Call again to start afresh with another owner",
-            state_lost=True,
-        )
+            bond.running -= 1
+            bond.proven = bond.proven or ran
 
     # ---- at the owner ---------------------------------------------------------------------------
 
@@ -341,22 +366,3 @@ def _refuse_hop_method(method: str) -> None:
     """What belongs to one connection would, on the one that all callers share, reach into other callers' calls."""
     if method.startswith("notifications/") or method in HOP_METHODS:
         raise Unknown(f"method {method!r} is not relayed", method=method)
-
-
-def _changed(route: Route, asked: str) -> Conflict:
-    return Conflict(f"no owner of {route.name!r} offers {asked!r} as it was listed; list or search again")
-
-
-def not_up(route: Route) -> Unavailable:
-    """Why nothing can be asked of these servers now; only of servers that the caller may see."""
-    return Unavailable(f"{route.name!r} cannot be called now: {_states(route)}")
-
-
-def _states(route: Route) -> str:
-    return "; ".join(
-        f"{s.owner.id.name} is {s.owner.liveness}"
-        if s.owner.liveness not in SERVING
-        else f"{s.name} on {s.owner.id.name} is {s.health.get('state') or 'not started'}"
-        + (f" ({s.health['cause']})" if s.health.get("cause") else "")
-        for s in route.servers
-    )

@@ -2,7 +2,10 @@
 
 from itertools import product
 
-from node.balance import Candidate, Latencies, Place, Tier, choose, tier
+from hypothesis import given
+from hypothesis import strategies as st
+
+from node.balance import Candidate, Place, Tier, choose, tier, why_not
 
 HERE = Place("eu-1", "eu", "eu-a")
 
@@ -64,26 +67,73 @@ def test_the_two_picks_are_never_the_same_owner() -> None:
         assert chosen is owners[max(one, other)]
 
 
-def test_latencies_average_and_count_what_is_in_flight() -> None:
-    seen = Latencies(weight=0.5)
-    assert (seen.in_flight("a"), seen.average_ms("a")) == (0, 0.0)
-    seen.begin("a")
-    seen.begin("a")
-    assert seen.in_flight("a") == 2
-    seen.end("a", 10.0)
-    seen.end("a", 20.0)
-    assert (seen.in_flight("a"), seen.average_ms("a")) == (0, 15.0)
+def test_an_ejected_owner_is_left_out_even_where_the_rest_is_far() -> None:
+    failing, far = at("eu-2", ejected=True), at("us-1", "us")
+    assert choose(HERE, [failing, far], first) is far
+    assert choose(HERE, [failing], first) is failing
 
 
-def test_a_call_that_failed_says_nothing_about_speed() -> None:
-    seen = Latencies()
-    seen.begin("a")
-    seen.end("a", None)
-    assert (seen.in_flight("a"), seen.average_ms("a")) == (0, 0.0)
+def test_an_ejected_owner_that_stays_is_preferred_to_one_that_drains() -> None:
+    failing, leaving = at("eu-2", ejected=True), at("eu-3", draining=True)
+    assert choose(HERE, [failing, leaving], first) is failing
 
 
-def test_averages_are_kept_of_so_many_owners_only() -> None:
-    latencies = Latencies(owners_max=2)
-    for node in ("a-1", "b-1", "a-1", "c-1"):
-        latencies.end(node, 10.0)
-    assert [latencies.average_ms(node) for node in ("a-1", "b-1", "c-1")] == [10.0, 0.0, 10.0]
+def both(*owners: Candidate) -> list[Candidate]:
+    """What each order of the two picks chooses."""
+    chosen = []
+    for draws in ((0, 0), (1, 0)):
+        it = iter(draws)
+        chosen.append(choose(HERE, owners, lambda _, it=it: next(it)))  # type: ignore[misc]
+    return [c for c in chosen if c is not None]
+
+
+def test_a_cold_owner_wins_only_where_the_warm_one_has_so_much_more_to_do() -> None:
+    cold = at("eu-2", latency_ms=10.0, warmth=0.25)
+    assert all(c is not cold for c in both(cold, at("eu-3", latency_ms=10.0, in_flight=2)))
+    assert all(c is cold for c in both(cold, at("eu-3", latency_ms=10.0, in_flight=4)))
+
+
+def test_an_owner_that_has_not_answered_yet_is_not_taken_for_the_quickest() -> None:
+    new, slow = at("eu-2", in_flight=1), at("eu-3", latency_ms=900.0)
+    assert all(c is slow for c in both(new, slow))
+    assert all(c is new for c in both(new, at("eu-3", latency_ms=900.0, in_flight=2)))
+
+
+def test_why_an_owner_is_not_chosen_is_said_in_words() -> None:
+    near, down = at("eu-2"), at("eu-1", zone="eu-a", alive=False)
+    leaving, failing = at("eu-3", draining=True), at("eu-4", ejected=True, back_in_s=12.4)
+    far = at("us-1", "us")
+    owners = [near, down, leaving, failing, far]
+    assert [why_not(HERE, owners, c) for c in owners] == [
+        "",
+        "it is not up, or its owner does not answer",
+        "its node drains, and eu-2 does not",
+        "it kept failing and is left alone for another 12 s",
+        "it is in another region, and eu-2 is nearer (the same region)",
+    ]
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda region, alive, draining, ejected: (region, alive, draining, ejected),
+            st.sampled_from(["eu", "us"]),
+            st.booleans(),
+            st.booleans(),
+            st.booleans(),
+        ),
+        max_size=5,
+    )
+)
+def test_whoever_is_chosen_has_nothing_against_it(drawn: list[tuple[str, bool, bool, bool]]) -> None:
+    owners = [
+        at(f"{region}-{i + 2}", region, alive=alive, draining=draining, ejected=ejected)
+        for i, (region, alive, draining, ejected) in enumerate(drawn)
+    ]
+    taken = set()
+    for one, two in product(range(5), range(4)):
+        it = iter((one, two))
+        picked = choose(HERE, owners, lambda n, it=it: min(next(it), n - 1))  # type: ignore[misc]
+        taken.update(id(c) for c in owners if c is picked)
+    assert taken <= {id(c) for c in owners if not why_not(HERE, owners, c)}
+    assert bool(taken) == any(c.alive for c in owners)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,14 +11,24 @@ from typing import Any
 import pytest
 
 from federation.events import Liveness
-from node import gateway
+from node.bonds import Bonds
 from node.catalog import Catalog
 from node.gateway import Gateway
 from node.guard.keys import ApiKey, KeyGuard
 from node.guard.open import OpenGuard
-from node.ports import Caller, Resource
+from node.ports import Action, Caller, Resource
 from proto.calls import Answer, Call, Exchange, Notification
-from proto.errors import Conflict, Fault, Forbidden, OutcomeUnknown, Unavailable, Unknown
+from proto.errors import (
+    Conflict,
+    Exhausted,
+    Fault,
+    Forbidden,
+    Invalid,
+    MeshError,
+    OutcomeUnknown,
+    Unavailable,
+    Unknown,
+)
 from proto.names import NodeId
 from proto.records import Kind, Principal, Record, RecordKey
 
@@ -52,7 +63,7 @@ class Runner:
 class World:
     """A gateway at eu-1 whose servers and peers are runners."""
 
-    def __init__(self, catalog: Catalog, guard: Any = None) -> None:
+    def __init__(self, catalog: Catalog, guard: Any = None, **more: Any) -> None:
         self.runners: dict[str, Runner] = {}
         self.gateway = Gateway(
             catalog,
@@ -60,6 +71,7 @@ class World:
             local=lambda _: self.at("eu-1"),
             remote=self.at,
             draw=lambda n: 0,
+            **more,
         )
 
     def at(self, node: str) -> Runner:
@@ -167,13 +179,79 @@ async def test_a_session_stays_with_its_owner_and_is_told_once_when_its_state_is
     assert await world.use("units", session_key="s1") != first
 
 
-async def test_a_stateful_call_is_not_moved_when_its_owner_refuses(
+async def test_a_session_that_has_called_is_not_moved_when_its_owner_refuses(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    replicate(catalog, nodes, make_server)
+    assert await world.use("units", session_key="s1") == "eu-1"
+    world.at("eu-1").raises = Unavailable("stopping")
+    with pytest.raises(Unavailable, match="stopping"):
+        await world.use("units", session_key="s1")
+    assert await world.use("units", session_key="s2") != "eu-1"
+
+
+async def test_a_fresh_session_is_not_bound_to_an_owner_that_refuses_its_first_call(
     world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
 ) -> None:
     replicate(catalog, nodes, make_server)
     world.at("eu-1").raises = Unavailable("stopping")
-    with pytest.raises(Unavailable, match="stopping"):
+    first = await world.use("units", session_key="s1")
+    assert first != "eu-1"
+    world.at("eu-1").raises = None
+    assert {await world.use("units", session_key="s1") for _ in range(5)} == {first}
+
+
+async def test_a_session_whose_other_call_still_runs_at_an_owner_stays_there(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    replicate(catalog, nodes, make_server)
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def slow_then_refusing(call: Call, exchange: Exchange) -> Answer:
+        if begun.is_set():
+            raise Unavailable("busy")
+        begun.set()
+        await end.wait()
+        return {"result": {"ran": "eu-1"}}
+
+    world.at("eu-1").call = slow_then_refusing  # type: ignore[method-assign]
+    running = asyncio.create_task(world.use("units", session_key="s1"))
+    await begun.wait()
+    with pytest.raises(Unavailable, match="busy"):
         await world.use("units", session_key="s1")
+    end.set()
+    assert await running == "eu-1"
+
+
+async def test_a_session_is_told_that_its_state_is_lost_when_its_server_was_away_unnoticed(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    _, us, ap = nodes
+    replicate(catalog, (us, ap), make_server)
+    first = await world.use("units", session_key="s1")
+    owner = us if first == "us-1" else ap
+    for state in (Liveness.SUSPECT, Liveness.ALIVE):
+        catalog.set_liveness(owner, state)
+    with pytest.raises(Unavailable, match="was away; its state is lost") as e:
+        await world.use("units", session_key="s1")
+    assert e.value.data["state_lost"] is True
+    again = await world.use("units", session_key="s1")
+    owner = us if again == "us-1" else ap
+    health = {"state": "up", "cause": "", "since": 1_700_000_000_000}
+    catalog.apply(owner, make_server("units", "convert", service="units", health=health), [])
+    with pytest.raises(Unavailable, match="was away; its state is lost"):
+        await world.use("units", session_key="s1")
+
+
+async def test_a_draining_owner_keeps_its_sessions_and_gets_no_new_ones(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    _, us, ap = nodes
+    replicate(catalog, (us, ap), make_server)
+    first = await world.use("units", session_key="s1")
+    catalog.set_liveness(us if first == "us-1" else ap, Liveness.DRAINING)
+    assert {await world.use("units", session_key="s1") for _ in range(4)} == {first}
+    assert first not in {await world.use("units", session_key=f"t{i}") for i in range(8)}
 
 
 async def test_a_changed_definition_is_a_conflict_at_the_owner(
@@ -323,7 +401,7 @@ async def test_beyond_the_bound_the_session_that_called_longest_ago_is_forgotten
     world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eu, us, ap = nodes
-    monkeypatch.setattr(gateway, "AFFINITIES_MAX", 2)
+    monkeypatch.setattr(world.gateway._chooser, "bonds", Bonds(bonds_max=2))
     replicate(catalog, (us, ap), make_server)
     for session in ("busy", "idle", "busy", "new"):
         await world.use("units", session_key=session)
@@ -462,3 +540,167 @@ async def test_a_member_that_refuses_is_replaced_by_another_on_the_same_node(
     runner.call = first_refuses  # type: ignore[method-assign]
     await world.use("units")
     assert sorted(c.server for c in runner.calls) == ["units-a", "units-b"]
+
+
+@pytest.mark.parametrize("safe", [True, ["convert", "list"]])
+async def test_a_call_that_may_have_run_is_run_again_where_the_configuration_says_that_it_may(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, safe: Any
+) -> None:
+    replicate(catalog, nodes, make_server, stateless=True, retrySafe=safe)
+    world.at("eu-1").raises = OutcomeUnknown("the stream broke", call_id="x")
+    assert await world.use("units") in ("us-1", "ap-1")
+    ids = [c.call_id for r in world.runners.values() for c in r.calls]
+    assert len(ids) == len(set(ids)) == 2
+    assert world.gateway.counters.retries == 1
+
+
+@pytest.mark.parametrize("safe", [False, ["list"], "convert", {"convert": True}])
+async def test_neither_annotations_nor_another_tools_safety_let_a_call_run_twice(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, safe: Any
+) -> None:
+    replicate(catalog, nodes, make_server, stateless=True, retrySafe=safe)
+    definition = {"name": "convert", "inputSchema": {"type": "object"}, "annotations": {"idempotentHint": True}}
+    for owner in nodes:
+        catalog.apply(owner, [Record.of(Kind.TOOL, "units/convert", definition)], [])
+    world.at("eu-1").raises = OutcomeUnknown("the stream broke", call_id="x")
+    with pytest.raises(OutcomeUnknown):
+        await world.use("units")
+    assert sum(len(r.calls) for r in world.runners.values()) == 1
+
+
+async def test_what_may_have_run_is_not_run_at_a_replica_that_does_not_call_it_safe(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    eu, us, _ = nodes
+    replicate(catalog, (eu,), make_server, stateless=True, retrySafe=True)
+    replicate(catalog, (us,), make_server, stateless=True)
+    runner = world.at("eu-1")
+    runner.raises = OutcomeUnknown("the stream broke", call_id="x")
+    with pytest.raises(OutcomeUnknown):
+        await world.use("units")
+    assert len(runner.calls) == 2, "the only one that may run it again is asked once more"
+    assert world.at("us-1").calls == []
+
+
+async def test_a_lone_owner_of_a_retry_safe_tool_is_asked_once_more_if_it_is_up(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    us = nodes[1]
+    catalog.apply(us, make_server("units", "convert", retrySafe=True), [])
+    runner = world.at("us-1")
+
+    async def once_broken(call: Call, exchange: Exchange) -> Answer:
+        runner.calls.append(call)
+        if len(runner.calls) % 2:
+            raise OutcomeUnknown("the stream broke", call_id=call.call_id)
+        return {"result": {"ran": "us-1"}}
+
+    runner.call = once_broken  # type: ignore[method-assign]
+    assert await world.use("units") == "us-1"
+    assert len(runner.calls) == 2
+
+    async def dying(call: Call, exchange: Exchange) -> Answer:
+        catalog.set_liveness(us, Liveness.DOWN)
+        raise OutcomeUnknown("it died", call_id=call.call_id)
+
+    runner.call = dying  # type: ignore[method-assign]
+    with pytest.raises(OutcomeUnknown, match="it died"):
+        await world.use("units")
+
+
+async def test_once_a_call_may_have_run_a_later_refusal_does_not_unsay_it(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    replicate(catalog, nodes, make_server, stateless=True, retrySafe=True)
+    world.at("eu-1").raises = OutcomeUnknown("the stream broke", call_id="x")
+    world.at("us-1").raises = world.at("ap-1").raises = Unavailable("stopping")
+    with pytest.raises(OutcomeUnknown, match="the stream broke"):
+        await world.use("units")
+    assert world.gateway.recent[-1].attempts == 3
+
+
+async def test_retries_of_a_sick_service_are_bounded_and_the_first_error_says_so(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    replicate(catalog, nodes[:2], make_server, stateless=True)
+    for node in ("eu-1", "us-1"):
+        world.at(node).raises = Unavailable(f"{node} is sick")
+    errors = []
+    for _ in range(200):
+        with pytest.raises(Unavailable) as e:
+            await world.use("units")
+        errors.append(e.value.message)
+    counters = world.gateway.counters
+    assert counters.retries + counters.retries_refused == 200
+    assert counters.retries <= 0.2 * 200 + 10 + 3
+    refused = [e for e in errors if "is sick (not tried again: retries of 'units'" in e]
+    assert len(refused) == counters.retries_refused > 0
+
+
+async def test_an_owner_that_keeps_failing_is_left_alone_and_let_in_again(
+    catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    _, us, ap = nodes
+    now_s = 0.0
+    world = World(catalog, clock=lambda: now_s)
+    replicate(catalog, (us, ap), make_server, stateless=True)
+    # Between equals the first by name is asked: nothing but its failures speaks against it.
+    world.at("ap-1").raises = OutcomeUnknown("half dead", call_id="x")
+    for _ in range(5):
+        with pytest.raises(OutcomeUnknown):
+            await world.use("units")
+    assert world.gateway.counters.ejections == 1
+    assert {await world.use("units") for _ in range(20)} == {"us-1"}
+    assert len(world.at("ap-1").calls) == 5
+    route = catalog.route("units", OpenGuard().visible(Caller().principal, Action.CALL))
+    out = {s.qualified: c.ejected for s, c in world.gateway.candidates(route, "convert")}
+    assert out == {"units--us-1": False, "units--ap-1": True}
+    world.at("ap-1").raises = None
+    catalog.set_liveness(us, Liveness.DOWN)
+    assert await world.use("units") == "ap-1", "nobody else is left"
+    catalog.set_liveness(us, Liveness.ALIVE)
+    now_s = 31.0
+    found = {s.qualified: c for s, c in world.gateway.candidates(route, "convert")}
+    assert not found["units--ap-1"].ejected
+    assert found["units--ap-1"].warmth < 0.2
+
+
+@pytest.mark.parametrize("error", [Invalid("no such unit"), Exhausted("too large"), Conflict("changed"), None])
+async def test_tools_that_fail_and_callers_mistakes_eject_nobody(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, error: MeshError | None
+) -> None:
+    replicate(catalog, nodes[:2], make_server, stateless=True)
+
+    async def failing(call: Call, exchange: Exchange) -> Answer:
+        if error is not None:
+            raise error
+        return {"result": {"content": [], "isError": True, "ran": "eu-1"}}
+
+    world.at("eu-1").call = failing  # type: ignore[method-assign]
+    for _ in range(30):
+        with contextlib.suppress(MeshError):
+            await world.use("units")
+    assert world.gateway.counters.ejections == 0
+    assert world.gateway.standings["units--eu-1"].calls == 30
+
+
+async def test_a_slow_server_does_not_taint_another_on_its_node(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    us = nodes[1]
+    for name in ("units", "notes"):
+        catalog.apply(us, make_server(name, "convert"), [])
+    await world.use("units")
+    assert world.gateway.standings["units--us-1"].average_ms > 0
+    assert "notes--us-1" not in world.gateway.standings
+
+
+async def test_outcomes_are_counted_by_kind(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    catalog.apply(nodes[0], make_server("units", "convert"), [])
+    await world.use("units")
+    world.at("eu-1").raises = Unavailable("no")
+    with pytest.raises(Unavailable):
+        await world.use("units")
+    assert world.gateway.counters.outcomes == {"ok": 1, "unavailable": 1}
