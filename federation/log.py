@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from federation.admission import RECORDS_MAX, check_record, view_hash
 from federation.events import Alarm, Effects, SaveEpoch
 from proto.errors import Conflict, Exhausted
-from proto.frames import PROTOCOL_MAX, PROTOCOL_MIN, Beat, Delta, Down, Hello, Mode, Reject, Snapshot, Welcome
+from proto.frames import Beat, Delta, Down, Hello, Mode, Reject, Snapshot, Welcome
 from proto.names import NodeId
 from proto.records import Kind, Record, RecordKey, manifest
+from proto.versions import PROTOCOL_MAX, PROTOCOL_MIN, agreed, common
 
 LOG_MIN = 5000
 """Changes kept for delta; twice the tools where that is more. Beyond: a snapshot, bodies only where needed."""
@@ -48,6 +49,7 @@ class Subscriber:
     epoch: int = 0
     acked: int = 0
     protocol: int = PROTOCOL_MAX
+    features: frozenset[str] = frozenset()
     software: str = ""
     rejects: deque[Reject] = field(default_factory=lambda: deque(maxlen=REJECTS_SHOWN))
     _welcome: Welcome | None = None
@@ -138,14 +140,17 @@ class Log:
         """
         if hello.mesh != self._mesh:
             raise Conflict(
-                f"{self.me} belongs to mesh {self._mesh!r}, not to {hello.mesh!r}; name the same mesh on both"
+                f"{self.me} belongs to mesh {self._mesh!r}, not to {hello.mesh!r}; name the same mesh on both",
+                reason="mesh",
             )
-        if hello.protocol_max < PROTOCOL_MIN or hello.protocol_min > PROTOCOL_MAX:
+        protocol = agreed(hello.protocol_min, hello.protocol_max)
+        if protocol is None:
             raise Conflict(
                 f"{self.me} speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, {sub.peer} speaks "
-                f"{hello.protocol_min} to {hello.protocol_max}; bring both to releases that share one"
+                f"{hello.protocol_min} to {hello.protocol_max}; bring both to releases that share one",
+                reason="protocol",
             )
-        sub.protocol, sub.software = min(PROTOCOL_MAX, hello.protocol_max), hello.software
+        sub.protocol, sub.features, sub.software = protocol, common(hello.features), hello.software
         effects = self._catch_up(sub, hello, wall_ms)
         epoch, seq = hello.known
         if epoch == self.epoch and max(self._floor, 1) <= seq <= self.seq:
@@ -180,7 +185,14 @@ class Log:
     def _make_welcome(self, sub: Subscriber, mode: Mode) -> Welcome:
         sub._told_loaded = self.loaded
         return Welcome(
-            self.epoch, self.instance, self.seq, mode, self.loaded, protocol=sub.protocol, software=self._software
+            self.epoch,
+            self.instance,
+            self.seq,
+            mode,
+            self.loaded,
+            protocol=sub.protocol,
+            features=sub.features,
+            software=self._software,
         )
 
     def acknowledged(self, sub: Subscriber, seq: int) -> None:

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proto.records import NOTHING_KNOWN, Record, RecordKey, Version
-from proto.versions import FEATURES
-from proto.versions import PROTOCOL_MAX as PROTOCOL_MAX
-from proto.versions import PROTOCOL_MIN as PROTOCOL_MIN
+from proto.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN
 
 
 class Mode(StrEnum):

@@ -7,10 +7,12 @@ import pytest
 from federation import log as log_module
 from federation.events import Alarm, SaveEpoch
 from federation.log import EPOCH_LEAD_MS, RAISES_MAX, Log, Subscriber
+from federation.refusals import Reason, reason_of
 from proto.errors import Conflict, Invalid
 from proto.frames import Beat, Delta, Down, Hello, Mode, Snapshot, Welcome
 from proto.names import NodeId
 from proto.records import NOTHING_KNOWN, Kind, Record, Version, manifest
+from proto.versions import FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, REFUSE
 
 ME = NodeId.of("mesh.test", "eu", "a")
 PEER = NodeId.of("mesh.test", "eu", "b")
@@ -47,7 +49,10 @@ def subscribed(log: Log, known: Version = NOTHING_KNOWN, *held: Record) -> tuple
 
 def test_one_that_knows_nothing_gets_a_welcome_and_a_snapshot() -> None:
     _, frames = subscribed(make(A, B))
-    assert frames == [Welcome(5, INSTANCE, 2, Mode.SNAPSHOT, True), Snapshot(5, 2, manifest([A, B]), (A, B))]
+    assert frames == [
+        Welcome(5, INSTANCE, 2, Mode.SNAPSHOT, True, features=FEATURES),
+        Snapshot(5, 2, manifest([A, B]), (A, B)),
+    ]
 
 
 def test_one_that_holds_bodies_of_an_older_epoch_gets_only_those_that_differ() -> None:
@@ -62,7 +67,7 @@ def test_one_that_is_behind_within_the_log_gets_each_changed_key_once_as_it_is_n
     log.publish([tool("a", "1")], ())
     log.publish([tool("a", "2"), C], [B.key])
     _, frames = subscribed(log, Version(5, 2))
-    assert frames[0] == Welcome(5, INSTANCE, 6, Mode.DELTA, True)
+    assert frames[0] == Welcome(5, INSTANCE, 6, Mode.DELTA, True, features=FEATURES)
     assert frames[1:] == [Delta(5, 2, 6, (tool("a", "2"), C), (B.key,))]
 
 
@@ -75,6 +80,24 @@ def test_what_a_hello_says_is_held_counts_as_confirmed_until_a_snapshot_starts_a
     assert sub.acked == 2
     log.subscribe(sub, Hello("lab", Version(log.epoch - 1, 2)), 0)
     assert sub.acked == 0
+
+
+def test_only_what_both_sides_have_is_used_on_a_stream() -> None:
+    log = make(A)
+    sub = Subscriber(ME)
+    log.subscribe(sub, Hello("lab", features=frozenset({REFUSE, "of a newer build"}), protocol_max=9), 0)
+    welcome = log.pull(sub)
+    assert isinstance(welcome, Welcome)
+    assert (welcome.features, welcome.protocol) == ({REFUSE}, PROTOCOL_MAX)
+    log.subscribe(sub, Hello("lab", features=frozenset()), 0)
+    assert sub.features == set()
+
+
+@pytest.mark.parametrize(("low", "high"), [(PROTOCOL_MAX + 1, 99), (0, PROTOCOL_MIN - 1), (5, 1)])
+def test_one_without_a_common_protocol_is_refused_with_both_ranges(low: int, high: int) -> None:
+    with pytest.raises(Conflict, match=f"speaks {low} to {high}") as caught:
+        make(A).subscribe(Subscriber(ME), Hello("lab", protocol_min=low, protocol_max=high), 0)
+    assert reason_of(caught.value) is Reason.PROTOCOL
 
 
 def test_equal_digests_are_no_change() -> None:
