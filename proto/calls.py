@@ -79,13 +79,17 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """`chunked_bytes` above zero, here and below: the text is so long and travels in chunks, the field is empty."""
+
     notification: Notification
+    chunked_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     request_id: int
     request: Notification
+    chunked_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class Reply:
     request_id: int
     answer: Answer = field(default_factory=dict)
     failed: Failed | None = None
+    chunked_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,11 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """The owner ends the stream in order: what was sent on it and has no answer did not run. Of no call."""
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """`text` is the answer as JSON; None: it is `chunked_bytes` long and came in chunks before this frame."""
 
@@ -142,4 +152,4 @@ class Failed:
 
 
 CallUp = Open | Reply | Cancel | Query | Window | Chunk
-CallDown = Accepted | Event | Request | Chunk | Result | Failed | Window
+CallDown = Accepted | Event | Request | Chunk | Result | Failed | Window | Settled

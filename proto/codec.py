@@ -130,7 +130,8 @@ def call_up_to_wire(call_id: str, frame: calls.CallUp) -> pb.CallUp:
             case calls.Open():
                 return pb.CallUp(call_id=call_id, open=_open_to_wire(frame))
             case calls.Reply():
-                reply = pb.Reply(request_id=frame.request_id, answer=_object_to_wire(frame.answer))
+                answer = _object_to_wire(frame.answer)
+                reply = pb.Reply(request_id=frame.request_id, answer=answer, chunked_bytes=frame.chunked_bytes)
                 if frame.failed is not None:
                     reply.error.CopyFrom(failed_to_wire(frame.failed))
                 return pb.CallUp(call_id=call_id, reply=reply)
@@ -151,7 +152,8 @@ def call_up_from_wire(wire: pb.CallUp) -> tuple[str, calls.CallUp]:
             frame = _open_from_wire(wire.call_id, wire.open)
         case "reply":
             failed = failed_from_wire(wire.reply.error) if wire.reply.HasField("error") else None
-            frame = calls.Reply(wire.reply.request_id, _object_from_wire(wire.reply.answer, "the reply"), failed)
+            answer = _object_from_wire(wire.reply.answer, "the reply")
+            frame = calls.Reply(wire.reply.request_id, answer, failed, wire.reply.chunked_bytes)
         case "cancel":
             frame = calls.Cancel(wire.cancel.reason)
         case "query":
@@ -172,9 +174,11 @@ def call_down_to_wire(call_id: str, frame: calls.CallDown) -> pb.CallDown:
             case calls.Accepted():
                 return pb.CallDown(call_id=call_id, accepted=pb.Accepted())
             case calls.Event():
-                return pb.CallDown(call_id=call_id, event=pb.Event(notification=_object_to_wire(frame.notification)))
+                event = pb.Event(notification=_object_to_wire(frame.notification), chunked_bytes=frame.chunked_bytes)
+                return pb.CallDown(call_id=call_id, event=event)
             case calls.Request():
-                request = pb.Request(request_id=frame.request_id, request=_object_to_wire(frame.request))
+                body = _object_to_wire(frame.request)
+                request = pb.Request(request_id=frame.request_id, request=body, chunked_bytes=frame.chunked_bytes)
                 return pb.CallDown(call_id=call_id, request=request)
             case calls.Chunk():
                 return pb.CallDown(call_id=call_id, chunk=pb.Chunk(data=frame.data))
@@ -187,6 +191,8 @@ def call_down_to_wire(call_id: str, frame: calls.CallDown) -> pb.CallDown:
                 return pb.CallDown(call_id=call_id, error=failed_to_wire(frame))
             case calls.Window():
                 return pb.CallDown(call_id=call_id, window=pb.Window(bytes=frame.bytes))
+            case calls.Settled():
+                return pb.CallDown(call_id=call_id, settled=pb.Settled())
 
 
 def call_down_from_wire(wire: pb.CallDown) -> tuple[str, calls.CallDown]:
@@ -195,10 +201,11 @@ def call_down_from_wire(wire: pb.CallDown) -> tuple[str, calls.CallDown]:
         case "accepted":
             frame = calls.Accepted()
         case "event":
-            frame = calls.Event(_object_from_wire(wire.event.notification, "the notification"))
+            notification = _object_from_wire(wire.event.notification, "the notification")
+            frame = calls.Event(notification, wire.event.chunked_bytes)
         case "request":
             body = _object_from_wire(wire.request.request, "the server's request")
-            frame = calls.Request(wire.request.request_id, body)
+            frame = calls.Request(wire.request.request_id, body, wire.request.chunked_bytes)
         case "chunk":
             frame = calls.Chunk(wire.chunk.data)
         case "result":
@@ -207,6 +214,8 @@ def call_down_from_wire(wire: pb.CallDown) -> tuple[str, calls.CallDown]:
             frame = failed_from_wire(wire.error)
         case "window":
             frame = calls.Window(wire.window.bytes)
+        case "settled":
+            frame = calls.Settled()
         case _:
             raise Invalid(f"a message for call {wire.call_id!r} holds no frame that this version knows")
     return wire.call_id, frame

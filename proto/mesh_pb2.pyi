@@ -626,7 +626,7 @@ class CallUp(_message.Message):
     def window(self) -> Global___Window: ...
     @_builtins.property
     def chunk(self) -> Global___Chunk:
-        """the rest of a large Open.params"""
+        """a piece of a long text that was announced: Open.params, Reply.answer"""
 
     def __init__(
         self,
@@ -661,6 +661,7 @@ class CallDown(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     @_builtins.property
     def accepted(self) -> Global___Accepted: ...
@@ -676,6 +677,10 @@ class CallDown(_message.Message):
     def error(self) -> Global___Error: ...
     @_builtins.property
     def window(self) -> Global___Window: ...
+    @_builtins.property
+    def settled(self) -> Global___Settled:
+        """of no call; ignored where it is not known"""
+
     def __init__(
         self,
         *,
@@ -687,12 +692,13 @@ class CallDown(_message.Message):
         result: Global___Result | None = ...,
         error: Global___Error | None = ...,
         window: Global___Window | None = ...,
+        settled: Global___Settled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "chunk", b"chunk", "error", b"error", "event", b"event", "frame", b"frame", "request", b"request", "result", b"result", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "chunk", b"chunk", "error", b"error", "event", b"event", "frame", b"frame", "request", b"request", "result", b"result", "settled", b"settled", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "call_id", b"call_id", "chunk", b"chunk", "error", b"error", "event", b"event", "frame", b"frame", "request", b"request", "result", b"result", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "call_id", b"call_id", "chunk", b"chunk", "error", b"error", "event", b"event", "frame", b"frame", "request", b"request", "result", b"result", "settled", b"settled", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["accepted", "event", "request", "chunk", "result", "error", "window"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["accepted", "event", "request", "chunk", "result", "error", "window", "settled"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -837,18 +843,26 @@ Global___Accepted: _TypeAlias = Accepted  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):
+    """Long texts travel in chunks: up after the frame that announces them, down before the frame that they belong to.
+    For other frames than Open and Result only where both sides have said "long-messages" in the stream's metadata.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NOTIFICATION_FIELD_NUMBER: _builtins.int
+    CHUNKED_BYTES_FIELD_NUMBER: _builtins.int
     notification: _builtins.bytes
+    """JSON-RPC notification {method, params}; empty: it came in chunks"""
+    chunked_bytes: _builtins.int
     def __init__(
         self,
         *,
         notification: _builtins.bytes = ...,
+        chunked_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["notification", b"notification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunked_bytes", b"chunked_bytes", "notification", b"notification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -860,17 +874,21 @@ class Request(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
+    CHUNKED_BYTES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     request: _builtins.bytes
+    """the server asks the client {method, params}; empty: it came in chunks"""
+    chunked_bytes: _builtins.int
     def __init__(
         self,
         *,
         request_id: _builtins.int = ...,
         request: _builtins.bytes = ...,
+        chunked_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunked_bytes", b"chunked_bytes", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -883,9 +901,12 @@ class Reply(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    CHUNKED_BYTES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     answer: _builtins.bytes
     """{result} or {error}"""
+    chunked_bytes: _builtins.int
+    """> 0: the answer follows in chunks of this many bytes in all"""
     @_builtins.property
     def error(self) -> Global___Error:
         """instead of an answer: the client could not be asked"""
@@ -896,10 +917,11 @@ class Reply(_message.Message):
         request_id: _builtins.int = ...,
         answer: _builtins.bytes = ...,
         error: Global___Error | None = ...,
+        chunked_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "error", b"error", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "chunked_bytes", b"chunked_bytes", "error", b"error", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -981,6 +1003,25 @@ class Window(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Window: _TypeAlias = Window  # noqa: Y015
+
+@_typing.final
+class Settled(_message.Message):
+    """The owner's last frame on a stream that it ends in order: every call that it took on it has been answered, and
+    what was sent on it and has no answer did not run.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Settled: _TypeAlias = Settled  # noqa: Y015
 
 @_typing.final
 class Result(_message.Message):

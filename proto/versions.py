@@ -14,7 +14,10 @@ PROTOCOL_MAX = 1
 REFUSE = "refuse"
 """Takes `SyncUp.refuse`: why a receiver ends the stream. Builds without it end the stream themselves on that frame."""
 
-FEATURES: frozenset[str] = frozenset({REFUSE})
+LONG_MESSAGES = "long-messages"
+"""Takes notifications, requests and replies of a call in chunks too, said in the metadata of Forward as well."""
+
+FEATURES: frozenset[str] = frozenset({REFUSE, LONG_MESSAGES})
 FEATURES_MAX = 64
 """Words of a peer that are looked at; more are ignored."""
 

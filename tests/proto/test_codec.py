@@ -63,7 +63,7 @@ def opens(call_id: str) -> st.SearchStrategy[calls.Open]:
 
 CALL_UPS: st.SearchStrategy[calls.CallUp] = st.one_of(
     opens("id-1"),
-    st.builds(calls.Reply, U32, JSON_OBJECTS, st.none() | FAILED),
+    st.builds(calls.Reply, U32, JSON_OBJECTS, st.none() | FAILED, U32),
     st.builds(calls.Cancel, TEXT),
     st.builds(calls.Query, PRINCIPALS),
     st.builds(calls.Window, U32),
@@ -71,8 +71,9 @@ CALL_UPS: st.SearchStrategy[calls.CallUp] = st.one_of(
 )
 CALL_DOWNS: st.SearchStrategy[calls.CallDown] = st.one_of(
     st.just(calls.Accepted()),
-    st.builds(calls.Event, JSON_OBJECTS),
-    st.builds(calls.Request, U32, JSON_OBJECTS),
+    st.builds(calls.Event, JSON_OBJECTS, U32),
+    st.builds(calls.Settled),
+    st.builds(calls.Request, U32, JSON_OBJECTS, U32),
     st.builds(calls.Chunk, BYTES),
     st.builds(calls.Result, st.none() | st.binary(min_size=1, max_size=40), U32, st.booleans()),
     FAILED,
