@@ -24,13 +24,14 @@ REQUESTS_MAX = 64
 class Asked:
     """`written`: its Open may have reached the owner; `accepted`: it has.
 
-    `instance` names the process life of the owner that it was sent to.
+    `queried`: it was asked for on a second stream. `instance` names the process life of the owner that it was sent to.
     """
 
     def __init__(self, call: Call, exchange: Exchange, answer_bytes_max: int) -> None:
         self.call = call
         self.written = False
         self.accepted = False
+        self.queried = False
         self.instance = ""
         self.stream: ForwardStream | None = None
         self.answer_bytes_max = answer_bytes_max
@@ -115,8 +116,8 @@ class Asked:
                 self.settle(self._answer(frame))
             case calls.Failed():
                 self.settle(failed_to_error(frame))
-            case calls.Window():
-                pass  # the stream's lanes have taken it
+            case calls.Window() | calls.Settled():
+                pass  # the stream has taken it
         return 0
 
     def _answer(self, frame: calls.Result) -> Answer:

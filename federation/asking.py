@@ -123,6 +123,8 @@ class ForwardClient:
             except Lost as lost:
                 if not asked.written:
                     raise Unavailable(f"the stream broke before the call was sent: {lost}") from None
+                if lost.settled and not asked.queried:
+                    raise Unavailable("the owner is stopping and did not take the call, it did not run") from None
                 try:
                     stream = await self._reach.again(lost)
                 except Gone as e:

@@ -91,7 +91,8 @@ class Lanes(Generic[F]):
     """What waits to be written on one stream: a first-in-first-out lane per call, served in turn.
 
     `chunk(call_id, data)` makes a frame of a piece of text. A lane keeps its credit until its frame marked
-    `last` has been taken, or until it is dropped.
+    `last` has been taken, or until it is dropped. `taken` counts frames taken, `dropped` those that were lost for
+    want of room; `text_bytes` of long texts wait.
     """
 
     def __init__(self, chunk: Callable[[str, bytes], F]) -> None:
@@ -99,6 +100,8 @@ class Lanes(Generic[F]):
         self._lanes: dict[str, _Lane[F]] = {}
         self._ready: deque[str] = deque()
         self.dropped = 0
+        self.taken = 0
+        self.text_bytes = 0
 
     def put(self, call_id: str, frame: F, *, last: bool = False) -> None:
         self._add(call_id, _Item(frame, b"", 0, last))
@@ -116,6 +119,7 @@ class Lanes(Generic[F]):
 
     def put_text(self, call_id: str, text: bytes) -> None:
         """Queue a text, cut as credit allows; later frames of the call wait behind it."""
+        self.text_bytes += len(text)
         self._add(call_id, _Item(None, text, 0, False))
 
     def _add(self, call_id: str, item: _Item[F]) -> _Lane[F]:
@@ -141,13 +145,15 @@ class Lanes(Generic[F]):
 
     def drop(self, call_id: str) -> None:
         """Forget what waits for a call."""
-        self._lanes.pop(call_id, None)
+        lane = self._lanes.pop(call_id, None)
+        if lane is not None:
+            self.text_bytes -= sum(len(item.text) - item.offset for item in lane.items)
 
     def finish(self, call_id: str) -> None:
         """The call is over: drop its lane, unless its last frame still waits in it."""
         lane = self._lanes.get(call_id)
         if lane is not None and not (lane.items and lane.items[-1].last):
-            del self._lanes[call_id]
+            self.drop(call_id)
 
     def next(self) -> F | None:
         """The next frame to write, or None while nothing may be written."""
@@ -159,6 +165,7 @@ class Lanes(Generic[F]):
             lane.queued = False
             frame = self._take(call_id, lane)
             if frame is not None:
+                self.taken += 1
                 if lane.items and call_id in self._lanes:
                     self._queue(call_id, lane)
                 return frame
@@ -173,6 +180,7 @@ class Lanes(Generic[F]):
             piece = bytes(item.text[item.offset : item.offset + size])
             item.offset += size
             lane.credit -= size
+            self.text_bytes -= size
             if item.offset == len(item.text):
                 lane.items.popleft()
             return self._chunk(call_id, piece)

@@ -66,7 +66,7 @@ class Repeats(Generic[R]):
         count_max: int = COUNT_MAX,
     ) -> None:
         self._now = now
-        self._keep_s = keep_s
+        self.keep_s = keep_s
         self._bytes_max = bytes_max
         self._count_max = count_max
         self._running: dict[RunKey, R] = {}
@@ -80,7 +80,7 @@ class Repeats(Generic[R]):
 
     def past(self, key: RunKey) -> Kept | Dropped | Refused | None:
         """What is known of a call that is not running; None: nothing, or nothing any more."""
-        self._expire()
+        self.expire()
         past = self._past.get(key)
         return past.state if past else None
 
@@ -109,7 +109,7 @@ class Repeats(Generic[R]):
     @property
     def forgetful(self) -> bool:
         """Within the last `keep_s` something was forgotten for want of room: not to be found proves nothing."""
-        return self._forgot_at_s is not None and self._now() - self._forgot_at_s < self._keep_s
+        return self._forgot_at_s is not None and self._now() - self._forgot_at_s < self.keep_s
 
     def runs(self) -> list[R]:
         return list(self._running.values())
@@ -122,17 +122,19 @@ class Repeats(Generic[R]):
         return f"Repeats({len(self._running)} running, {len(self._past)} past, {self._bytes} bytes kept)"
 
     def _remember(self, key: RunKey, state: Kept | Refused, size: int) -> None:
-        self._expire()
+        self.expire()
         self._past[key] = _Past(self._now(), state, size)
         self._bytes += size
         while len(self._past) > self._count_max:
             self._forget_oldest()
             self._forgot_at_s = self._now()
 
-    def _expire(self) -> None:
-        horizon = self._now() - self._keep_s
+    def expire(self) -> bool:
+        """Give up what is older than `keep_s`; whether anything is left that will be, one day."""
+        horizon = self._now() - self.keep_s
         while self._past and next(iter(self._past.values())).at_s <= horizon:
             self._forget_oldest()
+        return bool(self._past)
 
     def _forget_oldest(self) -> None:
         key, past = self._past.popitem(last=False)

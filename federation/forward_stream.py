@@ -27,7 +27,15 @@ _DRAIN_S = 0.5
 
 
 class Lost(Exception):
-    """The stream that carried a call has ended. Stays within federation: callers see a `MeshError`."""
+    """The stream that carried a call has ended. Stays within federation: callers see a `MeshError`.
+
+    `settled`: the owner ended it in order, having answered all that it took. A call that was only ever sent on this
+    stream, and has no answer, did not run.
+    """
+
+    def __init__(self, cause: str, *, settled: bool = False) -> None:
+        super().__init__(cause)
+        self.settled = settled
 
 
 class ForwardStream:
@@ -87,6 +95,7 @@ class ForwardStream:
     def query(self, asked: Asked) -> None:
         """Ask what became of a call that another stream carried."""
         call_id = asked.call.call_id
+        asked.queried = True
         if self._carry(asked):
             self._outbox.put(call_id, call_up_to_wire(call_id, calls.Query(asked.call.principal)))
 
@@ -164,6 +173,8 @@ class ForwardStream:
         self._traffic.received_bytes += wire.ByteSize()
         asked = self._carried.get(wire.call_id)
         kind = wire.WhichOneof("frame")
+        if kind == "settled":
+            self.end("its owner is stopping", settled=True)
         if asked is None or kind is None:
             return  # over meanwhile, or of a newer version
         if kind == "window":
@@ -186,7 +197,7 @@ class ForwardStream:
 
     # ---- the end ----
 
-    def end(self, cause: str) -> None:
+    def end(self, cause: str, *, settled: bool = False) -> None:
         """At once; the calls on it are `Lost`. Harmless when repeated."""
         if not self.alive:
             return
@@ -194,7 +205,7 @@ class ForwardStream:
         log.info("forward stream ended: %s; %d calls were on it", cause, len(self._carried))
         self._outbox.close()
         for asked in self._carried.values():
-            asked.settle(Lost(cause))
+            asked.settle(Lost(cause, settled=settled))
         self._carried.clear()
         self._rpc.cancel()
 

@@ -18,17 +18,28 @@ class Outbox(Lanes[F]):
         super().__init__(chunk)
         self._wake = asyncio.Event()
         self._closed = False
+        self._last: F | None = None
         self._idle = asyncio.Event()
+        self._room = asyncio.Event()
 
     def _queue(self, call_id: str, lane: object) -> None:
         super()._queue(call_id, lane)  # type: ignore[arg-type]
         self._wake.set()
 
-    def close(self) -> None:
-        """Nothing more is written; what still waits is not."""
+    def close(self, *, after: F | None = None) -> None:
+        """Nothing more is written, but for one last frame; what still waits is not."""
+        if not self._closed:
+            self._last = after
         self._closed = True
         self._wake.set()
         self._idle.set()
+        self._room.set()
+
+    async def fewer(self, calls: int) -> None:
+        """Until fewer than so many calls have something to be written, or the outbox is closed."""
+        while len(self) >= calls and not self._closed:
+            self._room.clear()
+            await self._room.wait()
 
     async def drained(self) -> None:
         """Until nothing waits to be written, or the outbox is closed."""
@@ -43,9 +54,13 @@ class Outbox(Lanes[F]):
         while not self._closed:
             frame = self.next()
             if frame is not None:
+                self._room.set()
                 return frame
             self._idle.set()
             self._wake.clear()
             await self._wake.wait()
         self._idle.set()
+        last, self._last = self._last, None
+        if last is not None:
+            return last
         raise StopAsyncIteration

@@ -14,7 +14,7 @@ from proto import calls, jsons
 from proto import mesh_pb2 as pb
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.codec import call_down_to_wire, error_to_failed, failed_to_error
-from proto.errors import Exhausted, Expired, Fault, MeshError
+from proto.errors import Exhausted, Expired, Fault, MeshError, OutcomeUnknown
 from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.federation.calls")
@@ -105,6 +105,13 @@ class Run:
         self._cancelled_for = reason
         if self._started:  # a task cancelled before its first step would end without a word
             self.task.cancel()
+
+    def give_up(self, why: str) -> None:
+        """It does not end though it was cancelled: tell its caller what is known, which is nothing."""
+        if self._claimant is not None:
+            unknown = OutcomeUnknown(f"{why}; it may have run", call_id=self.call.call_id)
+            self._claimant.end(self.call.call_id, failed(unknown))
+            self._claimant = None
 
     # ---- claimed and released ----
 

@@ -1,0 +1,308 @@
+"""One Forward stream, seen from the owner: what its peer sends, and what it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import grpc
+
+from federation.chunks import CHUNKED_ABOVE_BYTES, Assembly
+from federation.dedupe import Dropped, Kept, Outcome, Refused, RunKey
+from federation.outbox import Outbox
+from federation.refusals import Reason
+from federation.running import Run, failed
+from federation.traffic import Traffic
+from proto import calls, jsons
+from proto import mesh_pb2 as pb
+from proto.calls import Call
+from proto.codec import call_down_to_wire, call_up_from_wire
+from proto.errors import Exhausted, Expired, Fault, Invalid, MeshError, OutcomeUnknown, Unavailable
+from proto.names import NodeId
+from proto.records import Principal
+
+if TYPE_CHECKING:
+    from federation.answering import ForwardServer
+
+log = logging.getLogger("toolmesh.federation.calls")
+
+ACCEPT_AFTER_S = 0.005
+"""A frame of its own costs a forwarded call a fifth of its latency; docs/decisions/0007 says why it may wait."""
+
+HOPS_MAX = 1
+OWED_BYTES_MAX = 256 * 1024 * 1024
+"""Of long answers that wait for one stream's peer to take them. A further one is replaced by `Exhausted`."""
+
+
+class _Opening:
+    """A call whose params are still coming."""
+
+    def __init__(self, frame: calls.Open) -> None:
+        self.call = frame.call
+        self.size = frame.chunked_bytes
+        self.assembly = Assembly(frame.chunked_bytes)
+
+
+class ForwardSession:
+    def __init__(self, server: ForwardServer, peer: NodeId) -> None:
+        self.outbox: Outbox[pb.CallDown] = Outbox(lambda i, d: call_down_to_wire(i, calls.Chunk(d)))
+        self.ended = asyncio.Event()
+        self._server = server
+        self._peer = peer
+        self._traffic: Traffic | None = None
+        self._opening: dict[str, _Opening] = {}
+        self._runs: dict[str, Run] = {}
+
+    def __repr__(self) -> str:
+        return f"ForwardSession({self._peer}, {len(self._runs)} running, {len(self._opening)} opening)"
+
+    async def read(self, requests: AsyncIterator[pb.CallUp]) -> None:
+        """Until the peer ends the stream. A peer that does not take what it is sent is not read from either."""
+        most = 2 * self._server.calls_per_peer_max
+        try:
+            async for wire in requests:
+                self.traffic.received_bytes += wire.ByteSize()
+                self._take(wire)
+                if len(self.outbox) >= most:
+                    await self.outbox.fewer(most)
+        except grpc.RpcError as e:
+            log.info("forward stream of %s broke: %s", self._peer, e)
+        finally:
+            self.outbox.close()
+
+    @property
+    def traffic(self) -> Traffic:
+        """The peer's counters. Until it is known by its own records they count for nobody."""
+        if self._traffic is None:
+            self._traffic = self._server.traffic(self._peer)
+        return self._traffic or Traffic()
+
+    def detach(self) -> None:
+        """The stream is gone: its runs wait to be claimed on another one."""
+        self.outbox.close()
+        for call_id in list(self._opening):
+            self._forget_opening(call_id)
+        for run in self._runs.values():
+            run.release(self._server.unclaimed_s)
+        self._runs.clear()
+
+    def settle(self) -> None:
+        """End the stream, with a last word where every call that was taken on it has been answered."""
+        settled = self.outbox.idle and not self._runs
+        self.outbox.close(after=call_down_to_wire("", calls.Settled()) if settled else None)
+
+    # ---- frames from the peer ----
+
+    def _take(self, wire: pb.CallUp) -> None:
+        if wire.WhichOneof("frame") is None:
+            log.debug("%s sent a frame that this version does not know", self._peer)
+            return
+        call_id = wire.call_id
+        try:
+            self._dispatch(*call_up_from_wire(wire))
+        except MeshError as e:
+            self._fail(call_id, e)
+        except Exception:
+            fault = Fault()
+            log.exception("call %s of %s: fault %s", call_id, self._peer, fault.data["fault_id"])
+            self._fail(call_id, fault)
+
+    def _fail(self, call_id: str, error: MeshError) -> None:
+        """End one call; the others on the stream go on."""
+        if isinstance(error, Invalid):
+            self._refused(Reason.FRAME, error)
+        self._forget_opening(call_id)
+        run = self._runs.get(call_id)
+        if run is None:
+            self.end(call_id, failed(error))
+        else:
+            run.cancel(f"its caller broke the protocol: {error.message}")
+
+    def _refused(self, reason: Reason, error: MeshError) -> MeshError:
+        self._server.refusals.note("here", self._peer.uri, reason, error.message)
+        return error
+
+    def _dispatch(self, call_id: str, frame: calls.CallUp) -> None:
+        match frame:
+            case calls.Open():
+                self._open(frame)
+            case calls.Chunk():
+                self._chunk(call_id, frame.data)
+            case calls.Window():
+                self.outbox.credit(call_id, frame.bytes)
+            case calls.Query():
+                self._query(call_id, frame.principal)
+            case calls.Reply():
+                if run := self._runs.get(call_id):
+                    run.reply(frame)
+            case calls.Cancel():
+                self._cancel(call_id, frame.reason)
+
+    # ---- from Open to a run ----
+
+    def _key(self, call_id: str, principal: Principal) -> RunKey:
+        return RunKey(self._peer.uri, principal.identity, call_id)
+
+    def _open(self, frame: calls.Open) -> None:
+        call, server = frame.call, self._server
+        if call.call_id in self._opening or call.call_id in self._runs:
+            log.warning("%s opened call %s twice on one stream; the first stands", self._peer, call.call_id)
+            return
+        if self._resume(self._key(call.call_id, call.principal), accept=True):
+            return
+        self._check(call)
+        if not frame.chunked_bytes:
+            self._start(call)
+            return
+        if frame.chunked_bytes > server.text_bytes_max:
+            raise self._refused(
+                Reason.FRAME,
+                Exhausted(
+                    f"params of {frame.chunked_bytes} bytes; an owner takes at most {server.text_bytes_max}: "
+                    "pass large data by reference (a resource, a URL)"
+                ),
+            )
+        if not server.reserve(frame.chunked_bytes):
+            raise self._refused(
+                Reason.FULL,
+                Unavailable("this node is receiving too many long texts at once; it did not run, try again"),
+            )
+        server.count(self._peer.uri, 1)
+        self._opening[call.call_id] = _Opening(frame)
+
+    def _check(self, call: Call) -> None:
+        if len(call.via) > HOPS_MAX or any(name != self._peer.name for name in call.via):
+            raise Invalid(
+                f"via is {list(call.via)}: a call reaches its owner from its entry node directly, "
+                f"and {self._peer.name!r} sent it"
+            )
+        self._check_room()
+        if self._server.open_calls(self._peer.uri) >= self._server.calls_per_peer_max:
+            raise self._refused(
+                Reason.FULL,
+                Unavailable(
+                    f"this node is running {self._server.calls_per_peer_max} calls for {self._peer.name!r} already, "
+                    "the most that one peer may have open: try again once some have ended"
+                ),
+            )
+
+    def _check_room(self) -> None:
+        if self._server.closing:
+            raise Unavailable("this node is stopping, the call did not run: try another owner", stopping=True)
+
+    def _chunk(self, call_id: str, data: bytes) -> None:
+        opening = self._opening.get(call_id)
+        if opening is None:
+            return  # refused or cancelled meanwhile
+        grant = opening.assembly.add(data)
+        if opening.assembly.received == opening.size:
+            params = jsons.loads_object(opening.assembly.text(opening.size), "params")
+            self._forget_opening(call_id)
+            # While its params came, this node may have begun to stop, or the caller may have asked on another
+            # stream what had become of it, and been told that it never ran.
+            if not self._resume(self._key(call_id, opening.call.principal), accept=True):
+                self._check_room()
+                self._start(replace(opening.call, params=params))
+        elif grant:
+            self.outbox.put(call_id, call_down_to_wire(call_id, calls.Window(grant)))
+
+    def _forget_opening(self, call_id: str) -> None:
+        opening = self._opening.pop(call_id, None)
+        if opening is not None:
+            self._server.release(opening.size)
+            self._server.count(self._peer.uri, -1)
+
+    def _start(self, call: Call) -> None:
+        self._accept(call.call_id)
+        run = Run(call, self._peer, self._server.text_bytes_max)
+        key = self._key(call.call_id, call.principal)
+        server, peer = self._server, self._peer.uri
+        server.repeats.begin(key, run)
+        server.count(peer, 1)
+        self.traffic.calls += 1
+
+        def finished(outcome: Outcome) -> None:
+            server.count(peer, -1)
+            server.remember(key, outcome)
+
+        self._runs[call.call_id] = run
+        run.claim(self)
+        run.start(self._server.answer, finished)
+
+    def _accept(self, call_id: str) -> None:
+        """Say that the call is taken, unless its answer, which says it too, comes first."""
+        asyncio.get_running_loop().call_later(ACCEPT_AFTER_S, self._accepted, call_id)
+
+    def _accepted(self, call_id: str) -> None:
+        if call_id in self._runs:
+            self.outbox.put(call_id, call_down_to_wire(call_id, calls.Accepted()))
+
+    # ---- repeats and queries ----
+
+    def _resume(self, key: RunKey, *, accept: bool) -> bool:
+        """Join the caller to what is known of this call. False if nothing is."""
+        call_id = key.call_id
+        run = self._server.repeats.running(key)
+        if run is not None:
+            if accept:
+                self._accept(call_id)
+            self._runs[call_id] = run
+            run.claim(self)
+            return True
+        match self._server.repeats.past(key):
+            case Kept(outcome):
+                self.end(call_id, outcome, repeated=True)
+            case Dropped():
+                raise OutcomeUnknown("the call ran, but its result is no longer kept", call_id=call_id)
+            case Refused():
+                raise Unavailable("the call arrived after its caller was told that it had not; it did not run")
+            case None:
+                return False
+        return True
+
+    def _query(self, call_id: str, principal: Principal) -> None:
+        key = self._key(call_id, principal)
+        if call_id in self._runs or self._resume(key, accept=False):
+            return
+        if self._server.repeats.forgetful:
+            raise OutcomeUnknown("the owner no longer knows what became of the call", call_id=call_id)
+        self._server.repeats.refuse(key)
+        raise Unavailable("the stream broke before the call reached its owner; it did not run")
+
+    def _cancel(self, call_id: str, reason: str) -> None:
+        if run := self._runs.get(call_id):
+            run.cancel(reason or "cancelled by its caller")
+        elif call_id in self._opening:
+            self._forget_opening(call_id)
+            raise Expired("cancelled before its params had arrived; it did not run")
+
+    # ---- what a run says ----
+
+    def lost(self, run: Run) -> None:
+        """Another stream of the same peer has claimed the run."""
+        if self._runs.get(run.call.call_id) is run:
+            del self._runs[run.call.call_id]
+            self.outbox.drop(run.call.call_id)
+
+    def end(self, call_id: str, outcome: Outcome, *, repeated: bool = False) -> None:
+        """The last frame of a call, after its text where that is long."""
+        self._runs.pop(call_id, None)
+        frame: calls.CallDown
+        if isinstance(outcome, calls.Failed):
+            frame = outcome
+        elif len(outcome) <= CHUNKED_ABOVE_BYTES:
+            frame = calls.Result(outcome, repeated=repeated)
+        elif self.outbox.text_bytes + len(outcome) > OWED_BYTES_MAX:
+            owed = Exhausted(
+                f"{self.outbox.text_bytes} bytes of answers wait for {self._peer.name!r} to take them, and this one "
+                f"has {len(outcome)}; the call ran: ask again with its call id once others are through",
+                call_id=call_id,
+            )
+            frame = failed(self._refused(Reason.FULL, owed))
+        else:
+            self.outbox.put_text(call_id, outcome)
+            frame = calls.Result(None, len(outcome), repeated)
+        self.outbox.put(call_id, call_down_to_wire(call_id, frame), last=True)
