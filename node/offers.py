@@ -20,12 +20,15 @@ def records_of(offer: Offer) -> dict[RecordKey, Record]:
         "service": spec.service,
         "stateless": spec.stateless,
         "labels": dict(spec.labels),
-        "health": {"state": offer.health.state, "cause": offer.health.cause},
+        # `since` tells one life of the server from the next: with the first, the state that it held is gone.
+        "health": {"state": offer.health.state, "cause": offer.health.cause, "since": offer.health.since_ms},
         "serverInfo": offer.server_info,
         "capabilities": offer.capabilities,
         "instructions": offer.instructions,
         "protocolVersion": offer.protocol_version,
     }
+    if safe := spec.retry_safe:
+        body["retrySafe"] = safe if isinstance(safe, bool) else list(safe)
     server = Record.of(Kind.SERVER, spec.name, body)
     records = {server.key: server}
     members: tuple[tuple[Kind, str, Iterable[dict[str, Any]]], ...] = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_validator, model_validator
 
 from node.settings.values import FilePath, Seconds, Secret, Section, ServiceName
 
@@ -31,10 +31,25 @@ def _argv(value: Any) -> Any:
 Argv = Annotated[tuple[str, ...], BeforeValidator(_argv)]
 
 
+def _retry_safe(value: Any) -> Any:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        # From the environment.
+        return value == "true"
+    if isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value):
+        return tuple(value)
+    raise ValueError("must be true, false, or a list of tool names, like [search, fetch]")
+
+
+RetrySafe = Annotated[bool | tuple[str, ...], PlainValidator(_retry_safe)]
+
+
 class ServerConfig(Section):
     """`command` (stdio) or `url` (Streamable HTTP), exactly one. `cwd` is the configuration's directory unless given.
 
-    `service` joins declared replicas under one name; `stateless` lets any of them take any call.
+    `service` joins declared replicas under one name; `stateless` lets any of them take any call. `retry_safe`: running
+    a tool twice does no harm; all of them, or those that are named.
     """
 
     command: Argv = ()
@@ -46,6 +61,7 @@ class ServerConfig(Section):
     description: str = Field(default="", max_length=4_000)
     service: ServiceName = ""
     stateless: bool = False
+    retry_safe: RetrySafe = False
     labels: dict[str, str] = Field(default_factory=dict, max_length=64)
     start_timeout_s: Seconds = 30
     call_timeout_s: Seconds = 300
@@ -126,6 +142,7 @@ class ServerConfig(Section):
             description=self.description,
             service=self.service,
             stateless=self.stateless,
+            retry_safe=self.retry_safe,
             labels=self.labels,
             start_timeout_s=self.start_timeout_s,
             call_timeout_s=self.call_timeout_s,

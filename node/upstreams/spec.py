@@ -16,7 +16,7 @@ class UpstreamSpec:
 
     `command` is an argument vector, never given to a shell; `env` is added to a short list of harmless variables,
     the rest of the node's own environment stays with the node. `headers` go with every HTTP request. Errors of a
-    field are raised as `Invalid` naming it.
+    field are raised as `Invalid` naming it. `retry_safe`: every tool, or those that are named, may be run twice.
     """
 
     name: str
@@ -29,6 +29,7 @@ class UpstreamSpec:
     description: str = ""
     service: str = ""
     stateless: bool = False
+    retry_safe: bool | tuple[str, ...] = False
     labels: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 30.0
     call_timeout_s: float = 300.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -663,6 +664,23 @@ async def test_an_owner_that_keeps_failing_is_left_alone_and_let_in_again(
     found = {s.qualified: c for s, c in world.gateway.candidates(route, "convert")}
     assert not found["units--ap-1"].ejected
     assert found["units--ap-1"].warmth < 0.2
+
+
+async def test_half_of_those_that_could_be_asked_is_what_counts_not_half_of_all(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    us, ap = nodes[1:]
+    for name in ("units-a", "units-b", "units-c"):
+        catalog.apply(us, make_server(name, "convert", service="units", stateless=True), [])
+        catalog.apply(ap, make_server(name, "convert", service="units", stateless=True), [])
+    catalog.set_liveness(ap, Liveness.DOWN)
+    route = catalog.route("units", OpenGuard().visible(Caller().principal, Action.CALL))
+    world.gateway.candidates(route, "convert")
+    for name in ("units-a--us-1", "units-b--us-1"):
+        for _ in range(5):
+            world.gateway.standings[name].begin()
+            world.gateway.standings[name].failed(time.monotonic())
+    assert sum(c.ejected for _, c in world.gateway.candidates(route, "convert")) == 1
 
 
 @pytest.mark.parametrize("error", [Invalid("no such unit"), Exhausted("too large"), Conflict("changed"), None])

@@ -112,3 +112,16 @@ def test_settings_of_a_program_are_parsed_like_those_of_a_file(tmp_path: Path) -
 def test_several_errors_in_a_list_are_told_apart_by_index(refused: Refused) -> None:
     lines = refused("federation:\n  tls: {ca: a, cert: b, key: c}\n  static: ['h:1', nonsense, '0.0.0.0:7']\n")
     assert [line.split(": ")[1] for line in lines] == ["federation.static[1]", "federation.static[2]"]
+
+
+@pytest.mark.parametrize(("given", "meant"), [("true", True), ("false", False), ("[a, b]", ("a", "b"))])
+def test_what_may_be_run_twice_is_everything_nothing_or_named_tools(load_text: Load, given: str, meant: object) -> None:
+    config = load_text(f"servers: {{s: {{command: [x], retry_safe: {given}}}}}")
+    assert config.servers["s"].to_spec("s").retry_safe == meant
+
+
+@pytest.mark.parametrize("given", ["search", "3", "[1]", "['']", "{search: true}", "null"])
+def test_anything_else_about_running_twice_is_refused_with_an_example(refused: Refused, given: str) -> None:
+    assert refused(f"servers: {{s: {{command: [x], retry_safe: {given}}}}}") == [
+        "node.yaml:1: servers.s.retry_safe: must be true, false, or a list of tool names, like [search, fetch]"
+    ]
