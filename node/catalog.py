@@ -13,20 +13,16 @@ from typing import Any
 
 from federation.events import Liveness
 from node.balance import Place
+from node.facts import Change, member_body, server_body, speaks_anew
 from node.ports import Resource, Visibility
-from proto.errors import Conflict, Invalid, MeshError, Unknown
-from proto.jsons import type_name
-from proto.names import NodeId, check_server_name, qualified, split_member, split_qualified
+from proto.errors import Conflict, MeshError, Unknown
+from proto.names import NodeId, qualified, split_member, split_qualified
 from proto.records import MEMBERS, Kind, Record, RecordKey
 
 log = logging.getLogger("toolmesh.catalog")
 
 ROUTES_MAX = 10_000
 """Routes kept from one change of the catalogue to the next; at the bound all are forgotten and found again."""
-
-_NAME_FIELD = {Kind.TOOL: "name", Kind.PROMPT: "name", Kind.RESOURCE: "uri", Kind.TEMPLATE: "uriTemplate"}
-_SERVER_OBJECTS = ("health", "labels", "serverInfo", "capabilities")
-_SERVER_STRINGS = ("service", "instructions")
 
 SERVING = frozenset({Liveness.ALIVE, Liveness.DRAINING})
 """States in which an owner answers calls; one that drains is asked only where nobody else can."""
@@ -170,7 +166,8 @@ class Route:
 Listener = Callable[[Server, frozenset[Kind], Sequence[str], Sequence[str]], None]
 """(server, kinds that changed, tools put, tools deleted): called after each change, on the loop, must not block.
 
-A change of the server's own record comes with every tool put; one that left the listings with every tool deleted.
+What a server says of itself comes with every tool put; one that left the listings with every tool deleted. How it
+fares is not told: whoever wants to know looks, and a server that flaps must not cost what all of its tools cost.
 """
 
 
@@ -198,7 +195,7 @@ class Catalog:
         """Take an owner's changes. A record whose body is not what its kind needs is logged and left out."""
         owner = self._owner(owner_id)
         self._touch()
-        touched: dict[str, _Change] = {}
+        touched: dict[str, Change] = {}
         for record in puts:
             try:
                 self._put(owner, record, touched)
@@ -245,26 +242,24 @@ class Catalog:
         owner.id = owner_id
         return owner
 
-    def _put(self, owner: Owner, record: Record, touched: dict[str, _Change]) -> None:
+    def _put(self, owner: Owner, record: Record, touched: dict[str, Change]) -> None:
         if record.kind is Kind.NODE:
             owner.info = record.data()
         elif record.kind is Kind.SERVER:
-            info = _server_body(record)
+            info = server_body(record)
             server = self._server(owner, record.id)
             self._unindex(server)
+            if speaks_anew(server.info, info):
+                touched.setdefault(server.name, Change()).anew = True
             server.info = info
             self._index(server)
-            touched.setdefault(server.name, _Change()).info = True
         elif record.kind in MEMBERS:
-            name, member = split_member(record.id)
-            definition = record.data()
-            if definition.get(_NAME_FIELD[record.kind]) != member:
-                raise Invalid(f"its {_NAME_FIELD[record.kind]!r} is not {member!r}, as its id says")
+            name, member, definition = member_body(record)
             server = self._server(owner, name)
             server.members[record.kind][member] = Member(definition, record.digest, b'"x-mcp-header"' in record.body)
-            touched.setdefault(name, _Change()).put(record.kind, member)
+            touched.setdefault(name, Change()).put(record.kind, member)
 
-    def _delete(self, owner: Owner, key: RecordKey, touched: dict[str, _Change]) -> None:
+    def _delete(self, owner: Owner, key: RecordKey, touched: dict[str, Change]) -> None:
         if key.kind is Kind.SERVER:
             server = owner.servers.pop(key.id, None)
             if server is not None:
@@ -275,7 +270,7 @@ class Catalog:
             name, member = split_member(key.id)
             known = owner.servers.get(name)
             if known is not None and known.members[key.kind].pop(member, None) is not None:
-                touched.setdefault(name, _Change()).delete(key.kind, member)
+                touched.setdefault(name, Change()).delete(key.kind, member)
 
     def _server(self, owner: Owner, name: str) -> Server:
         server = owner.servers.get(name)
@@ -293,11 +288,11 @@ class Catalog:
         if server.service:
             _discard(self._by_service, server.service, (server.owner.id.name, server.name))
 
-    def _tell(self, owner: Owner, name: str, change: _Change) -> None:
+    def _tell(self, owner: Owner, name: str, change: Change) -> None:
         server = owner.servers.get(name)
         if server is None or server.info is None or not owner.listed:
             return
-        put = tuple(server.tools) if change.info else tuple(t for t in change.tools_put if t in server.tools)
+        put = tuple(server.tools) if change.anew else tuple(t for t in change.tools_put if t in server.tools)
         self._notify(server, frozenset(change.kinds), put, tuple(change.tools_deleted))
 
     def _notify(self, server: Server, kinds: frozenset[Kind], put: Sequence[str], deleted: Sequence[str]) -> None:
@@ -378,45 +373,6 @@ class Catalog:
 def unknown_server(name: str) -> Unknown:
     """The one sentence for a server that is not there, or not for this caller."""
     return Unknown(f"no server named {name!r}; search_mcp_server finds what there is", server=name)
-
-
-def _server_body(record: Record) -> dict[str, Any]:
-    """Raises `Invalid` for a member of another type than this node works with; absent or null is fine."""
-    check_server_name(record.id)
-    body = record.data()
-    for name in _SERVER_OBJECTS:
-        if not isinstance(body.get(name), dict | None):
-            raise Invalid(f"{name!r} is {type_name(body[name])}, where an object is needed")
-    for name in _SERVER_STRINGS:
-        if not isinstance(body.get(name), str | None):
-            raise Invalid(f"{name!r} is {type_name(body[name])}, where a string is needed")
-    if body.get("service"):
-        check_server_name(body["service"])
-    return body
-
-
-class _Change:
-    """What one `apply` did to one server."""
-
-    __slots__ = ("info", "kinds", "tools_deleted", "tools_put")
-
-    def __init__(self) -> None:
-        self.info = False
-        self.kinds: set[Kind] = set()
-        self.tools_put: dict[str, None] = {}
-        self.tools_deleted: dict[str, None] = {}
-
-    def put(self, kind: Kind, name: str) -> None:
-        self.kinds.add(kind)
-        if kind is Kind.TOOL:
-            self.tools_put[name] = None
-            self.tools_deleted.pop(name, None)
-
-    def delete(self, kind: Kind, name: str) -> None:
-        self.kinds.add(kind)
-        if kind is Kind.TOOL:
-            self.tools_deleted[name] = None
-            self.tools_put.pop(name, None)
 
 
 def _discard(index: dict[Any, dict[Any, Server]], name: Any, key: Any) -> None:

@@ -1,0 +1,68 @@
+"""An owner's records on their way into the catalogue: what a body must hold, what a batch amounts to. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proto.errors import Invalid
+from proto.jsons import type_name
+from proto.names import check_server_name, split_member
+from proto.records import Kind, Record
+
+_NAME_FIELD = {Kind.TOOL: "name", Kind.PROMPT: "name", Kind.RESOURCE: "uri", Kind.TEMPLATE: "uriTemplate"}
+_SERVER_OBJECTS = ("health", "labels", "serverInfo", "capabilities")
+_SERVER_STRINGS = ("service", "instructions")
+
+
+def server_body(record: Record) -> dict[str, Any]:
+    """Raises `Invalid` for a member of another type than this node works with; absent or null is fine."""
+    check_server_name(record.id)
+    body = record.data()
+    for name in _SERVER_OBJECTS:
+        if not isinstance(body.get(name), dict | None):
+            raise Invalid(f"{name!r} is {type_name(body[name])}, where an object is needed")
+    for name in _SERVER_STRINGS:
+        if not isinstance(body.get(name), str | None):
+            raise Invalid(f"{name!r} is {type_name(body[name])}, where a string is needed")
+    if body.get("service"):
+        check_server_name(body["service"])
+    return body
+
+
+def member_body(record: Record) -> tuple[str, str, dict[str, Any]]:
+    """(server, name of the member, its definition). Raises `Invalid` if definition and id disagree on the name."""
+    server, member = split_member(record.id)
+    definition = record.data()
+    if definition.get(_NAME_FIELD[record.kind]) != member:
+        raise Invalid(f"its {_NAME_FIELD[record.kind]!r} is not {member!r}, as its id says")
+    return server, member, definition
+
+
+def speaks_anew(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
+    """Whether a server says something else of itself, so that its tools are to be read anew; its health is no such
+    thing: a server that comes and goes would cost as much as all of its tools, each time."""
+    return before is None or {**before, "health": None} != {**after, "health": None}
+
+
+class Change:
+    """What one batch of records did to one server. `anew`: it says something else of itself."""
+
+    __slots__ = ("anew", "kinds", "tools_deleted", "tools_put")
+
+    def __init__(self) -> None:
+        self.anew = False
+        self.kinds: set[Kind] = set()
+        self.tools_put: dict[str, None] = {}
+        self.tools_deleted: dict[str, None] = {}
+
+    def put(self, kind: Kind, name: str) -> None:
+        self.kinds.add(kind)
+        if kind is Kind.TOOL:
+            self.tools_put[name] = None
+            self.tools_deleted.pop(name, None)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        self.kinds.add(kind)
+        if kind is Kind.TOOL:
+            self.tools_deleted[name] = None
+            self.tools_put.pop(name, None)
