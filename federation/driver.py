@@ -113,7 +113,7 @@ class Federation:
         self._port = 0
         self._started = self._stopped = False
         self._log = Log(me, mesh, 0, secrets.token_bytes(16), software=software)
-        self._forward = ForwardServer(self._run_call)
+        self._forward = ForwardServer(self._run_call, traffic=self._traffic, refusals=self.refusals)
         self._service = MeshService(
             me, self._log, self._forward, self, refusals=self.refusals, traffic=self._traffic, certificate=tls.cert_pem
         )
@@ -210,6 +210,9 @@ class Federation:
                 await discovery.withdraw()
             except MeshError as e:
                 log.warning("%r: %s", discovery, e.message)
+        # Peers are told before new calls are refused, and say goodbye to a node that runs nothing for them.
+        self.set_draining(True)
+        await self._forward.finish()
         await self._service.farewell(farewell, FAREWELL_S)
         await self._forward.close()
         await self._tasks.close()

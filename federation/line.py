@@ -22,7 +22,8 @@ WITNESS_S = 1.5
 class Line:
     """Calls to `peer` at `address`, and the one question beside them. Connected at its first use.
 
-    `trouble(cause)` is told of each Forward stream that could not be opened or broke.
+    `address` may be changed: the next connection goes there, and calls that look for their owner find it there, while
+    those on an open stream go on. `trouble(cause)` is told of each Forward stream that could not be opened or broke.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Line:
         self.peer = peer
         self.address = address
         self._tls = tls
-        self._asking: grpc.aio.Channel | None = None
+        self._asking: tuple[str, grpc.aio.Channel] | None = None
         self.target = ForwardClient(self._dial, me, peer.name, trouble=trouble, traffic=traffic)
 
     def __repr__(self) -> str:
@@ -50,10 +51,7 @@ class Line:
 
     async def hears(self, node: NodeId) -> bool | None:
         """Whether the peer hears `node`; None if it gives no answer in time."""
-        channel = self.target.channel
-        if channel is None:
-            # Kept: whoever is asked once, because a peer died, is asked about the next one too.
-            channel = self._asking = self._asking or self._dial()
+        channel = self.target.channel or await self._asking_channel()
         try:
             reply = await MeshStub(channel).Witness(pb.WitnessRequest(node=node.uri), timeout=WITNESS_S)
         except grpc.aio.AioRpcError as e:
@@ -61,7 +59,15 @@ class Line:
             return None
         return reply.heard
 
+    async def _asking_channel(self) -> grpc.aio.Channel:
+        """Kept: whoever is asked once, because a peer died, is asked about the next one too."""
+        if self._asking is not None and self._asking[0] != self.address:
+            (_, stale), self._asking = self._asking, None
+            await stale.close()
+        self._asking = self._asking or (self.address, self._dial())
+        return self._asking[1]
+
     async def close(self) -> None:
         await self.target.close()
         if self._asking is not None:
-            await self._asking.close()
+            await self._asking[1].close()

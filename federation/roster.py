@@ -108,20 +108,18 @@ class Roster:
         self._dial(known)
 
     def line(self, known: Known) -> Line:
-        """For calls and questions; kept while the address holds."""
-        line = known.line
-        if line is None or line.address != known.link.address:
-            if line is not None:
-                self._tasks.spawn(line.close(), f"hang up on {line!r}")
-            node = known.node
+        """For calls and questions. Where the address changes, calls that run go on where they are."""
+        line, node, address = known.line, known.node, known.link.address
+        if line is None:
             line = known.line = Line(
                 node,
-                known.link.address,
+                address,
                 self._tls,
                 self._me.name,
                 trouble=lambda cause: self._user.calls_failed(node, cause),
                 traffic=known.traffic,
             )
+        line.address = address
         return line
 
     async def close(self) -> None:
