@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from proto.errors import Invalid
-from proto.names import NodeId, check_server_name, split_member
+from proto.names import RECORD_ID_MAX, NodeId, check_server_name, split_member
 from proto.records import GOVERNANCE, MEMBERS, Kind, Record, RecordKey
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -23,6 +23,10 @@ _HASH_BYTES = 16
 
 def check_key(key: RecordKey, owner: NodeId) -> None:
     """Raises `Invalid` if a record of this name cannot be one of `owner`'s."""
+    if len(key.id) > RECORD_ID_MAX:
+        raise Invalid(
+            f"{key.kind} record {key.id[:40]!r}… has an id of {len(key.id)} characters; {RECORD_ID_MAX} at most"
+        )
     if key.kind is Kind.NODE:
         if key.id != owner.name:
             raise Invalid(f"node record {key.id!r} is not about its owner {owner.name!r}; a node speaks for itself")

@@ -25,7 +25,7 @@ from federation.tls import MeshTls, learn_identity
 from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
 from proto.errors import Invalid, MeshError, Unauthenticated, Unavailable
-from proto.frames import Ack, Down, Hello, Refuse, Up, Welcome
+from proto.frames import Ack, Delta, Down, Hello, Refuse, Snapshot, Up, Welcome
 from proto.mesh_pb2_grpc import MeshStub
 from proto.names import NodeId
 from proto.sync_codec import down_from_wire, up_to_wire
@@ -97,6 +97,7 @@ class Link:
         self._hurry = asyncio.Event()
         self._attempt: asyncio.Task[str] | None = None
         self._dropped = self._delivering = self._parting = False
+        self._doubt: Refuse | None = None
         self._greeted_s = 0.0
 
     def __repr__(self) -> str:
@@ -147,6 +148,13 @@ class Link:
             self._parting = True
             self.send(refuse)
 
+    def _say(self, refuse: Refuse) -> None:
+        """Tell both sides of something that is refused while the stream goes on."""
+        refuse = Refuse(refuse.reason, refuse.message[:MESSAGE_CHARS_MAX])
+        self._note("here", Reason(refuse.reason), refuse.message)
+        if REFUSE in self.features:
+            self.send(refuse)
+
     def _note(self, side: Side, reason: Reason, message: str) -> None:
         if self._refusals.note(side, self.peer.uri, reason, message):
             log.warning(
@@ -187,6 +195,7 @@ class Link:
     async def _one_attempt(self, address: str) -> tuple[bool, str]:
         """(whether any frame came, why it ended); an empty cause where the user ended it."""
         self._dropped = self._parting = False
+        self._doubt = None
         self.features, self._greeted_s = frozenset(), 0.0
         self._up.clear()
         self._attempt = asyncio.create_task(self._stream(address), name=f"sync with {self.peer}")
@@ -245,7 +254,7 @@ class Link:
         try:
             return self._tls.vouch(reply.chain_pem, self.peer)
         except Unauthenticated as e:
-            self._note("here", Reason.CERTIFICATE, f"what it presents does not hold, so it has no roles: {e.message}")
+            self._doubt = Refuse(Reason.CERTIFICATE, f"what it presents does not hold, so it has no roles: {e.message}")
             return None
 
     async def _read(self, call: Any) -> str:
@@ -267,6 +276,10 @@ class Link:
             frame = _parse(data)
             if isinstance(frame, Welcome):
                 self.features = common(frame.features)
+                if self._doubt is not None:
+                    self._say(self._doubt)
+            if isinstance(frame, Delta | Snapshot) and frame.foreign:
+                self._say(Refuse(Reason.RECORD, f"not known to this release: {'; '.join(frame.foreign)}"))
             self._delivering = True
             try:
                 if frame is not None:

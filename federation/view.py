@@ -39,6 +39,7 @@ from proto.errors import Invalid
 from proto.frames import Ack, Beat, Bye, Delta, Down, Farewell, Hello, Mode, Reject, Snapshot, Welcome
 from proto.names import NodeId
 from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version, manifest
+from proto.versions import PROTOCOL_MAX, PROTOCOL_MIN, agreed
 
 GRACE_MS = 60_000
 """How long a stale view's tools stay listed: long enough for a restart, short enough not to mislead."""
@@ -54,6 +55,9 @@ RESYNC_PAUSE_MS = 60_000
 
 MANIFEST_MAX = 20_000
 """A longer manifest is not sent (some 80 bytes each); the owner then sends every body."""
+
+INSTANCE_MAX = 64
+"""Bytes; ours have 16."""
 
 COUNTER_MAX = (1 << 63) - 1
 """Epochs and seqs beyond this cannot be stored; their owner is out of its mind."""
@@ -77,6 +81,8 @@ class _Assembly:
     instance: bytes
     all: dict[RecordKey, bytes] = field(default_factory=dict)
     bodies: dict[RecordKey, Record] = field(default_factory=dict)
+    bytes: int = 0
+    foreign: bool = False
 
 
 class View:
@@ -96,11 +102,13 @@ class View:
         self._grace_from_ms = 0
         self._mesh = mesh
         self._software = software
-        self._authority = False
+        self._authority: bool | None = None
         self._held = Holdings()
         self._kept_since_ms = 0
         self._exactly = False
         self._assembly: _Assembly | None = None
+        # It has said what this version cannot read, so that its hash is over more than is held here.
+        self._foreign = False
         self._cloned_epoch = 0
         self._resynced_ms: int | None = None
 
@@ -173,10 +181,13 @@ class View:
     # ---- the stream -----------------------------------------------------------------------------
 
     def _opened(self, authority: bool) -> Effects:
-        """Governance stands and falls with the role in the certificate of this very stream."""
-        self._authority = authority
+        """Governance stands and falls with the role in the certificate of this very stream.
+
+        With the role comes what was turned away without it: by name, since which it was is not kept on disk.
+        """
+        before, self._authority = self._authority, authority
         if authority:
-            return self._greet(afresh=any(key.kind in GOVERNANCE for key in self.rejected))
+            return self._greet(afresh=not before)
         gone = {key: record for key, record in self.records.items() if key.kind in GOVERNANCE}
         if not gone:
             return self._greet()
@@ -209,6 +220,9 @@ class View:
         # Whatever was under way when a new Hello went up belongs to the state before it.
         if self.phase is Phase.GREETED:
             return []
+        seq = frame.seq if isinstance(frame, Beat) else frame.to_seq
+        if seq > COUNTER_MAX:
+            return self._refuse("welcome", f"{self.owner} counts up to {seq}, which nobody reaches; restart it")
         match frame:
             case Delta():
                 return self._delta(frame, now_ms)
@@ -218,8 +232,13 @@ class View:
                 return self._beat(frame, now_ms)
 
     def _welcome(self, w: Welcome, now_ms: int) -> Effects:
-        if not (0 < w.epoch <= COUNTER_MAX and 0 <= w.seq <= COUNTER_MAX and w.instance):
+        if not (0 < w.epoch <= COUNTER_MAX and 0 <= w.seq <= COUNTER_MAX and 0 < len(w.instance) <= INSTANCE_MAX):
             return self._refuse("welcome", f"{self.owner} names an impossible version {w.epoch}.{w.seq}; restart it")
+        if agreed(w.protocol, w.protocol) is None:
+            return self._refuse(
+                "protocol",
+                f"{self.owner} wants to speak protocol {w.protocol}, this node offers {PROTOCOL_MIN} to {PROTOCOL_MAX}",
+            )
         if w.epoch < self.version.epoch:
             return self._refuse(
                 "old_epoch",
@@ -301,6 +320,11 @@ class View:
             return self._resync(
                 f"changes {d.from_seq}..{d.to_seq} of epoch {d.epoch} do not follow {self.version}", now_ms
             )
+        if len(self.rejected) + len(d.puts) > 2 * RECORDS_MAX:
+            return self._refuse(
+                "too_large", f"{self.owner} sends bad records without end: {len(self.rejected)}; mend it"
+            )
+        self._foreign |= bool(d.foreign)
         puts: dict[RecordKey, Record] = {}
         gone: set[RecordKey] = set()
         rejects: list[Reject] = []
@@ -328,8 +352,13 @@ class View:
             return self._resync(f"a snapshot of epoch {s.epoch} that nothing announced", now_ms)
         assembly.all.update(s.all)
         assembly.bodies.update((r.key, r) for r in s.bodies)
-        if max(len(assembly.all), len(assembly.bodies)) > 2 * RECORDS_MAX:
-            return self._refuse("too_large", f"{self.owner} offers more than {2 * RECORDS_MAX} records; split it")
+        assembly.bytes += sum(len(r.body) for r in s.bodies)
+        assembly.foreign |= bool(s.foreign)
+        if max(len(assembly.all), len(assembly.bodies)) > 2 * RECORDS_MAX or assembly.bytes > 2 * VIEW_BYTES_MAX:
+            return self._refuse(
+                "too_large",
+                f"{self.owner} offers more than {2 * RECORDS_MAX} records or {2 * VIEW_BYTES_MAX} bytes; split it",
+            )
         if not s.last:
             return []
         return self._complete(assembly, s, now_ms)
@@ -352,7 +381,7 @@ class View:
         self.loaded = False
         if s.loaded:
             self._settle()
-        self.phase, self._assembly = Phase.LIVE, None
+        self.phase, self._assembly, self._foreign = Phase.LIVE, None, assembly.foreign
         self.version, self.instance = Version(assembly.epoch, s.to_seq), assembly.instance
         self.owner_seq = max(self.owner_seq, s.to_seq)
         after = self.records
@@ -367,10 +396,10 @@ class View:
         self.owner_seq = b.seq
         if b.seq > self.version.seq:
             return []
-        if b.view_hash:
+        if b.view_hash and not self._foreign:
             self.hash_matches = b.view_hash == self.hash()
-        if b.view_hash and not self.hash_matches:
-            return self._resync(f"the view of {self.owner} at {self.version} differs from its own", now_ms)
+            if not self.hash_matches:
+                return self._resync(f"the view of {self.owner} at {self.version} differs from its own", now_ms)
         if b.loaded and not self.loaded:
             return self._changed({}, self._settle())
         return []
@@ -386,7 +415,7 @@ class View:
         try:
             if len(self._held.said) >= RECORDS_MAX or self._held.bytes + len(record.body) > VIEW_BYTES_MAX:
                 raise Invalid(f"the view of {self.owner} is full: {RECORDS_MAX} records, {VIEW_BYTES_MAX} bytes")
-            check_record(record, self.owner, authority=self._authority)
+            check_record(record, self.owner, authority=bool(self._authority))
         except Invalid as e:
             self.rejected[record.key] = (record.digest, e.message)
             return e.message

@@ -20,6 +20,8 @@ NODE_NAME_MAX = 32
 SERVER_NAME_MAX = 40
 TRUST_DOMAIN_MAX = 128
 LISTED_TOOL_MAX = 64
+RECORD_ID_MAX = 4096
+"""Characters of a record's id: SERVER/NAME, where a resource's name is its URI."""
 _DNS_LABEL_MAX = 63
 
 _RULE = "lower-case letters and digits in groups joined by single hyphens"

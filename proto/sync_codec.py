@@ -1,7 +1,7 @@
 """Frames of owner streams ⇄ wire messages: what a newer build may say is told apart from what is malformed.
 
-A frame of a newer build (a `oneof` member unknown here) reads as None, to be ignored. A record, a manifest entry or a
-rejection whose kind is unknown here is left out of its frame, and the frame says so in `foreign`: the others stand.
+A frame of a newer build (a `oneof` member unknown here) reads as None, to be ignored. A record or a
+manifest entry of a kind unknown here is left out of its frame, and the frame says so in `foreign`: the others stand.
 Everything else that cannot be read raises `Invalid`, and the stream is refused by name.
 """
 
@@ -18,6 +18,7 @@ from proto import frames
 from proto import mesh_pb2 as pb
 from proto.codec import KIND_FROM_WIRE, KIND_TO_WIRE, known, record_from_wire, record_to_wire, writing
 from proto.errors import Invalid
+from proto.names import RECORD_ID_MAX
 from proto.records import Record, RecordKey, Version
 from proto.versions import FEATURES_MAX
 
@@ -40,16 +41,21 @@ def _entries_to_wire(manifest: Mapping[RecordKey, bytes]) -> Iterator[pb.Manifes
         yield pb.ManifestEntry(kind=KIND_TO_WIRE[key.kind], id=key.id, digest=digest)
 
 
+def _read(wire: pb.Record | pb.ManifestEntry | pb.RecordKey) -> bool:
+    """Whether this build can tell what it names; an endless name is treated like an unknown kind."""
+    return wire.kind in KIND_FROM_WIRE and len(wire.id) <= RECORD_ID_MAX
+
+
 def _entries_from_wire(wire: Iterable[pb.ManifestEntry]) -> dict[RecordKey, bytes]:
-    return {RecordKey(KIND_FROM_WIRE[e.kind], e.id): e.digest for e in wire if e.kind in KIND_FROM_WIRE}
+    return {RecordKey(KIND_FROM_WIRE[e.kind], e.id): e.digest for e in wire if _read(e)}
 
 
 def _records_from_wire(wire: Iterable[pb.Record]) -> tuple[Record, ...]:
-    return tuple(record_from_wire(r) for r in wire if r.kind in KIND_FROM_WIRE)
+    return tuple(record_from_wire(r) for r in wire if _read(r))
 
 
 def _foreign(wire: Iterable[pb.Record] | Iterable[pb.ManifestEntry]) -> tuple[str, ...]:
-    found = (f"record kind {int(r.kind)} of {r.id[:WORD_CHARS_MAX]!r}" for r in wire if r.kind not in KIND_FROM_WIRE)
+    found = (f"kind {int(r.kind)}, {len(r.id)} characters: {r.id[:WORD_CHARS_MAX]!r}" for r in wire if not _read(r))
     return tuple(islice(found, FOREIGN_MAX))
 
 
@@ -187,7 +193,7 @@ def down_from_wire(wire: pb.SyncDown) -> frames.Down | None:
             )
         case "delta":
             d = wire.delta
-            deletes = tuple(RecordKey(KIND_FROM_WIRE[k.kind], k.id) for k in d.deletes if k.kind in KIND_FROM_WIRE)
+            deletes = tuple(RecordKey(KIND_FROM_WIRE[k.kind], k.id) for k in d.deletes if _read(k))
             puts, foreign = _records_from_wire(d.puts), _foreign(d.puts)
             return frames.Delta(d.epoch, d.from_seq, d.to_seq, puts, deletes, d.loaded, foreign)
         case "snapshot":

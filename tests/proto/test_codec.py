@@ -152,7 +152,7 @@ def test_what_is_of_a_kind_unknown_here_is_left_out_alone_and_named(number: Any)
     delta = sync_codec.down_from_wire(pb.SyncDown(delta=pb.Delta(puts=[odd, good], deletes=[key])))
     assert isinstance(delta, frames.Delta)
     assert [r.id for r in delta.puts] == ["s/y"]
-    assert (delta.deletes, delta.foreign) == ((), (f"record kind {number} of 'x'",))
+    assert (delta.deletes, delta.foreign) == ((), (f"kind {number}, 1 characters: 'x'",))
     entries = [pb.ManifestEntry(kind=number, id="x"), pb.ManifestEntry(kind=pb.Kind.KIND_TOOL, id="s/y")]
     snapshot = sync_codec.down_from_wire(pb.SyncDown(snapshot=pb.Snapshot(all=entries, bodies=[odd, good])))
     assert isinstance(snapshot, frames.Snapshot)
@@ -162,6 +162,14 @@ def test_what_is_of_a_kind_unknown_here_is_left_out_alone_and_named(number: Any)
     assert isinstance(hello, frames.Hello)
     assert [k.id for k in hello.manifest] == ["s/y"]
     assert sync_codec.up_from_wire(pb.SyncUp(reject=pb.Reject(kind=number, id="x"))) is None
+
+
+def test_a_record_of_an_endless_name_is_left_out_alone() -> None:
+    odd, good = pb.Record(kind=pb.Kind.KIND_TOOL, id="s/" + "x" * 5000), pb.Record(kind=pb.Kind.KIND_TOOL, id="s/y")
+    delta = sync_codec.down_from_wire(pb.SyncDown(delta=pb.Delta(puts=[odd, good])))
+    assert isinstance(delta, frames.Delta)
+    assert ([r.id for r in delta.puts], len(delta.foreign)) == (["s/y"], 1)
+    assert len(delta.foreign[0]) < 200
 
 
 def test_a_frame_of_a_newer_build_is_ignored() -> None:
