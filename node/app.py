@@ -19,6 +19,7 @@ from aiohttp import web
 from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
 from node.data_dir import DataDir
+from node.draining import Draining, DrainState
 from node.endpoints import MeshEndpoints, MetaEndpoint
 from node.gateway import Gateway
 from node.guard.choose import guard_of
@@ -48,8 +49,6 @@ log = logging.getLogger("toolmesh.node")
 
 SOFTWARE = f"toolmesh/{version('toolmesh')}"
 HTTP_CLOSE_S = 5.0
-DRAIN_S = 5.0
-"""Calls that run when a node is told to stop have so long to end."""
 
 
 class App:
@@ -77,6 +76,7 @@ class App:
                 body_bytes_max=config.http.body_bytes_max, allowed_origins=frozenset(config.http.allowed_origins)
             ),
         )
+        self.draining = Draining(self.gateway, self._tell_draining, lambda: self.ingress.stats()["sessions"])
         self.tls = self._mesh_tls()
         self.federation = self._federation(self.tls) if self.tls is not None else None
         self.added = AddedServers(data_dir / "servers.db")
@@ -113,24 +113,27 @@ class App:
             f"federates on port {self.federation.bound_port}" if self.federation else "runs alone",
         )
 
-    async def drain(self, within_s: float = DRAIN_S) -> None:
+    async def drain(self, within_s: float = 0.0) -> DrainState:
         """Peers choose other owners from now on; then until no call runs, `within_s` seconds at most.
 
-        Agents who still come are answered. For a started node, before `stop`.
+        Whoever still comes is answered. `undrain` takes it back.
         """
-        self.gateway.draining = True
-        if self.federation is not None:
-            self.federation.set_draining(True)
-        if self.gateway.in_flight:
-            log.info("node %s waits for %d running calls", self.catalog.me.name, self.gateway.in_flight)
-        try:
-            async with asyncio.timeout(within_s):
-                await self.gateway.drained()
-        except TimeoutError:
-            log.warning("%d calls have not ended within %g s and are cut", self.gateway.in_flight, within_s)
+        self.draining.begin()
+        await self.draining.wait(within_s)
+        return self.draining.state()
+
+    def undrain(self) -> DrainState:
+        """Take new work again."""
+        self.draining.end()
+        return self.draining.state()
+
+    async def leave(self) -> None:
+        """Drain for good, `node.drain_s` seconds at most. For a started node, before `stop`."""
+        await self.draining.leave(self.config.node.drain_s)
 
     async def stop(self) -> None:
         """At once; what runs is cut. Every part is stopped, last started first, whatever becomes of the others."""
+        self.gateway.refusing = True
         async with AsyncExitStack() as parts:
             parts.callback(self.data_dir.release)
             parts.callback(self.added.close)
@@ -229,6 +232,10 @@ class App:
         if self.federation is not None:
             self.federation.publish(puts, deletes)
 
+    def _tell_draining(self, draining: bool) -> None:
+        if self.federation is not None:
+            self.federation.set_draining(draining)
+
     def _remote(self, node: str) -> Target:
         if self.federation is None:
             raise Unavailable(f"node {node!r} cannot be reached: this node runs alone")
@@ -271,7 +278,7 @@ async def serve(app: App) -> None:
     try:
         await app.start()
         await told.wait()
-        draining = asyncio.create_task(app.drain())
+        draining = asyncio.create_task(app.leave())
         _on_signal(draining.cancel)
         await asyncio.wait((draining,))
         if draining.cancelled():

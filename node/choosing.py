@@ -110,12 +110,17 @@ class Chooser:
         server = next((s for s in route.servers if s.qualified == bond.server), None)
         if server is not None and server.up and server.life == bond.life:
             return server
-        self.bonds.untie(session, route.name)
         if not bond.proven and not bond.running:
+            self.bonds.untie(session, route.name)
             return None
         what = "was away" if server is not None and server.up else "is gone"
-        raise Unavailable(
-            f"{route.name!r} keeps state, and the owner that held this session's, {bond.server!r}, {what}; "
+        raise self.state_lost(session, route.name, bond.server, what)
+
+    def state_lost(self, session: str, service: str, server: str, what: str) -> Unavailable:
+        """What the session is told, once: it is tied to nobody from now on."""
+        self.bonds.untie(session, service)
+        return Unavailable(
+            f"{service!r} keeps state, and the owner that held this session's, {server!r}, {what}; "
             "its state is lost. Call again to start afresh",
             state_lost=True,
         )

@@ -72,7 +72,11 @@ class Counters:
 
 
 class Gateway:
-    """Where every call of this node passes. `draw(n)` gives an integer in [0, n); `clock` is monotonic, in seconds."""
+    """Where every call of this node passes. `draw(n)` gives an integer in [0, n); `clock` is monotonic, in seconds.
+
+    `draining`: peers are asked to choose others, and whoever comes is served. `refusing`: nothing new is taken. Of the
+    calls `in_flight` some run `for_peers`.
+    """
 
     def __init__(
         self,
@@ -93,12 +97,18 @@ class Gateway:
         self._budgets = RetryBudgets()
         self.counters = Counters()
         self.draining = False
+        self.refusing = False
         self.recent: deque[CallRecord] = deque(maxlen=RECENT_MAX)
         self.in_flight = 0
+        self.for_peers = 0
         self._idle = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Gateway({self.in_flight} in flight, {self.calls_total} done)"
+
+    @property
+    def me(self) -> str:
+        return self._catalog.me.name
 
     @property
     def calls_total(self) -> int:
@@ -144,6 +154,8 @@ class Gateway:
         budget_ms: int = BUDGET_MS,
     ) -> Answer:
         """Run an agent's request where it belongs. Raises any `MeshError`."""
+        if self.refusing:
+            raise _stopping()
         _refuse_hop_method(method)
         visibility = self._guard.visible(caller.principal, Action.CALL)
         route = self._catalog.route(name, visibility)
@@ -283,8 +295,10 @@ class Gateway:
         """Whether another attempt may follow this end of the last one."""
         if len(tried) >= ATTEMPTS_MAX or not may_run_again(error, server.retry_safe(asked)):
             return False
-        # A session's state is where its calls ran, and nowhere else.
-        return not session or not isinstance(error, Unavailable) or self._chooser.bonds.refused(session, route.name)
+        if not session or isinstance(error, OutcomeUnknown):
+            return True
+        # A session's state is where its calls ran, and nowhere else; that it is lost must be told.
+        return "state_lost" not in error.data and self._chooser.bonds.refused(session, route.name)
 
     async def _at(self, server: Server, qualified: str, call: Call, exchange: Exchange) -> Answer:
         node = server.owner.id.name
@@ -317,8 +331,10 @@ class Gateway:
         ran = True
         try:
             return await self._at(server, server.qualified, call, exchange)
-        except Unavailable:
+        except Unavailable as e:
             ran = False
+            if bond.proven and e.data.get("stopping"):
+                raise self._chooser.state_lost(session, service, bond.server, "is stopping") from None
             raise
         finally:
             bond.running -= 1
@@ -328,6 +344,8 @@ class Gateway:
 
     async def answer(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:
         """Run what a peer forwards, under this node's own guard. Raises any `MeshError`."""
+        if self.refusing:
+            raise _stopping()
         _refuse_hop_method(call.method)
         server = self._catalog.find(self._catalog.me.name, call.server)
         visibility = self._guard.visible(call.principal, Action.CALL)
@@ -342,12 +360,20 @@ class Gateway:
                 raise Conflict(
                     f"{call.server!r} has changed {asked!r} since {peer.name!r} listed it; list or search again"
                 )
-        return await self._run(call, Route(call.server, (server,)), asked, exchange)
+        self.for_peers += 1
+        try:
+            return await self._run(call, Route(call.server, (server,)), asked, exchange)
+        finally:
+            self.for_peers -= 1
 
 
 def _attempt(call: Call, server: Server, budget_ms: int, n: int) -> Call:
     call_id = call.call_id if n == 1 else f"{call.call_id}-{n}"
     return replace(call, call_id=call_id, server=server.name, budget_ms=budget_ms)
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("this node is stopping and took no part of the call; call again, at another node", stopping=True)
 
 
 def _failed(answer: Answer) -> bool:

@@ -24,13 +24,18 @@ from node.settings.values import (
 
 
 class NodeSection(Section):
-    """Who this node is. `mesh` is the trust domain that its certificate must name."""
+    """Who this node is. `mesh` is the trust domain that its certificate must name.
+
+    `drain_s`: so long may running calls take to end when it is told to stop. The rest of a stop takes a few seconds
+    more, and Kubernetes kills after 30, so the default leaves ten.
+    """
 
     name: NodeName = "local"
     region: Region = "local"
     zone: Zone = ""
     mesh: TrustDomain = "toolmesh.local"
     data_dir: FilePath = Path("data")
+    drain_s: Annotated[float, Field(ge=0, le=3_600)] = 20
 
 
 class HttpTls(Section):

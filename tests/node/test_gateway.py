@@ -244,6 +244,18 @@ async def test_a_session_is_told_that_its_state_is_lost_when_its_server_was_away
         await world.use("units", session_key="s1")
 
 
+async def test_a_session_whose_owner_stops_is_told_once_and_begins_afresh_elsewhere(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    replicate(catalog, nodes, make_server)
+    assert await world.use("units", session_key="s1") == "eu-1"
+    world.at("eu-1").raises = Unavailable("this node is stopping", stopping=True)
+    with pytest.raises(Unavailable, match="is stopping; its state is lost") as e:
+        await world.use("units", session_key="s1")
+    assert e.value.data["state_lost"] is True
+    assert await world.use("units", session_key="s1") != "eu-1"
+
+
 async def test_a_draining_owner_keeps_its_sessions_and_gets_no_new_ones(
     world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
 ) -> None:
