@@ -157,9 +157,8 @@ class Link:
 
     def _note(self, side: Side, reason: Reason, message: str) -> None:
         if self._refusals.note(side, self.peer.uri, reason, message):
-            log.warning(
-                "%s: %s", f"{self.peer} refuses this node" if side == "there" else f"{self.peer} is refused", message
-            )
+            what = "%s refuses this node (%s): %s" if side == "there" else "%s is refused (%s): %s"
+            log.warning(what, self.peer, reason, message)
 
     def hurry(self) -> None:
         """Skip the pause, if there is one now or next."""

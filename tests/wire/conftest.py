@@ -7,6 +7,7 @@ import pytest
 from tests.wire.etcd_server import Etcd, need_etcd, single
 from tests.wire.forwarding import certificates as certificates
 from tests.wire.forwarding import pair as pair
+from tests.wire.meshes import mesh as mesh
 
 
 @pytest.fixture(scope="session")

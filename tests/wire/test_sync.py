@@ -2,152 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 import pytest
 
-from federation.ca import init_ca, issue
-from federation.discovery.static import StaticDiscovery
-from federation.driver import Federation
+from federation.ca import init_ca
 from federation.events import Liveness
-from federation.memory import MemoryViewStore
-from federation.ports import ViewStore
-from federation.status import PeerStatus
 from federation.store import SqliteViewStore
-from federation.tls import MeshTls
 from proto import mesh_pb2 as pb
-from proto.calls import Answer, Call, Exchange
+from proto.calls import Answer, Call
 from proto.errors import Unavailable
 from proto.frames import Farewell
 from proto.mesh_pb2_grpc import MeshStub
-from proto.names import NodeId
-from proto.records import Kind, Record, RecordKey
-
-WAIT_S = 20.0
-DOMAIN = "mesh.test"
-
-
-def node_id(name: str, domain: str = DOMAIN, region: str = "eu") -> NodeId:
-    return NodeId.of(domain, region, name)
-
-
-def tool(name: str, text: str = "") -> Record:
-    return Record.of(Kind.TOOL, f"time/{name}", {"name": name, "description": text})
-
-
-class Heard:
-    """A `ViewListener` that keeps what it was told, and wakes whoever waits for it."""
-
-    def __init__(self) -> None:
-        self.views: dict[str, dict[RecordKey, Record]] = {}
-        self.states: dict[str, list[Liveness]] = {}
-        self.listed: dict[str, bool] = {}
-        self.puts: list[tuple[str, tuple[str, ...]]] = []
-        self._change = asyncio.Condition()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def changed(self, owner: NodeId, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> None:
-        view = self.views.setdefault(owner.name, {})
-        for key in deletes:
-            del view[key]
-        view.update((r.key, r) for r in puts)
-        self.puts.append((owner.name, tuple(r.id for r in puts)))
-        self._wake()
-
-    def liveness(self, owner: NodeId, state: Liveness, *, listed: bool) -> None:
-        self.states.setdefault(owner.name, []).append(state)
-        self.listed[owner.name] = listed
-        self._wake()
-
-    def _wake(self) -> None:
-        task = asyncio.ensure_future(self._notify())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _notify(self) -> None:
-        async with self._change:
-            self._change.notify_all()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(WAIT_S), self._change:
-            await self._change.wait_for(condition)
-
-    def state(self, owner: str) -> Liveness | None:
-        return self.states.get(owner, [None])[-1]
-
-    def ids(self, owner: str) -> set[str]:
-        return {k.id for k in self.views.get(owner, {})}
-
-
-async def answer(call: Call, exchange: Exchange, peer: NodeId) -> Answer:
-    return {"result": {"for": peer.name, "method": call.method}}
-
-
-@dataclass
-class Mesh:
-    """Federations by name, all stopped at the end."""
-
-    ca: Path
-    out: Path
-    running: list[Federation] = field(default_factory=list)
-
-    async def node(
-        self,
-        name: str,
-        *seeds: str,
-        store: ViewStore | None = None,
-        mesh: str = "lab",
-        ca: Path | None = None,
-        listen: str = "127.0.0.1:0",
-        records: Sequence[Record] = (),
-        region: str = "eu",
-    ) -> tuple[Federation, Heard]:
-        me = node_id(name, region=region)
-        files = issue(ca or self.ca, me, self.out / f"{name}-{len(self.running)}")
-        heard = Heard()
-        federation = Federation(
-            me=me,
-            mesh=mesh,
-            listen=listen,
-            advertise="",
-            tls=MeshTls.load(files.ca, files.cert, files.key),
-            discoveries=[StaticDiscovery(list(seeds))] if seeds else [],
-            store=store or MemoryViewStore(),
-            listener=heard,
-            answer=answer,
-            software="toolmesh/test",
-        )
-        self.running.append(federation)
-        await federation.start()
-        federation.publish(records, ())
-        federation.set_loaded()
-        return federation, heard
-
-
-def at(federation: Federation) -> str:
-    return f"127.0.0.1:{federation.bound_port}"
-
-
-async def status_where(federation: Federation, condition: Callable[[PeerStatus], bool]) -> PeerStatus:
-    """Status has no events of its own: look again whenever the loop has turned."""
-    async with asyncio.timeout(WAIT_S):
-        while True:
-            for status in federation.peers():
-                if condition(status):
-                    return status
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture
-async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
-    init_ca(tmp_path / "ca", DOMAIN)
-    world = Mesh(tmp_path / "ca", tmp_path)
-    yield world
-    await asyncio.gather(*(f.stop() for f in world.running))
+from tests.wire.meshes import DOMAIN, Mesh, at, node_id, status_where, tool
 
 
 async def test_changes_travel_both_ways_though_only_one_side_was_told_an_address(mesh: Mesh) -> None:
