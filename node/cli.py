@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -151,6 +152,30 @@ def status(url: Url = None, key_file: KeyFile = None, as_json: AsJson = False, t
     from node.verbs import render
 
     render.show(*render.status(answer))
+
+
+@app.command()
+def drain(
+    undo: Annotated[bool, typer.Option("--undo", help="Take new work again.")] = False,
+    wait_s: Annotated[float, typer.Option("--wait", min=0, max=3_600, help="Wait so long at most, in seconds.")] = 30,
+    url: Url = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+    timeout_s: Wait = 30,
+) -> None:
+    """Send a node's work elsewhere and wait until nothing runs there; 1 if something still does."""
+    from node.verbs import drain as draining
+    from node.verbs.remote import Remote
+
+    remote = Remote.of(url, key_file, timeout_s)
+    say = partial(typer.echo, err=True)
+    answer = asyncio.run(draining.undo(remote) if undo else draining.drain(remote, wait_s, say))
+    if as_json:
+        _print_json(answer)
+    else:
+        typer.echo(draining.outcome(answer, wait_s))
+    if not undo and not answer.get("done"):
+        raise typer.Exit(1)
 
 
 @app.command()
