@@ -74,16 +74,16 @@ def check(config: ConfigFile = Path("node.yaml")) -> None:
     loaded = load(config)
     from rich.text import Text
 
-    from node.verbs import render
+    from node.verbs import tables
     from node.verbs.checks import inspect
 
     report = inspect(loaded)
-    render.show(
-        render.table("", ("", ""), report.facts),
+    tables.show(
+        tables.table("", ("", ""), report.facts),
         "",
-        render.table("servers", ("name", "reached by", "note"), report.servers) if report.servers else "no servers",
-        *(Text(f"warning: {render.safe(w)}", style="yellow") for w in report.warnings),
-        *(Text(f"problem: {render.safe(p)}", style="red") for p in report.problems),
+        tables.table("servers", ("name", "reached by", "note"), report.servers) if report.servers else "no servers",
+        *(Text(f"warning: {tables.safe(w)}", style="yellow") for w in report.warnings),
+        *(Text(f"problem: {tables.safe(p)}", style="red") for p in report.problems),
         *([] if report.problems else [Text("nothing stands in its way", style="green")]),
     )
     if report.problems:
@@ -149,9 +149,59 @@ def status(url: Url = None, key_file: KeyFile = None, as_json: AsJson = False, t
     if as_json:
         _print_json(answer)
         return
-    from node.verbs import render
+    from node.verbs import render, tables
 
-    render.show(*render.status(answer))
+    tables.show(*render.status(answer))
+
+
+@app.command()
+def peers(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="One of them: everything that is known of it.")] = "",
+    url: Url = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+    timeout_s: Wait = 30,
+) -> None:
+    """Show the other nodes of the mesh, as a running node sees them; or one of them, in full."""
+    from urllib.parse import quote
+
+    from node.verbs.remote import Remote
+
+    path = f"/api/v1/peers/{quote(name, safe='')}" if name else "/api/v1/peers"
+    answer = asyncio.run(Remote.of(url, key_file, timeout_s).get(path))
+    if as_json:
+        _print_json(answer)
+        return
+    from node.verbs import render_peers, tables
+
+    tables.show(*(render_peers.peer(answer) if name else render_peers.peers(answer)))
+
+
+@app.command()
+def explain(
+    what: Annotated[str, typer.Argument(metavar="TOOL", help="SERVER/TOOL, a server, or a tool.")],
+    tool: Annotated[str, typer.Argument(metavar="[TOOL]", help="The tool, if a server came before it.")] = "",
+    principal: Annotated[str, typer.Option("--as", metavar="NAME", help="Name of a key, or anonymous; else you.")] = "",
+    url: Url = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+    timeout_s: Wait = 30,
+) -> None:
+    """Say why a tool is visible or not, and where a call of it would go; 1 unless it is both visible and callable."""
+    from node.verbs.remote import Remote
+
+    asked = {"server": what, "tool": tool} if tool else {"tool": what}
+    if principal:
+        asked["as"] = principal
+    answer = asyncio.run(Remote.of(url, key_file, timeout_s).get("/api/v1/explain", **asked))
+    if as_json:
+        _print_json(answer)
+    else:
+        from node.verbs import render_explained, tables
+
+        tables.show(*render_explained.explained(answer))
+    if not (answer["visible"] and answer["callable"]):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -194,9 +244,9 @@ def search(
     if as_json:
         _print_json(answer)
         return
-    from node.verbs import render
+    from node.verbs import render, tables
 
-    render.show(*render.search(answer))
+    tables.show(*render.search(answer))
 
 
 @app.command()
@@ -218,10 +268,10 @@ def call(
     if as_json:
         _print_json(result)
     else:
-        from node.verbs import render
+        from node.verbs import render, tables
 
         text = render.result_text(result)
-        typer.echo(render.safe(text) if sys.stdout.isatty() else text, err=failed)
+        typer.echo(tables.safe(text) if sys.stdout.isatty() else text, err=failed)
     if failed:
         raise typer.Exit(1)
 

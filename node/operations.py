@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
+from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
-import federation.status
 from node.catalog import Catalog, Server
+from node.explaining.case import Sources
+from node.explaining.explain import explain
+from node.mesh_status import REFUSALS_SHOWN, alarm_status, at, peer_detail, peer_status, refusal_status, rfc3339
+from node.operator.explained import Explanation
+from node.operator.peers import PeerDetail, PeerStatus
 from node.operator.ports import (
     CallStatus,
+    DrainStatus,
     NodeStatus,
-    PeerStatus,
     SearchAnswer,
     SearchHit,
     SearchStatus,
@@ -19,14 +24,16 @@ from node.operator.ports import (
     Status,
 )
 from node.ports import Action, Caller, Visibility
-from proto.records import Principal
+from proto.errors import Invalid
+from proto.records import ANONYMOUS, Principal
 from router.metatools import signature
 from router.ports import Hit
 
 if TYPE_CHECKING:
     from node.app import App
+    from node.telemetry import Telemetry
 
-CALLS_SHOWN_MAX = 1_000
+PRINCIPALS_SHOWN_MAX = 20
 
 
 class Operations:
@@ -34,10 +41,11 @@ class Operations:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._telemetry: Telemetry | None = None
 
     def ready(self) -> str:
         if self._app.gateway.draining:
-            return "this node is stopping"
+            return "this node drains, or is about to stop: it takes no new work"
         return "" if self._app.http_port else "the listener is not up yet"
 
     def status(self) -> Status:
@@ -45,9 +53,11 @@ class Operations:
         # Operators see the whole mesh: this route is for them alone.
         whole = _Whole()
         servers = [_server(app.catalog, s, whole) for s in app.catalog.servers(whole)]
+        refusals = app.federation.refusals.latest()[:REFUSALS_SHOWN] if app.federation else ()
+        alarms = app.federation.alarms if app.federation else ()
         return {
             "node": self._node(),
-            "peers": self._peers(),
+            "peers": self.peers(),
             "servers": servers,
             "search": self._search_status(),
             "totals": {
@@ -57,6 +67,8 @@ class Operations:
                 "failed": app.gateway.calls_failed,
                 "in_flight": app.gateway.in_flight,
             },
+            "refusals": [refusal_status(r) for r in refusals],
+            "alarms": [alarm_status(a) for a in alarms],
         }
 
     async def search(self, query: str, k: int, principal: Principal) -> SearchAnswer:
@@ -79,12 +91,58 @@ class Operations:
         newest = islice(reversed(self._app.gateway.recent), most)
         return [cast(CallStatus, call._asdict()) for call in newest]
 
+    def software(self) -> str:
+        return self._app.software
+
+    def peer(self, name: str) -> PeerDetail:
+        federation = self._app.federation
+        for p in federation.peers() if federation else ():
+            if name == (p.node.name if p.node else p.address):
+                assert federation is not None  # noqa: S101 - whose peer it is
+                return peer_detail(p, federation.refusals.latest(), federation.alarms)
+        names = ", ".join(p["name"] or p["address"] for p in self.peers()) or "none"
+        raise Invalid(f"no peer of this node is named {name!r}; there are: {names}")
+
+    def explain(self, server: str, tool: str, principal: str, asker: Principal) -> Explanation:
+        app = self._app
+        sources = Sources(
+            catalog=app.catalog,
+            guard=app.guard,
+            gateway=app.gateway,
+            router=app.router,
+            peers=app.federation.peers() if app.federation else (),
+            catalogue=frozenset(app.config.catalogue),
+            loaded=app.loaded,
+        )
+        return explain(sources, server, tool, self._named(principal) if principal else asker)
+
+    async def drain(self, on: bool, wait_s: float) -> DrainStatus:
+        state = await self._app.drain(wait_s) if on else self._app.undrain()
+        return cast(DrainStatus, state._asdict())
+
+    def _named(self, name: str) -> Principal:
+        known = self._app.authenticator.principals()
+        if name in known:
+            return known[name]
+        if name == ANONYMOUS.subject:
+            return ANONYMOUS
+        shown = ", ".join((*sorted(known)[:PRINCIPALS_SHOWN_MAX], *["…"] * (len(known) > PRINCIPALS_SHOWN_MAX)))
+        raise Invalid(
+            f"no key of this node is named {name!r}; its keys are {shown}, and {ANONYMOUS.subject!r} stands for agents "
+            "without one. Ask the node where the key is configured"
+        )
+
+    async def metrics(self) -> tuple[bytes, str]:
+        if self._telemetry is None:
+            # Some 100 ms, which a node that nobody scrapes need not spend, and calls need not wait for.
+            telemetry = await asyncio.to_thread(import_module, "node.telemetry")
+            self._telemetry = telemetry.Telemetry(self._app)
+        return self._telemetry.exposition(), self._telemetry.content_type
+
     def _node(self) -> NodeStatus:
         app = self._app
         config, me = app.config.node, app.catalog.me
-        started = datetime.fromtimestamp(app.started_ms / 1000, UTC)
         host = app.config.http.host
-        expires = app.tls.expires_at.isoformat() if app.tls else None
         return {
             "name": me.name,
             "id": me.uri,
@@ -92,19 +150,19 @@ class Operations:
             "zone": config.zone,
             "mesh": config.mesh,
             "version": app.software,
-            "started_at": started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "started_at": at(app.started_ms),
             "http": f"{host}:{app.http_port}",
             "grpc": f"{app.config.federation.listen.rpartition(':')[0]}:{app.federation.bound_port}"
             if app.federation
             else "",
             "draining": app.gateway.draining,
             "loaded": app.loaded,
-            "certificate_expires_at": expires,
+            "certificate_expires_at": rfc3339(app.tls.expires_at) if app.tls else None,
         }
 
-    def _peers(self) -> list[PeerStatus]:
+    def peers(self) -> list[PeerStatus]:
         federation = self._app.federation
-        return [] if federation is None else [_peer(p) for p in federation.peers()]
+        return [] if federation is None else [peer_status(p) for p in federation.peers()]
 
     def _search_status(self) -> SearchStatus:
         s = self._app.router.status()
@@ -152,28 +210,14 @@ def _server(catalog: Catalog, server: Server, visibility: Visibility) -> ServerS
         "region": server.owner.id.region,
         "state": state,
         "cause": str(server.health.get("cause") or ""),
-        "tools": sum(visibility.allows(server.resource(tool)) for tool in server.tools),
+        "tools": _visible_tools(server, visibility),
         "service": server.service,
         "stateless": server.stateless,
     }
 
 
-def _peer(p: federation.status.PeerStatus) -> PeerStatus:
-    return {
-        "name": p.node.name if p.node else "",
-        "region": p.node.region if p.node else "",
-        "address": p.address,
-        "state": str(p.state),
-        "cause": p.cause,
-        "since_s": round(p.since_ms / 1000, 1),
-        "epoch": p.version.epoch,
-        "seq": p.version.seq,
-        "lag_changes": p.lag_seq if p.node else None,
-        "lag_s": round(p.lag_s, 3) if p.node else None,
-        "tools": p.tools,
-        "rejected": len(p.rejected),
-        "last_error": p.last_error,
-        "software": p.software,
-        "skew_ms": p.skew_ms,
-        "rtt_ms": p.rtt_ms,
-    }
+def _visible_tools(server: Server, visibility: Visibility) -> int:
+    if isinstance(visibility, _Whole):
+        # A mesh may have 100,000 tools, and this runs on the loop.
+        return len(server.tools)
+    return sum(visibility.allows(server.resource(tool)) for tool in server.tools)

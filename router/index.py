@@ -137,6 +137,11 @@ class Index:
             self._row_of = grown
         return slot
 
+    def waits(self, key: ToolKey) -> bool:
+        """Whether it has no vectors yet. One look-up, so that it may be asked without the lock."""
+        slot = self._slots.get(key)
+        return slot is not None and bool(self._row_of[slot] == _PENDING)
+
     # ---- vectors ---------------------------------------------------------------------------------
 
     def unembedded(self, count: int) -> list[tuple[bytes, Document]]:

@@ -144,6 +144,14 @@ class Router:
             problem=self._problem,
         )
 
+    def knows(self, key: ToolKey) -> bool:
+        """Whether a search that begins now could find it."""
+        return key in self._known
+
+    def waits(self, key: ToolKey) -> bool:
+        """Whether its vectors are still to come; as of now, for people: the index may be changing under this look."""
+        return key in self._inbox or self._index.waits(key)
+
     async def settled(self) -> None:
         """Waits until every change is indexed and, where there is a model, embedded. Needs `start`.
 

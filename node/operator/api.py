@@ -1,4 +1,7 @@
-"""The operator's HTTP API: `/healthz`, `/readyz` and `/api/v1/…`, read-only JSON beside `/mcp`."""
+"""The operator's HTTP API: `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, beside `/mcp`.
+
+JSON, and read-only but for `/api/v1/drain`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ OPERATOR_SCOPE = "operator"
 QUERY_CHARACTERS_MAX = 2_000
 HITS_MAX = 50
 CALLS_MAX = 1_000
+NAME_CHARACTERS_MAX = 512
+DRAIN_WAIT_S_MAX = 3_600
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -36,8 +41,8 @@ def operator_routes(operator: Operator, authenticator: Authenticator, *, hits: i
 class OperatorApi:
     """Routes over an `Operator`. Everything under `/api` is authenticated like agents are.
 
-    `status` and `calls` show every server, peer and caller, so a key needs the scope `operator` for them; the other
-    routes show what the caller may see. `hits` is how many a search returns unless `k` says otherwise.
+    A key needs the scope `operator` for what shows every server, peer and caller, and for what changes anything;
+    `search` and `servers` show what the caller may see. `hits` is how many a search returns unless `k` says otherwise.
     """
 
     def __init__(self, operator: Operator, authenticator: Authenticator, *, hits: int = 5) -> None:
@@ -49,7 +54,12 @@ class OperatorApi:
         return [
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
+            web.get("/metrics", _edge(self._metrics)),
             web.get("/api/v1/status", _edge(self._status)),
+            web.get("/api/v1/peers", _edge(self._peers)),
+            web.get("/api/v1/peers/{name}", _edge(self._peer)),
+            web.get("/api/v1/explain", _edge(self._explain)),
+            web.post("/api/v1/drain", _edge(self._drain)),
             web.get("/api/v1/search", _edge(self._search)),
             web.get("/api/v1/servers", _edge(self._servers)),
             web.get("/api/v1/calls", _edge(self._calls)),
@@ -83,10 +93,39 @@ class OperatorApi:
     async def _servers(self, request: web.Request) -> web.Response:
         return _json({"servers": self._operator.servers(await self._caller(request))})
 
-    async def _operating(self, request: web.Request) -> None:
+    async def _metrics(self, request: web.Request) -> web.Response:
+        await self._operating(request)
+        body, kind = await self._operator.metrics()
+        return web.Response(body=body, headers={"Content-Type": kind, "Cache-Control": "no-store"})
+
+    async def _peers(self, request: web.Request) -> web.Response:
+        await self._operating(request)
+        return _json({"software": self._operator.software(), "peers": self._operator.peers()})
+
+    async def _peer(self, request: web.Request) -> web.Response:
+        await self._operating(request)
+        return _json(self._operator.peer(request.match_info["name"]))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        asker = await self._operating(request)
+        server, tool, principal = (_text(request, name) for name in ("server", "tool", "as"))
+        if not server and not tool:
+            raise Invalid("parameter 'tool' is missing: name a tool as SERVER/TOOL, or a server in 'server'")
+        return _json(self._operator.explain(server, tool, principal, asker))
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        await self._operating(request)
+        if request.content_type != "application/json":
+            # Which a web page of another origin cannot send without asking first, and nobody here would agree.
+            raise Invalid("send the body as application/json")
+        on, wait_s = _drain_asked(jsons.loads_object(await request.read() or b"{}", "the body"))
+        return _json(await self._operator.drain(on, wait_s))
+
+    async def _operating(self, request: web.Request) -> Principal:
         principal = await self._caller(request)
         if principal.kind != "anonymous" and OPERATOR_SCOPE not in principal.scopes:
             raise ScopeRequired(f"this needs a key with scope {OPERATOR_SCOPE!r}", scopes=[OPERATOR_SCOPE])
+        return principal
 
     async def _caller(self, request: web.Request) -> Principal:
         principal = await self._authenticator.authenticate(credentials_of(request))
@@ -104,6 +143,22 @@ def _count(request: web.Request, name: str, default: int, most: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 6 or not 1 <= int(text) <= most:
         raise Invalid(f"parameter {name!r} must be a whole number from 1 to {most}")
     return int(text)
+
+
+def _text(request: web.Request, name: str) -> str:
+    text = request.query.get(name, "").strip()
+    if len(text) > NAME_CHARACTERS_MAX:
+        raise Invalid(f"parameter {name!r} is longer than {NAME_CHARACTERS_MAX} characters; shorten it")
+    return text
+
+
+def _drain_asked(body: dict[str, Any]) -> tuple[bool, float]:
+    on, wait_s = body.get("on", True), body.get("wait_s", 0)
+    if not isinstance(on, bool):
+        raise Invalid("'on' must be true (send new work elsewhere) or false (take it again)")
+    if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 <= wait_s <= DRAIN_WAIT_S_MAX:
+        raise Invalid(f"'wait_s' must be a number of seconds from 0 to {DRAIN_WAIT_S_MAX}")
+    return on, float(wait_s)
 
 
 def _refuse_rebound_name(request: web.Request) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import NotRequired, Protocol, TypedDict
 
+from node.operator.explained import Explanation
+from node.operator.peers import AlarmStatus, PeerDetail, PeerStatus, RefusalStatus
 from proto.records import Principal
 
 
 class NodeStatus(TypedDict):
-    """`started_at` is RFC 3339 in UTC; `http` and `grpc` are host:port as bound, `grpc` empty where alone."""
+    """`started_at` is RFC 3339 in UTC; `http` and `grpc` are host:port as bound, `grpc` empty where alone.
+
+    `certificate_expires_at` is when this node's own certificate ends (null where it runs alone).
+    """
 
     name: str
     id: str
@@ -21,29 +26,7 @@ class NodeStatus(TypedDict):
     grpc: str
     draining: bool
     loaded: bool
-    certificate_expires_at: NotRequired[str | None]
-
-
-class PeerStatus(TypedDict):
-    """`state` is alive, suspect, unreachable, down, draining or left; `since_s` is how long."""
-
-    name: str
-    region: str
-    address: str
-    state: str
-    cause: str
-    since_s: float
-    epoch: int
-    seq: int
-    lag_changes: int | None
-    lag_s: float | None
-    tools: int
-    rejected: int
-    last_error: str
-    software: str
-    skew_ms: float | None
-    rtt_ms: float | None
-    certificate_expires_at: NotRequired[str | None]
+    certificate_expires_at: str | None
 
 
 class ServerStatus(TypedDict):
@@ -82,11 +65,27 @@ class Totals(TypedDict):
 
 
 class Status(TypedDict):
+    """`refusals` and `alarms` are the latest between this node and others, newest first, 64 at most."""
+
     node: NodeStatus
     peers: list[PeerStatus]
     servers: list[ServerStatus]
     search: SearchStatus
     totals: Totals
+    refusals: list[RefusalStatus]
+    alarms: list[AlarmStatus]
+
+
+class DrainStatus(TypedDict):
+    """`in_flight` calls run still, `for_peers` of them from other nodes; `sessions` are those of agents of the legacy
+    era, which last until the node stops. `done`: nothing runs, and peers have ceased to send.
+    """
+
+    draining: bool
+    in_flight: int
+    for_peers: int
+    sessions: int
+    done: bool
 
 
 class SearchHit(TypedDict):
@@ -150,3 +149,25 @@ class Operator(Protocol):
 
     def calls(self, most: int) -> list[CallStatus]:
         """The latest calls that passed this node, newest first, at most `most`."""
+
+    def software(self) -> str:
+        """What this node runs."""
+
+    def peers(self) -> list[PeerStatus]:
+        """By id, then addresses where no node could be made out."""
+
+    def peer(self, name: str) -> PeerDetail:
+        """One peer by name, or one address where no node could be made out. Raises `Invalid` naming those that are."""
+
+    def explain(self, server: str, tool: str, principal: str, asker: Principal) -> Explanation:
+        """Why `tool` is (not) visible to the principal of that name (empty: the asker), and where a call would go.
+
+        Without `server`, `tool` is what a person typed: SERVER/TOOL, SERVER__TOOL, a server or a tool. Raises
+        `Invalid` for a principal that nobody knows.
+        """
+
+    async def metrics(self) -> tuple[bytes, str]:
+        """An exposition for Prometheus, and its content type."""
+
+    async def drain(self, on: bool, wait_s: float) -> DrainStatus:
+        """Send new work elsewhere, or take it again; returns once no call runs, after `wait_s` seconds at most."""

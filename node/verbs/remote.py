@@ -57,6 +57,12 @@ class Remote:
         _, _, raw = await self._send("GET", path, params=params)
         return _object(raw)
 
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Change something by the operator's API; the answer to it."""
+        headers = {"Content-Type": "application/json"}
+        _, _, raw = await self._send("POST", path, headers=headers, data=jsons.dumps(body))
+        return _object(raw)
+
     async def use_tool(self, server: str, tool: str, params: dict[str, Any]) -> dict[str, Any]:
         """The MCP result of one tool, whichever node runs it; a failing tool is a result with `isError`."""
         arguments = {"mcp_server_name": server, "mcp_tool_name": tool, "params": params}

@@ -54,6 +54,8 @@ def leaves(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo
 
 def shown(default: Any) -> str:
     match default:
+        case None:
+            return "none"
         case True | False:
             return f"`{str(default).lower()}`"
         case int() | float():
@@ -130,7 +132,7 @@ def test_the_variables_of_the_command_line_are_documented() -> None:
 def test_every_route_of_the_operators_is_documented() -> None:
     routes = {r.path for r in OperatorApi(None, None).routes()} - {"/api/{tail:.*}"}  # type: ignore[arg-type]
     table = OPERATIONS.split("## HTTP for operators", 1)[1]
-    assert set(re.findall(r"^\| `(/[a-z0-9/]+)", table, re.MULTILINE)) == routes
+    assert set(re.findall(r"^\| `(/[a-z0-9/{}]+)", table, re.MULTILINE)) == routes
 
 
 def test_a_torch_without_cuda_is_explained() -> None:

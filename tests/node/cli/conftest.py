@@ -20,7 +20,7 @@ from node.ingress.http import IngressSettings, McpIngress
 from node.operator.api import OperatorApi
 from node.ports import Caller, ChangeListener
 from proto.calls import Answer, Exchange
-from proto.errors import Conflict, Unknown
+from proto.errors import Conflict, Invalid, Unknown
 
 KEY = "key-of-the-operator"
 
@@ -84,6 +84,49 @@ SERVER = {
 }
 
 
+PEER = {
+    "name": "ap-1", "region": "ap", "address": "127.0.0.1:3", "state": "suspect", "cause": "stream broke",
+    "since_s": 75.0, "heard_s": 4.0, "epoch": 1, "seq": 2, "lag_changes": None, "lag_s": None, "lacks": 3, "tools": 4,
+    "listed": True, "rejected": 2, "refused_there": 0, "view_matches": None, "last_error": "", "software": "toolmesh/1",
+    "protocol": 1, "skew_ms": None, "rtt_ms": 0.51, "certificate_expires_at": "2099-01-01T00:00:00Z",
+    "received_bytes_s": 1234.0, "sent_bytes_s": 10.0, "calls_s": 0.5,
+}  # fmt: skip
+REFUSAL = {
+    "side": "here", "who": "10.0.0.9:7401", "reason": "certificate", "message": "a foreign CA\x1b[2J", "count": 7,
+    "first_at": "2026-01-01T00:00:00Z", "last_at": "2026-01-01T00:01:00Z",
+}  # fmt: skip
+ALARM = {
+    "about": "spiffe://m/region/ap/node/ap-1", "name": "clone", "message": "two processes speak as ap-1: stop one",
+    "count": 2, "first_at": "2026-01-01T00:00:00Z", "last_at": "2026-01-01T00:01:00Z",
+}  # fmt: skip
+PEER_DETAIL = {
+    **PEER, "id": "spiffe://m/region/ap/node/ap-1", "records": 5, "features": ["refuse"], "roles": ["authority"],
+    "own_calls": 1.0, "own_lag_ms": 2.0,
+    "rejected_records": [{"kind": "tool", "id": "weather/bad", "reason": "its body has 9 MiB"}],
+    "refused_there_records": [],
+    "history": [
+        {"at": "2026-01-01T00:00:00Z", "state": "alive", "cause": ""},
+        {"at": "2026-01-01T00:01:00Z", "state": "suspect", "cause": "stream broke"},
+    ],
+    "refusals": [REFUSAL], "alarms": [ALARM],
+}  # fmt: skip
+EXPLANATION = {
+    "server": "weather", "tool": "forecast", "principal": "op", "visible": True, "callable": True,
+    "verdict": "visible to op; a call now goes to ap-1 (another region)",
+    "findings": [
+        {"about": "name", "ok": True, "text": "tool 'forecast' of 'weather', a server of ap-1", "mend": ""},
+        {"about": "owner", "ok": False, "text": "us-1 (us) is down\x1b[2J", "mend": "start it again"},
+        {"about": "search", "ok": None, "text": "search finds it by its words only", "mend": ""},
+    ],
+    "owners": [
+        {"node": "ap-1", "region": "ap", "qualified": "weather--ap-1", "state": "alive", "server": "up",
+         "digest": "0a1b2c3d", "in_flight": 2, "latency_ms": 3.25, "warmth": 1.0, "why_not": ""},
+        {"node": "us-1", "region": "us", "qualified": "weather--us-1", "state": "down", "server": "unknown",
+         "digest": "", "in_flight": 0, "latency_ms": 0.0, "warmth": 1.0, "why_not": "it is not up"},
+    ],
+}  # fmt: skip
+
+
 class Twin:
     """Operator and endpoint in one: what it was asked is in `asked`."""
 
@@ -99,16 +142,34 @@ class Twin:
         node = {
             "name": "eu-1", "id": "spiffe://m/region/eu/node/eu-1", "region": "eu", "zone": "", "mesh": "m",
             "version": "1", "started_at": "2026-01-01T00:00:00Z", "http": "127.0.0.1:1", "grpc": "127.0.0.1:2",
-            "draining": False, "loaded": True,
-        }  # fmt: skip
-        peer = {
-            "name": "ap-1", "region": "ap", "address": "127.0.0.1:3", "state": "suspect", "cause": "stream broke",
-            "since_s": 75.0, "epoch": 1, "seq": 2, "lag_changes": None, "lag_s": None, "tools": 4, "rejected": 0,
-            "last_error": "", "software": "1", "skew_ms": None, "rtt_ms": 0.51,
+            "draining": False, "loaded": True, "certificate_expires_at": None,
         }  # fmt: skip
         search = {"mode": "lexical", "embedder": "", "tools": 4, "embedded": 0, "pending": 4, "problem": "no weights"}
         totals = {"servers": 1, "tools": 4, "calls": 9, "failed": 1}
-        return {"node": node, "peers": [peer], "servers": [SERVER], "search": search, "totals": totals}
+        found = {"refusals": [REFUSAL], "alarms": [ALARM]}
+        return {"node": node, "peers": [PEER], "servers": [SERVER], "search": search, "totals": totals, **found}
+
+    def software(self) -> str:
+        return "toolmesh/1"
+
+    def peers(self) -> list[Any]:
+        return [PEER]
+
+    def peer(self, name: str) -> Any:
+        if name != PEER["name"]:
+            raise Invalid(f"no peer of this node is named {name!r}; there are: ap-1")
+        return PEER_DETAIL
+
+    def explain(self, server: str, tool: str, principal: str, asker: Any) -> Any:
+        self.asked.append((server, tool, principal, asker.subject))
+        return {**EXPLANATION, "callable": self.confidence == "high"}
+
+    async def metrics(self) -> tuple[bytes, str]:
+        return b"", "text/plain"
+
+    async def drain(self, on: bool, wait_s: float) -> Any:
+        self.asked.append((on, wait_s))
+        return {"draining": on, "in_flight": 0, "for_peers": 0, "sessions": 0, "done": on}
 
     def calls(self, most: int) -> list[dict[str, Any]]:
         return []

@@ -36,6 +36,64 @@ def test_json_is_what_the_node_said(run: Any, node: Any) -> None:
     assert json.loads(ran.out) == node.twin.status()
 
 
+def test_status_shows_refusals_and_alarms_with_what_was_said(run: Any, node: Any) -> None:
+    out = run("status", **node.environment).out
+    for words in ("10.0.0.9:7401", "certificate", "a foreign CA\\x1b[2J", "two processes speak as ap-1: stop one"):
+        assert words in out
+
+
+def test_peers_are_a_line_each_with_what_is_not_as_it_should_be(run: Any, node: Any) -> None:
+    ran = run("peers", **node.environment)
+    assert ran.status == 0
+    (line,) = (line for line in ran.out.splitlines() if line.startswith("ap-1"))
+    for words in ("suspect", "1 min", "0.5 ms", "1.2 kB/s, 0.5 calls/s", "stream broke; 2 records refused here"):
+        assert words in line
+    assert json.loads(run("peers", "--json", **node.environment).out)["peers"] == node.twin.peers()
+
+
+def test_one_peer_is_told_in_full(run: Any, node: Any) -> None:
+    out = run("peers", "ap-1", **node.environment).out
+    for words in (
+        "spiffe://m/region/ap/node/ap-1", "it has not confirmed 3 changes of this node", "protocol 1, features refuse",
+        "until 2099-01-01", "roles authority", "weather/bad", "its body has 9 MiB", "and 1 more", "not compared yet",
+        "1.2 kB/s in", "a foreign CA\\x1b[2J", "two processes speak as ap-1",
+    ):  # fmt: skip
+        assert words in out
+    assert out.index("00:01  suspect") < out.index("00:00  alive")
+
+
+def test_a_peer_that_is_not_there_names_those_that_are(run: Any, node: Any) -> None:
+    ran = run("peers", "a/../b", **node.environment)
+    assert (ran.status, ran.err) == (2, "toolmesh: no peer of this node is named 'a/../b'; there are: ap-1\n")
+
+
+def test_explain_gives_the_verdict_then_each_finding_with_its_mend(run: Any, node: Any) -> None:
+    ran = run("explain", "weather/forecast", "--as", "alice", **node.environment)
+    assert ran.status == 0
+    assert node.twin.asked == [("", "weather/forecast", "alice", "op")]
+    lines = ran.out.splitlines()
+    assert lines[0] == "visible to op; a call now goes to ap-1 (another region)"
+    for line in (
+        "✓ name        tool 'forecast' of 'weather', a server of ap-1",
+        "✗ owner       us-1 (us) is down\\x1b[2J",
+        "              → start it again",
+        "· search      search finds it by its words only",
+    ):
+        assert line in lines
+    (chosen,) = (line for line in lines if line.startswith("weather--ap-1"))
+    assert chosen.endswith("may go here")
+    assert "it is not up" in ran.out
+
+
+def test_explain_of_what_cannot_be_called_gives_status_1(run: Any, node: Any) -> None:
+    node.twin.confidence = "none"
+    assert run("explain", "weather", "forecast", **node.environment).status == 1
+    assert node.twin.asked == [("weather", "forecast", "", "op")]
+    ran = run("explain", "weather", "forecast", "--json", **node.environment)
+    assert ran.status == 1
+    assert json.loads(ran.out)["callable"] is False
+
+
 def test_search_shows_where_a_tool_lives(run: Any, node: Any) -> None:
     ran = run("search", "what will the sky be like", "-k", "3", **node.environment)
     assert ran.status == 0

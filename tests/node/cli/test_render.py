@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from node.verbs import render
+from node.verbs import render, tables
 
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -15,7 +15,7 @@ def peer(**more: Any) -> dict[str, Any]:
     return {
         "name": "ap-1", "region": "ap", "address": "10.0.0.3:7401", "state": "alive", "cause": "", "since_s": 75.0,
         "epoch": 1, "seq": 2, "lag_changes": 0, "lag_s": 0.0, "tools": 4, "rejected": 0, "last_error": "",
-        "software": "1", "skew_ms": 3, "rtt_ms": 0.51, **more,
+        "software": "toolmesh/1", "skew_ms": 3, "rtt_ms": 0.51, **more,
     }  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     assert not sys.stdout.isatty()
 
     def show(status: dict[str, Any]) -> list[str]:
-        render.show(*render.status(status, NOW))
+        tables.show(*render.status(status, NOW))
         return capsys.readouterr().out.splitlines()
 
     return show

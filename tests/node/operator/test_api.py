@@ -41,6 +41,26 @@ class MemoryOperator:
             raise Unavailable("the index is being built", retry_after_s=1)
         return {"query": query, "hits": []}
 
+    def software(self) -> str:
+        return "toolmesh/1"
+
+    def peers(self) -> list[dict[str, Any]]:
+        return [{"name": "us-1"}]
+
+    def peer(self, name: str) -> dict[str, Any]:
+        return {"name": name}
+
+    def explain(self, server: str, tool: str, principal: str, asker: Principal) -> dict[str, Any]:
+        self.asked.append((server, tool, principal, asker.subject))
+        return {"verdict": "visible"}
+
+    async def metrics(self) -> tuple[bytes, str]:
+        return b"toolmesh_tools 3\n", "text/plain; version=0.0.4; charset=utf-8"
+
+    async def drain(self, on: bool, wait_s: float) -> dict[str, Any]:
+        self.asked.append((on, wait_s))
+        return {"draining": on}
+
     def servers(self, principal: Principal) -> list[Any]:
         return [{"name": "time"}] if principal.tenant else [{"name": "time"}, {"name": "git"}]
 
@@ -96,18 +116,23 @@ async def test_health_and_readiness_need_no_key(serve: Any, operator: MemoryOper
     assert (await node.get("/healthz"))[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/api/v1/status", "/api/v1/calls", "/api/v1/servers", "/api/v1/search?q=x"])
+FOR_OPERATORS = [
+    "/api/v1/status", "/api/v1/calls", "/api/v1/peers", "/api/v1/peers/us-1", "/api/v1/explain?tool=x", "/metrics",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [*FOR_OPERATORS, "/api/v1/servers", "/api/v1/search?q=x"])
 async def test_everything_else_needs_a_key_where_there_are_keys(serve: Any, keys: Authenticator, path: str) -> None:
     node = await serve(keys)
     status, body = await node.get(path)
     assert (status, body["kind"]) == (401, "unauthenticated")
-    status, _ = await node.get(path, Authorization="Bearer key-of-op")
-    assert status == 200
-    assert (await node.get(path, **{"X-API-Key": "key-of-op"}))[0] == 200
+    for headers in ({"Authorization": "Bearer key-of-op"}, {"X-API-Key": "key-of-op"}):
+        async with node.session.get(node.url + path, headers=headers) as response:
+            assert response.status == 200
     assert (await node.get(path, Authorization="Bearer wrong"))[0] == 401
 
 
-@pytest.mark.parametrize("path", ["/api/v1/status", "/api/v1/calls"])
+@pytest.mark.parametrize("path", FOR_OPERATORS)
 async def test_what_shows_everything_needs_the_operators_scope(serve: Any, keys: Authenticator, path: str) -> None:
     node = await serve(keys)
     status, body = await node.get(path, Authorization="bearer key-of-agent")
@@ -174,7 +199,74 @@ async def test_a_page_whose_name_points_here_reads_nothing(serve: Any, keys: Aut
     assert (await behind_a_proxy.get("/api/v1/servers", **headers))[0] == 200
 
 
-async def test_the_api_is_read_only(serve: Any) -> None:
+@pytest.mark.parametrize("path", [*FOR_OPERATORS, "/api/v1/servers", "/api/v1/search?q=x"])
+async def test_all_but_draining_is_read_only(serve: Any, path: str) -> None:
     node = await serve(OpenAuthenticator())
-    async with node.session.post(node.url + "/api/v1/servers") as response:
-        assert response.status == 404
+    async with node.session.post(node.url + path, json={}) as response:
+        assert response.status in (404, 405)
+
+
+async def test_an_explanation_is_asked_for_by_name_and_for_whom(serve: Any, operator: MemoryOperator) -> None:
+    node = await serve(OpenAuthenticator())
+    assert await node.get("/api/v1/explain?tool=ledger/post&as=alice") == (200, {"verdict": "visible"})
+    await node.get("/api/v1/explain?server=ledger&tool=post")
+    assert operator.asked == [("", "ledger/post", "alice", "anonymous"), ("ledger", "post", "", "anonymous")]
+    for query, word in (("", "'tool'"), ("as=alice", "'tool'"), ("tool=" + "x" * 513, "'tool'")):
+        status, body = await node.get(f"/api/v1/explain?{query}")
+        assert (status, body["kind"]) == (400, "invalid")
+        assert word in body["detail"]
+
+
+async def test_metrics_are_plain_text_for_prometheus(serve: Any) -> None:
+    node = await serve(OpenAuthenticator())
+    async with node.session.get(node.url + "/metrics") as response:
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert await response.text() == "toolmesh_tools 3\n"
+
+
+async def test_draining_is_turned_on_and_off(serve: Any, operator: MemoryOperator, keys: Authenticator) -> None:
+    node = await serve(keys)
+    url = node.url + "/api/v1/drain"
+    headers = {"Authorization": "Bearer key-of-op"}
+    for body, asked in (({}, (True, 0.0)), ({"on": True, "wait_s": 2.5}, (True, 2.5)), ({"on": False}, (False, 0.0))):
+        async with node.session.post(url, json=body, headers=headers) as response:
+            assert await response.json() == {"draining": asked[0]}
+        assert operator.asked.pop() == asked
+    async with node.session.post(url, json={}, headers={"Authorization": "Bearer key-of-agent"}) as response:
+        assert response.status == 403
+    assert (await node.get("/api/v1/drain", **headers))[0] in (404, 405)
+    assert operator.asked == []
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("[]", "object"),
+        ("{", "JSON"),
+        ('{"on": 1}', "'on'"),
+        ('{"wait_s": -1}', "'wait_s'"),
+        ('{"wait_s": 3601}', "'wait_s'"),
+        ('{"wait_s": true}', "'wait_s'"),
+        ('{"wait_s": "1"}', "'wait_s'"),
+    ],
+)
+async def test_a_bad_drain_is_refused_by_field(serve: Any, operator: MemoryOperator, body: str, word: str) -> None:
+    node = await serve(OpenAuthenticator())
+    headers = {"Content-Type": "application/json"}
+    async with node.session.post(node.url + "/api/v1/drain", data=body, headers=headers) as response:
+        assert response.status == 400
+        assert word in (await response.json(content_type=None))["detail"]
+    assert operator.asked == []
+
+
+async def test_a_page_of_another_origin_cannot_drain_the_node(serve: Any, operator: MemoryOperator) -> None:
+    """What a page may send without asking first is a form or plain text; JSON makes the browser ask."""
+    node = await serve(OpenAuthenticator())
+    url = node.url + "/api/v1/drain"
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        async with node.session.post(url, data=b"{}", headers={"Content-Type": kind}) as response:
+            assert response.status == 400
+    async with node.session.options(url, headers={"Origin": "https://evil.example.org"}) as response:
+        assert response.status >= 400
+        assert not [name for name in response.headers if name.lower().startswith("access-control")]
+    assert operator.asked == []

@@ -1,0 +1,141 @@
+"""What a node counts, as an exposition for Prometheus: gathered anew at each scrape, nothing kept beside it.
+
+No label holds a name that callers or servers choose: peers are bounded by the federation, the rest are words of ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from federation.events import Liveness
+from federation.status import PeerStatus
+from proto.versions import PROTOCOL_MAX
+
+if TYPE_CHECKING:
+    from node.app import App
+
+
+class Telemetry(Collector):
+    """The metrics of one node, in a registry of their own: several nodes may share a process in tests."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def exposition(self) -> bytes:
+        """In the text format of Prometheus 0.0.4. Its cost grows with peers and servers, not with tools."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing beforehand: what there is to tell depends on who is known."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        app = self._app
+        version = {"version": app.software, "protocol": str(PROTOCOL_MAX)}
+        yield InfoMetricFamily("toolmesh_build", "Release and wire protocol of this node.", value=version)
+        yield _gauge("toolmesh_draining", "1 while this node takes no new work from peers.", app.gateway.draining)
+        if app.tls is not None:
+            ends = app.tls.expires_at.timestamp()
+            yield _gauge("toolmesh_certificate_expiry_timestamp_seconds", "When this node's certificate ends.", ends)
+        yield from self._calls()
+        yield from self._servers()
+        yield from self._peers()
+
+    def _calls(self) -> Iterator[Metric]:
+        gateway = self._app.gateway
+        counters = gateway.counters
+        calls = CounterMetricFamily("toolmesh_calls", "Calls that ended here, as entry or owner.", labels=["outcome"])
+        for outcome, count in sorted(counters.outcomes.items()):
+            calls.add_metric([outcome], count)
+        yield calls
+        yield _gauge("toolmesh_calls_in_flight", "Calls that run now.", gateway.in_flight)
+        retries = CounterMetricFamily("toolmesh_retries", "Further attempts at other owners.", labels=["verdict"])
+        retries.add_metric(["made"], counters.retries)
+        retries.add_metric(["refused"], counters.retries_refused)
+        yield retries
+        yield CounterMetricFamily("toolmesh_ejections", "Owners left alone for a while.", value=counters.ejections)
+
+    def _servers(self) -> Iterator[Metric]:
+        listed = [s for owner in self._app.catalog.owners.values() if owner.listed for s in owner.servers.values()]
+        states = Counter("up" if s.up else "down" for s in listed if s.info is not None)
+        servers = GaugeMetricFamily("toolmesh_servers", "Servers in lists, of the whole mesh.", labels=["state"])
+        for state in ("up", "down"):
+            servers.add_metric([state], states[state])
+        yield servers
+        yield _gauge("toolmesh_tools", "Tools in lists, of the whole mesh.", sum(len(s.tools) for s in listed))
+        search = self._app.router.status()
+        yield _gauge("toolmesh_search_pending", "Tools that wait for their vectors.", search.pending)
+
+    def _peers(self) -> Iterator[Metric]:
+        federation = self._app.federation
+        if federation is None:
+            return
+        found = federation.peers()
+        peers = {p.node.name: p for p in found if p.node is not None}
+        state = GaugeMetricFamily(
+            "toolmesh_peer_state", "1 for the state that a peer is in, else 0.", labels=["peer", "region", "state"]
+        )
+        for name, p in peers.items():
+            for s in Liveness:
+                state.add_metric([name, p.node.region if p.node else "", str(s)], p.state is s)
+        yield state
+        unproved = len(found) - len(peers)
+        yield _gauge("toolmesh_addresses_unproved", "Addresses where no node could be made out.", unproved)
+        for metric in _facts(peers):
+            # One without a sample would be a name only.
+            if metric.samples:
+                yield metric
+        refusals = CounterMetricFamily("toolmesh_refusals", "What was refused, and by whom.", labels=["side", "reason"])
+        for (side, reason), count in sorted(federation.refusals.totals.items()):
+            refusals.add_metric([side, str(reason)], count)
+        yield refusals
+
+
+def _facts(peers: dict[str, PeerStatus]) -> Iterator[Metric]:
+    """What is known of each peer; what is not known has no sample."""
+
+    def gauge(name: str, text: str, facts: dict[str, float | None]) -> Metric:
+        metric = GaugeMetricFamily(f"toolmesh_peer_{name}", text, labels=["peer"])
+        for peer, value in facts.items():
+            if value is not None:
+                metric.add_metric([peer], value)
+        return metric
+
+    def counter(name: str, text: str, facts: dict[str, int]) -> Metric:
+        metric = CounterMetricFamily(f"toolmesh_peer_{name}", text, labels=["peer"])
+        for peer, value in facts.items():
+            metric.add_metric([peer], value)
+        return metric
+
+    each = peers.items()
+    yield gauge("lag_changes", "Its changes that are missing here.", {n: p.lag_seq for n, p in each})
+    yield gauge("lag_seconds", "For how long something may be missing.", {n: p.lag_s for n, p in each})
+    yield gauge("lacks_changes", "Changes of this node that it has not confirmed.", {n: p.lacks for n, p in each})
+    yield gauge("rtt_seconds", "From Hello to Welcome.", {n: _seconds(p.rtt_ms) for n, p in each})
+    yield gauge("clock_skew_seconds", "Its clock less this node's.", {n: _seconds(p.skew_ms) for n, p in each})
+    ends = {n: p.certificate_expires.timestamp() if p.certificate_expires else None for n, p in each}
+    yield gauge("certificate_expiry_timestamp_seconds", "When its certificate ends.", ends)
+    yield gauge("tools", "Tools held of it.", {n: p.tools for n, p in each})
+    yield gauge("rejected_records", "Its records that are refused here.", {n: p.rejected_count for n, p in each})
+    yield counter("received_bytes", "Frames from it, before TLS.", {n: p.totals.received_bytes for n, p in each})
+    yield counter("sent_bytes", "Frames to it, before TLS.", {n: p.totals.sent_bytes for n, p in each})
+    yield counter("calls", "Calls in either direction.", {n: p.totals.calls for n, p in each})
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else ms / 1000
