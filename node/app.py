@@ -19,6 +19,7 @@ from aiohttp import web
 from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
 from node.data_dir import DataDir
+from node.discoveries import discoveries_of
 from node.draining import Draining, DrainState
 from node.endpoints import MeshEndpoints, MetaEndpoint
 from node.gateway import Gateway
@@ -42,7 +43,6 @@ from router.router import Router
 
 if TYPE_CHECKING:
     from federation.driver import Federation
-    from federation.ports import Discovery
     from federation.tls import MeshTls
 
 log = logging.getLogger("toolmesh.node")
@@ -173,24 +173,17 @@ class App:
         return tls
 
     def _federation(self, tls: MeshTls) -> Federation:
-        from federation.discovery.mdns import MdnsDiscovery
-        from federation.discovery.static import StaticDiscovery
         from federation.driver import Federation
         from federation.store import SqliteViewStore
 
         section = self.config.federation
-        discoveries: list[Discovery] = []
-        if section.static:
-            discoveries.append(StaticDiscovery(section.static))
-        if section.mdns.enabled:
-            discoveries.append(MdnsDiscovery(self.config.node.mesh, interfaces=[section.mdns.interface]))
         return Federation(
             me=self.config.node_id,
             mesh=self.config.node.mesh,
             listen=section.listen,
             advertise=section.advertised,
             tls=tls,
-            discoveries=discoveries,
+            discoveries=discoveries_of(self.config, SOFTWARE),
             store=SqliteViewStore(self.config.node.data_dir),
             listener=MeshViews(self.catalog),
             answer=self.gateway.answer,

@@ -15,7 +15,7 @@ Broken = tuple[tuple[str | int, ...], str]
 
 def broken_rules(config: NodeConfig) -> list[Broken]:
     """Every rule that `config` breaks; empty for a sound one. Reads no files."""
-    return [*_listeners(config), *_federation(config), *_names(config), *_auth(config)]
+    return [*_listeners(config), *_federation(config), *_etcd(config), *_names(config), *_auth(config)]
 
 
 def _listeners(config: NodeConfig) -> Iterator[Broken]:
@@ -55,6 +55,37 @@ def _federation(config: NodeConfig) -> Iterator[Broken]:
             f"{federation.advertised!r} cannot be dialled by others; set federation.advertise to HOST:PORT "
             "as they reach this node",
         )
+
+
+def _etcd(config: NodeConfig) -> Iterator[Broken]:
+    etcd, here = config.federation.etcd, ("federation", "etcd")
+    if not etcd.enabled:
+        given = sorted(etcd.model_fields_set - {"endpoints"})
+        if given:
+            yield (
+                (*here, "endpoints"),
+                f"is missing, so {', '.join(given)} would have no effect; name them or remove it",
+            )
+        return
+    endpoints = etcd.parsed()
+    for i, endpoint in enumerate(endpoints):
+        if not (endpoint.secure or etcd.insecure or is_loopback(endpoint.host)):
+            yield (
+                (*here, "endpoints", i),
+                f"'{endpoint}' is not protected: whoever is on the way reads the password and misdirects nodes. "
+                "Write https://; or, where only trusted machines are on that way, set federation.etcd.insecure: true",
+            )
+    secure = any(e.secure for e in endpoints)
+    if secure and etcd.tls is None:
+        yield (*here, "tls"), "is missing: name in tls.ca the authority of the certificates of the https endpoints"
+    if etcd.tls is not None and not secure:
+        yield (*here, "tls"), "would have no effect: no endpoint is https"
+    if etcd.tls is not None and (etcd.tls.cert is None) != (etcd.tls.key is None):
+        lacking = "key" if etcd.tls.key is None else "cert"
+        yield (*here, "tls", lacking), "is missing: a certificate and its key are given together"
+    if bool(etcd.username) != (etcd.password is not None):
+        lacking = "password" if etcd.username else "username"
+        yield (*here, lacking), "is missing: username and password are given together"
 
 
 def _names(config: NodeConfig) -> Iterator[Broken]:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from federation.etcd.settings import ENDPOINTS_MAX, Endpoint
 from node.settings.values import (
     Dialable,
     FilePath,
@@ -16,11 +17,13 @@ from node.settings.values import (
     NodeName,
     OptionalHostPort,
     Region,
+    Secret,
     Section,
     TrustDomain,
     Zone,
     split_host_port,
 )
+from proto.errors import Invalid
 
 
 class NodeSection(Section):
@@ -100,6 +103,43 @@ class MdnsSection(Section):
     interface: Annotated[str, AfterValidator(_ip_address)] = "127.0.0.1"
 
 
+def _etcd_endpoint(value: str) -> str:
+    try:
+        return str(Endpoint.parse(value))
+    except Invalid as e:
+        raise ValueError(e.message) from None
+
+
+class EtcdTlsFiles(Section):
+    """PEM files: the CA of etcd's certificates, and this node's own pair where etcd demands one (both or neither)."""
+
+    ca: FilePath
+    cert: FilePath | None = None
+    key: FilePath | None = None
+
+
+class EtcdSection(Section):
+    """An etcd cluster that holds the nodes' addresses: on if `endpoints` are given. `lease_s` is in seconds.
+
+    `insecure` allows http:// beyond loopback, where anybody on the way may read the password and misdirect nodes.
+    """
+
+    endpoints: tuple[Annotated[str, AfterValidator(_etcd_endpoint)], ...] = Field(default=(), max_length=ENDPOINTS_MAX)
+    tls: EtcdTlsFiles | None = None
+    username: str = Field(default="", max_length=200)
+    password: Secret | None = None
+    prefix: str = Field(default="", max_length=200, pattern=r"^(/[A-Za-z0-9._-]+)*$")
+    lease_s: int = Field(default=15, ge=5, le=3_600)
+    insecure: bool = False
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.endpoints)
+
+    def parsed(self) -> tuple[Endpoint, ...]:
+        return tuple(map(Endpoint.parse, self.endpoints))
+
+
 class FederationSection(Section):
     """The listener that other nodes dial: on if, and only if, `tls` is given."""
 
@@ -108,6 +148,7 @@ class FederationSection(Section):
     tls: MeshTlsFiles | None = None
     static: tuple[Dialable, ...] = Field(default=(), max_length=1_000)
     mdns: MdnsSection = MdnsSection()
+    etcd: EtcdSection = EtcdSection()
 
     @property
     def enabled(self) -> bool:

@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
+from federation.etcd.files import expires_at
 from federation.tls import MeshTls
 from node.config import NodeConfig
-from node.settings.sections import HttpTls
+from node.discoveries import etcd_files
+from node.settings.sections import EtcdSection, HttpTls
 from node.settings.servers import ServerConfig
 from node.settings.values import is_loopback
 from proto.errors import Invalid
@@ -95,10 +97,15 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
     found = [f"{len(federation.static)} listed"] * bool(federation.static) + [
         f"mDNS on {federation.mdns.interface}"
     ] * federation.mdns.enabled
+    if federation.etcd.enabled:
+        found.append(f"etcd at {', '.join(federation.etcd.endpoints)}")
+        _etcd(federation.etcd, report, now)
     ways = " and ".join(found) or "nobody"
     report.facts.append(("peers", f"at {federation.listen}, dialled as {federation.advertised}; looks for {ways}"))
-    if not federation.static and not federation.mdns.enabled:
-        report.warnings.append("federation.static is empty and mDNS is off: this node waits to be dialled")
+    if not found:
+        report.warnings.append(
+            "federation.static is empty, mDNS is off, federation.etcd has no endpoints: this node waits to be dialled"
+        )
     if federation.mdns.enabled and is_loopback(federation.mdns.interface) and not is_loopback(federation.host):
         report.warnings.append(
             f"federation.mdns.interface {federation.mdns.interface} reaches this machine only; name the address of the "
@@ -121,6 +128,24 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
         )
     if tls.expires_at - now < EXPIRES_SOON:
         report.warnings.append(f"federation.tls.cert ends in {days} days; 'toolmesh ca issue' makes a new one")
+
+
+def _etcd(etcd: EtcdSection, report: Report, now: datetime) -> None:
+    login = f"user {etcd.username!r}" if etcd.username else "no user"
+    own = "with a certificate of its own" if etcd.tls and etcd.tls.cert else "without a certificate"
+    report.facts.append(("etcd", f"as {login}, {own}; an entry outlives its node by {etcd.lease_s} s"))
+    if etcd.insecure:
+        report.warnings.append("federation.etcd.insecure is set: make sure that only trusted machines are on the way")
+    if etcd.tls is not None and etcd.tls.key is not None and _others_may_read(etcd.tls.key):
+        report.warnings.append(f"federation.etcd.tls.key: {etcd.tls.key} is readable by others; chmod 600 it")
+    try:
+        files = etcd_files(etcd)
+    except Invalid as e:
+        report.problems.append(e.message)
+        return
+    ends = expires_at(files) if files is not None else None
+    if ends is not None and ends - now < EXPIRES_SOON:
+        report.warnings.append(f"federation.etcd.tls.cert ends in {(ends - now).days} days; issue another one")
 
 
 def _others_may_read(file: Path) -> bool:
