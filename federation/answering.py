@@ -15,6 +15,7 @@ import grpc
 from federation.clock import SystemClock
 from federation.dedupe import Outcome, Repeats, RunKey
 from federation.forward_session import ForwardSession
+from federation.greeting import INSTANCE_KEY, OURS, features_in
 from federation.refusals import Refusals
 from federation.running import Run
 from federation.statuses import abort
@@ -25,9 +26,6 @@ from proto.errors import Unavailable
 from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.federation.calls")
-
-INSTANCE_KEY = "toolmesh-instance"
-"""Initial metadata of the answering side: 128 random bits in hex, drawn once per process life."""
 
 TEXT_BYTES_MAX = 64 * 1024 * 1024
 CALLS_PER_PEER_MAX = 1024
@@ -88,13 +86,13 @@ class ForwardServer:
         """One stream of one peer, until either side ends it. Runs that are still going then go on for a while."""
         if self._closed:
             await abort(context, Unavailable("this node is stopping"))
-        session = ForwardSession(self, peer)
+        session = ForwardSession(self, peer, features_in(context.invocation_metadata() or ()))
         self._sessions.add(session)
         # The generator may be dropped unfinished when the stream breaks; this callback always comes.
         context.add_done_callback(partial(self._end, session))  # type: ignore[arg-type]  # the stubs name a class here
         reader: asyncio.Task[None] | None = None
         try:
-            await context.send_initial_metadata(((INSTANCE_KEY, self.instance),))
+            await context.send_initial_metadata(((INSTANCE_KEY, self.instance), *OURS))
             reader = asyncio.create_task(session.read(requests), name=f"forward from {peer}")
             async for frame in session.outbox:
                 session.traffic.sent_bytes += frame.ByteSize()

@@ -7,10 +7,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from federation.chunks import Assembly
+from federation.parting import QUESTION_BYTES_MAX, M, whole
 from proto import calls, jsons
 from proto.calls import Answer, Call, Exchange
 from proto.codec import error_to_failed, failed_to_error
-from proto.errors import Exhausted, Fault, Invalid, MeshError, OutcomeUnknown
+from proto.errors import Exhausted, Fault, Invalid, MeshError, OutcomeUnknown, Unavailable
 
 if TYPE_CHECKING:
     from federation.forward_stream import ForwardStream
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("toolmesh.federation.calls")
 
 REQUESTS_MAX = 64
-"""Questions to the client in the life of one call; their answers are kept until it ends, in case one got lost."""
+"""Questions to the client in the life of one call."""
+REPLIES_BYTES_MAX = 2 * QUESTION_BYTES_MAX
+"""Of its answers, which are kept until the call ends, in case one gets lost with its stream. Then the oldest goes."""
 
 
 class Asked:
@@ -41,7 +44,7 @@ class Asked:
         self._joined: asyncio.Future[Answer] | None = None
         self._assembly: Assembly | None = None
         self._requests: dict[int, asyncio.Task[None]] = {}
-        self._replies: dict[int, calls.Reply] = {}
+        self._replies: dict[int, tuple[calls.Reply, int]] = {}
 
     def attach(self, stream: ForwardStream) -> None:
         """This stream carries it from now on; a text that was coming in begins again."""
@@ -105,9 +108,9 @@ class Asked:
             case calls.Accepted():
                 self.accepted = True
             case calls.Event():
-                self._event(frame)
+                self._event(self._whole(frame))
             case calls.Request():
-                self._request(frame)
+                self._request(self._whole(frame))
             case calls.Chunk():
                 if self._assembly is None:
                     self._assembly = Assembly(self.answer_bytes_max)
@@ -120,11 +123,17 @@ class Asked:
                 pass  # the stream has taken it
         return 0
 
+    def _text(self, announced: int) -> bytes:
+        """What came in chunks before the frame that says how long it is."""
+        if self._assembly is None:
+            self._assembly = Assembly(self.answer_bytes_max)
+        return self._assembly.text(announced)
+
+    def _whole(self, frame: M) -> M:
+        return whole(frame, self._text(frame.chunked_bytes)) if frame.chunked_bytes else frame
+
     def _answer(self, frame: calls.Result) -> Answer:
-        text = frame.text
-        if text is None:
-            assembly, self._assembly = self._assembly or Assembly(0), None
-            text = assembly.text(frame.chunked_bytes)
+        text = self._text(frame.chunked_bytes) if frame.text is None else frame.text
         if len(text) > self.answer_bytes_max:
             raise Exhausted(f"the answer is {len(text)} bytes long; at most {self.answer_bytes_max} are taken")
         answer = jsons.loads_object(text, "the answer")
@@ -141,12 +150,14 @@ class Asked:
     def _request(self, frame: calls.Request) -> None:
         known = self._replies.get(frame.request_id)
         if known is not None:
-            self._reply(known)  # the first one got lost with its stream
+            self._send(known[0])  # the first one got lost with its stream
         elif frame.request_id in self._requests:
             return
         elif len(self._requests) >= REQUESTS_MAX:
-            error = Exhausted(f"the server asked the client more than {REQUESTS_MAX} things in one call")
-            self._reply(calls.Reply(frame.request_id, failed=error_to_failed(error)))
+            error = Exhausted(
+                f"the server has asked the client {REQUESTS_MAX} things in this call, the most that one call may ask"
+            )
+            self._send(calls.Reply(frame.request_id, failed=error_to_failed(error)))
         else:
             task = asyncio.create_task(self._ask(frame), name=f"request {frame.request_id} of {self.call.call_id}")
             self._requests[frame.request_id] = task
@@ -160,12 +171,17 @@ class Asked:
             fault = Fault()
             log.exception("call %s: asking its client failed, fault %s", self.call.call_id, fault.data["fault_id"])
             reply = calls.Reply(frame.request_id, failed=error_to_failed(fault))
-        self._replies[frame.request_id] = reply
-        self._reply(reply)
+        self._replies[frame.request_id] = (reply, self._send(reply))
+        while sum(size for _, size in self._replies.values()) > REPLIES_BYTES_MAX:
+            lost = next(request_id for request_id, (_, size) in self._replies.items() if size)
+            gone = Unavailable("the client has answered, the answer got lost with its stream and is no longer kept")
+            self._replies[lost] = (calls.Reply(lost, failed=error_to_failed(gone)), 0)
 
-    def _reply(self, reply: calls.Reply) -> None:
+    def _send(self, reply: calls.Reply) -> int:
+        """Returns the length in bytes, 0 where no stream is there to carry it."""
         if self.stream is not None and self.stream.alive:
-            self.stream.reply(self, reply)
+            return self.stream.reply(self, reply)
+        return 0
 
     def __repr__(self) -> str:
         state = "accepted" if self.accepted else "written" if self.written else "queued"

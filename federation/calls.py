@@ -4,14 +4,14 @@
     Open [Chunk…]            ──>              checked; refused here means: never ran
                              <──  Accepted    it has been taken; left out where the answer is quicker
                              <──  Event…      notifications of the running call
-                             <──  Request     the server asks the client …
-    Reply                    ──>              … and is answered
+                             <──  Request     the server asks the client … (long ones after their chunks)
+    Reply [Chunk…]           ──>              … and is answered
     Cancel                   ──>              the run is cancelled, its end is still reported
                              <──  [Chunk…] Result | Error
 
 A stream may break; a call goes on. The asking side opens another stream and sends `Query`; the owner joins it to
 the running call or returns what it kept (`dedupe`). The owner names its process life in the stream's initial
-metadata (`INSTANCE_KEY`): under another one nobody can say what became of the call. The owner cancels a run that
+metadata (`greeting`): under another one nobody can say what became of the call. The owner cancels a run that
 nobody has claimed for a while, and every run at its deadline.
 """
 

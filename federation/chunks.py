@@ -29,14 +29,18 @@ LANE_EVENT_BYTES_MAX = 4 * 1024 * 1024
 
 
 class Assembly:
-    """One text being received. `limit` bounds its length in bytes."""
+    """The long texts of one call, being received one after the other; the window runs on from text to text.
+
+    `limit` bounds the length of each, in bytes. `length` is what has come of the present one, `received` of all.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
         self._allowed = WINDOW_BYTES
-        self.received = 0
         self._granted_at = 0
+        self.length = 0
+        self.received = 0
 
     def add(self, data: bytes) -> int:
         """Take a chunk; returns how many bytes to grant the sender now (0: none yet).
@@ -45,8 +49,9 @@ class Assembly:
         """
         if not 0 < len(data) <= CHUNK_BYTES:
             raise Invalid(f"a chunk of {len(data)} bytes came; chunks hold 1 to {CHUNK_BYTES}")
+        self.length += len(data)
         self.received += len(data)
-        if self.received > self._limit:
+        if self.length > self._limit:
             raise Exhausted(f"the text is longer than {self._limit} bytes, the most that is carried for one call")
         if self.received > self._allowed:
             raise Invalid(f"{self.received} bytes came where only {self._allowed} were granted")
@@ -59,10 +64,17 @@ class Assembly:
         return consumed
 
     def text(self, announced: int) -> bytes:
-        """The whole. Raises `Invalid` unless it is as long as its sender said."""
-        if self.received != announced:
-            raise Invalid(f"{self.received} bytes came of a text of {announced}")
-        return b"".join(self._parts)
+        """The whole; the next text begins. Raises `Invalid` unless it is as long as its sender said."""
+        if self.length != announced:
+            raise Invalid(f"{self.length} bytes came of a text of {announced}")
+        text = b"".join(self._parts)
+        self.forget()
+        return text
+
+    def forget(self) -> None:
+        """What has come is not wanted."""
+        self._parts.clear()
+        self.length = 0
 
 
 class _Lane(Generic[F]):
@@ -106,12 +118,18 @@ class Lanes(Generic[F]):
     def put(self, call_id: str, frame: F, *, last: bool = False) -> None:
         self._add(call_id, _Item(frame, b"", 0, last))
 
-    def put_light(self, call_id: str, frame: F, size: int) -> bool:
-        """Queue a frame that may be lost; False if the lane is full and it was. `size` is its length in bytes."""
+    def put_light(self, call_id: str, frame: F, size: int, text: bytes = b"") -> bool:
+        """Queue a frame, after its text if that is long, that may be lost; False if the lane is full and it was.
+
+        `size` is the length of both in bytes.
+        """
         lane = self._lanes.get(call_id)
-        if lane and (lane.light >= LANE_EVENTS_MAX or lane.light_bytes + size > LANE_EVENT_BYTES_MAX):
+        waiting, waiting_bytes = (lane.light, lane.light_bytes) if lane else (0, 0)
+        if waiting >= LANE_EVENTS_MAX or waiting_bytes + size > LANE_EVENT_BYTES_MAX:
             self.dropped += 1
             return False
+        if text:
+            self.put_text(call_id, text)
         lane = self._add(call_id, _Item(frame, b"", max(size, 1), False))
         lane.light += 1
         lane.light_bytes += max(size, 1)

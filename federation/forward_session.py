@@ -13,16 +13,18 @@ import grpc
 from federation.chunks import CHUNKED_ABOVE_BYTES, Assembly
 from federation.dedupe import Dropped, Kept, Outcome, Refused, RunKey
 from federation.outbox import Outbox
+from federation.parting import QUESTION_BYTES_MAX, part, whole
 from federation.refusals import Reason
 from federation.running import Run, failed
 from federation.traffic import Traffic
 from proto import calls, jsons
 from proto import mesh_pb2 as pb
 from proto.calls import Call
-from proto.codec import call_down_to_wire, call_up_from_wire
+from proto.codec import call_down_to_wire, call_up_from_wire, error_to_failed
 from proto.errors import Exhausted, Expired, Fault, Invalid, MeshError, OutcomeUnknown, Unavailable
 from proto.names import NodeId
 from proto.records import Principal
+from proto.versions import LONG_MESSAGES
 
 if TYPE_CHECKING:
     from federation.answering import ForwardServer
@@ -37,27 +39,29 @@ OWED_BYTES_MAX = 256 * 1024 * 1024
 """Of long answers that wait for one stream's peer to take them. A further one is replaced by `Exhausted`."""
 
 
-class _Opening:
-    """A call whose params are still coming."""
+class _Incoming:
+    """A long text that was announced and is still coming. `refused`: it is taken, and thrown away."""
 
-    def __init__(self, frame: calls.Open) -> None:
-        self.call = frame.call
-        self.size = frame.chunked_bytes
-        self.assembly = Assembly(frame.chunked_bytes)
+    def __init__(self, frame: calls.Open | calls.Reply, *, refused: bool = False) -> None:
+        self.frame = frame
+        self.size = self.left = frame.chunked_bytes
+        self.refused = refused
 
 
 class ForwardSession:
-    def __init__(self, server: ForwardServer, peer: NodeId) -> None:
+    def __init__(self, server: ForwardServer, peer: NodeId, features: frozenset[str]) -> None:
         self.outbox: Outbox[pb.CallDown] = Outbox(lambda i, d: call_down_to_wire(i, calls.Chunk(d)))
         self.ended = asyncio.Event()
         self._server = server
         self._peer = peer
+        self._long_messages = LONG_MESSAGES in features
         self._traffic: Traffic | None = None
-        self._opening: dict[str, _Opening] = {}
+        self._incoming: dict[str, _Incoming] = {}
+        self._assemblies: dict[str, Assembly] = {}
         self._runs: dict[str, Run] = {}
 
     def __repr__(self) -> str:
-        return f"ForwardSession({self._peer}, {len(self._runs)} running, {len(self._opening)} opening)"
+        return f"ForwardSession({self._peer}, {len(self._runs)} running, {len(self._incoming)} texts coming)"
 
     async def read(self, requests: AsyncIterator[pb.CallUp]) -> None:
         """Until the peer ends the stream. A peer that does not take what it is sent is not read from either."""
@@ -83,8 +87,8 @@ class ForwardSession:
     def detach(self) -> None:
         """The stream is gone: its runs wait to be claimed on another one."""
         self.outbox.close()
-        for call_id in list(self._opening):
-            self._forget_opening(call_id)
+        for call_id in list(self._incoming):
+            self._forget_incoming(call_id)
         for run in self._runs.values():
             run.release(self._server.unclaimed_s)
         self._runs.clear()
@@ -114,7 +118,7 @@ class ForwardSession:
         """End one call; the others on the stream go on."""
         if isinstance(error, Invalid):
             self._refused(Reason.FRAME, error)
-        self._forget_opening(call_id)
+        self._forget_incoming(call_id)
         run = self._runs.get(call_id)
         if run is None:
             self.end(call_id, failed(error))
@@ -136,8 +140,7 @@ class ForwardSession:
             case calls.Query():
                 self._query(call_id, frame.principal)
             case calls.Reply():
-                if run := self._runs.get(call_id):
-                    run.reply(frame)
+                self._reply(call_id, frame)
             case calls.Cancel():
                 self._cancel(call_id, frame.reason)
 
@@ -148,7 +151,7 @@ class ForwardSession:
 
     def _open(self, frame: calls.Open) -> None:
         call, server = frame.call, self._server
-        if call.call_id in self._opening or call.call_id in self._runs:
+        if call.call_id in self._incoming or call.call_id in self._runs:
             log.warning("%s opened call %s twice on one stream; the first stands", self._peer, call.call_id)
             return
         if self._resume(self._key(call.call_id, call.principal), accept=True):
@@ -171,7 +174,7 @@ class ForwardSession:
                 Unavailable("this node is receiving too many long texts at once; it did not run, try again"),
             )
         server.count(self._peer.uri, 1)
-        self._opening[call.call_id] = _Opening(frame)
+        self._incoming[call.call_id] = _Incoming(frame)
 
     def _check(self, call: Call) -> None:
         if len(call.via) > HOPS_MAX or any(name != self._peer.name for name in call.via):
@@ -193,27 +196,13 @@ class ForwardSession:
         if self._server.closing:
             raise Unavailable("this node is stopping, the call did not run: try another owner", stopping=True)
 
-    def _chunk(self, call_id: str, data: bytes) -> None:
-        opening = self._opening.get(call_id)
-        if opening is None:
-            return  # refused or cancelled meanwhile
-        grant = opening.assembly.add(data)
-        if opening.assembly.received == opening.size:
-            params = jsons.loads_object(opening.assembly.text(opening.size), "params")
-            self._forget_opening(call_id)
-            # While its params came, this node may have begun to stop, or the caller may have asked on another
-            # stream what had become of it, and been told that it never ran.
-            if not self._resume(self._key(call_id, opening.call.principal), accept=True):
-                self._check_room()
-                self._start(replace(opening.call, params=params))
-        elif grant:
-            self.outbox.put(call_id, call_down_to_wire(call_id, calls.Window(grant)))
-
-    def _forget_opening(self, call_id: str) -> None:
-        opening = self._opening.pop(call_id, None)
-        if opening is not None:
-            self._server.release(opening.size)
-            self._server.count(self._peer.uri, -1)
+    def _begin(self, opened: calls.Open, params: bytes) -> None:
+        # While its params came, this node may have begun to stop, or the caller may have asked on another stream what
+        # had become of it, and been told that it never ran.
+        call = opened.call
+        if not self._resume(self._key(call.call_id, call.principal), accept=True):
+            self._check_room()
+            self._start(replace(call, params=jsons.loads_object(params, "params")))
 
     def _start(self, call: Call) -> None:
         self._accept(call.call_id)
@@ -239,6 +228,61 @@ class ForwardSession:
     def _accepted(self, call_id: str) -> None:
         if call_id in self._runs:
             self.outbox.put(call_id, call_down_to_wire(call_id, calls.Accepted()))
+
+    # ---- texts in chunks, replies ----
+
+    def _reply(self, call_id: str, frame: calls.Reply) -> None:
+        run = self._runs.get(call_id)
+        if run is None:
+            return
+        if not frame.chunked_bytes:
+            run.reply(frame)
+            return
+        if call_id in self._incoming:
+            raise Invalid("a long reply was announced before the last one had come")
+        why: MeshError | None = None
+        if frame.chunked_bytes > QUESTION_BYTES_MAX:
+            why = Exhausted(
+                f"the client's reply is {frame.chunked_bytes} bytes; at most {QUESTION_BYTES_MAX} are taken"
+            )
+        elif not self._server.reserve(frame.chunked_bytes):
+            why = Unavailable("this node is receiving too many long texts at once; ask again")
+        self._incoming[call_id] = _Incoming(frame, refused=why is not None)
+        if why is not None:
+            run.reply(replace(frame, failed=error_to_failed(self._refused(Reason.FULL, why))))
+
+    def _chunk(self, call_id: str, data: bytes) -> None:
+        incoming = self._incoming.get(call_id)
+        if incoming is None:
+            return  # refused or cancelled meanwhile
+        assembly = self._assemblies.get(call_id)
+        if assembly is None:
+            assembly = self._assemblies[call_id] = Assembly(self._server.text_bytes_max)
+        if grant := assembly.add(data):
+            self.outbox.put(call_id, call_down_to_wire(call_id, calls.Window(grant)))
+        incoming.left -= len(data)
+        if incoming.refused:
+            assembly.forget()
+        if incoming.left > 0:
+            return
+        if incoming.refused:
+            self._forget_incoming(call_id)
+            return
+        text = assembly.text(incoming.size)
+        self._forget_incoming(call_id)
+        if isinstance(incoming.frame, calls.Open):
+            self._begin(incoming.frame, text)
+        elif run := self._runs.get(call_id):
+            run.reply(whole(incoming.frame, text))
+
+    def _forget_incoming(self, call_id: str) -> None:
+        incoming = self._incoming.pop(call_id, None)
+        if incoming is None:
+            return
+        if isinstance(incoming.frame, calls.Open):
+            self._server.count(self._peer.uri, -1)
+        if not incoming.refused:
+            self._server.release(incoming.size)
 
     # ---- repeats and queries ----
 
@@ -275,21 +319,39 @@ class ForwardSession:
     def _cancel(self, call_id: str, reason: str) -> None:
         if run := self._runs.get(call_id):
             run.cancel(reason or "cancelled by its caller")
-        elif call_id in self._opening:
-            self._forget_opening(call_id)
+        elif call_id in self._incoming:
+            self._forget_incoming(call_id)
             raise Expired("cancelled before its params had arrived; it did not run")
 
     # ---- what a run says ----
 
+    def ask(self, call_id: str, question: pb.CallDown) -> None:
+        if text := part(question, chunked=self._long_messages):
+            self.outbox.put_text(call_id, text)
+        self.outbox.put(call_id, question)
+
+    def tell(self, call_id: str, event: pb.CallDown) -> bool:
+        size = event.ByteSize()
+        try:
+            text = part(event, chunked=self._long_messages)
+        except Exhausted:
+            return False
+        return self.outbox.put_light(call_id, event, size, text)
+
     def lost(self, run: Run) -> None:
         """Another stream of the same peer has claimed the run."""
         if self._runs.get(run.call.call_id) is run:
-            del self._runs[run.call.call_id]
+            self._over(run.call.call_id)
             self.outbox.drop(run.call.call_id)
+
+    def _over(self, call_id: str) -> None:
+        self._runs.pop(call_id, None)
+        self._assemblies.pop(call_id, None)
+        self._forget_incoming(call_id)
 
     def end(self, call_id: str, outcome: Outcome, *, repeated: bool = False) -> None:
         """The last frame of a call, after its text where that is long."""
-        self._runs.pop(call_id, None)
+        self._over(call_id)
         frame: calls.CallDown
         if isinstance(outcome, calls.Failed):
             frame = outcome

@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 import grpc
 
-from federation.answering import INSTANCE_KEY
 from federation.asked import Asked
-from federation.chunks import CHUNKED_ABOVE_BYTES
+from federation.greeting import OURS, features_in, instance_in
 from federation.outbox import Outbox
-from federation.running import FRAME_BYTES_MAX
+from federation.parting import QUESTION_BYTES_MAX, part
 from federation.statuses import ERROR_KEY, error_of
 from federation.traffic import Traffic
 from proto import calls
@@ -20,6 +19,7 @@ from proto import mesh_pb2 as pb
 from proto.codec import call_down_from_wire, call_up_to_wire, error_to_failed
 from proto.errors import Exhausted, MeshError, OutcomeUnknown, Unavailable
 from proto.mesh_pb2_grpc import MeshStub
+from proto.versions import LONG_MESSAGES
 
 log = logging.getLogger("toolmesh.federation.calls")
 
@@ -51,7 +51,8 @@ class ForwardStream:
         self.channel = channel
         self._broke = broke
         self._traffic = traffic
-        self._rpc = MeshStub(channel).Forward()
+        self._long_messages = False
+        self._rpc = MeshStub(channel).Forward(metadata=OURS)
         self._carried: dict[str, Asked] = {}
         self._outbox: Outbox[pb.CallUp] = Outbox(lambda i, d: call_up_to_wire(i, calls.Chunk(d)))
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -60,11 +61,11 @@ class ForwardStream:
         """Connect and learn whom. Raises `Unavailable`, saying why."""
         try:
             await self._rpc.wait_for_connection()
-            for key, value in await self._rpc.initial_metadata():
-                if key == INSTANCE_KEY:
-                    self.instance = str(value)
+            greeting = tuple(await self._rpc.initial_metadata())
         except grpc.aio.AioRpcError as e:
             raise Unavailable(self._read_error(e)) from None
+        self.instance = instance_in(greeting)
+        self._long_messages = LONG_MESSAGES in features_in(greeting)
         if not self.instance:
             raise Unavailable("the peer does not say which process life of its answers: is it a toolmesh node?")
         self.alive = True
@@ -79,18 +80,18 @@ class ForwardStream:
         """Send the call; long params follow in chunks. Raises `Exhausted` or `Invalid`, nothing sent."""
         call_id = asked.call.call_id
         wire = call_up_to_wire(call_id, calls.Open(asked.call))
-        params = wire.open.params
-        if len(params) > asked.answer_bytes_max:
-            raise Exhausted(f"params are {len(params)} bytes long; at most {asked.answer_bytes_max} are carried")
-        if not self._carry(asked):
-            return
-        if len(params) <= CHUNKED_ABOVE_BYTES:
-            self._outbox.put(call_id, wire)
-            return
-        wire.open.ClearField("params")
-        wire.open.chunked_bytes = len(params)
+        if len(wire.open.params) > asked.answer_bytes_max:
+            raise Exhausted(
+                f"params are {len(wire.open.params)} bytes long; at most {asked.answer_bytes_max} are carried: pass "
+                "large data by reference (a resource, a URL)"
+            )
+        if self._carry(asked):
+            self._announce(call_id, wire, part(wire))
+
+    def _announce(self, call_id: str, wire: pb.CallUp, text: bytes) -> None:
         self._outbox.put(call_id, wire)
-        self._outbox.put_text(call_id, params)
+        if text:
+            self._outbox.put_text(call_id, text)
 
     def query(self, asked: Asked) -> None:
         """Ask what became of a call that another stream carried."""
@@ -114,17 +115,20 @@ class ForwardStream:
         if asked.written:
             self._outbox.put(call_id, call_up_to_wire(call_id, calls.Cancel(reason)), last=True)
 
-    def reply(self, asked: Asked, reply: calls.Reply) -> None:
+    def reply(self, asked: Asked, reply: calls.Reply) -> int:
+        """Send the client's answer, or why it cannot be carried. Returns its length in bytes."""
         call_id = asked.call.call_id
         try:
             wire = call_up_to_wire(call_id, reply)
-            if wire.ByteSize() > FRAME_BYTES_MAX:
-                raise Exhausted(
-                    f"the client's answer is {wire.ByteSize()} bytes; at most {FRAME_BYTES_MAX} are carried"
-                )
+            size = wire.ByteSize()
+            if size > QUESTION_BYTES_MAX:
+                raise Exhausted(f"the client's reply is {size} bytes; at most {QUESTION_BYTES_MAX} are carried")
+            text = part(wire, chunked=self._long_messages)
         except MeshError as e:
-            wire = call_up_to_wire(call_id, calls.Reply(reply.request_id, failed=error_to_failed(e)))
-        self._outbox.put(call_id, wire)
+            wire, text = call_up_to_wire(call_id, calls.Reply(reply.request_id, failed=error_to_failed(e))), b""
+            size = wire.ByteSize()
+        self._announce(call_id, wire, text)
+        return size
 
     def forget(self, asked: Asked) -> None:
         """The call is over here. A cancellation that still waits to be written goes out."""

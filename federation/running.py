@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from federation.dedupe import Outcome
-from federation.outbox import Outbox
-from federation.tls import MESSAGE_BYTES_MAX
+from federation.parting import QUESTION_BYTES_MAX
 from proto import calls, jsons
 from proto import mesh_pb2 as pb
 from proto.calls import Answer, Call, Exchange, Notification
@@ -19,10 +18,10 @@ from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.federation.calls")
 
-FRAME_BYTES_MAX = MESSAGE_BYTES_MAX // 2
-"""Of one notification, request or reply: they travel whole."""
 REQUESTS_MAX = 16
 """Questions to the client that one call may have open at a time."""
+REQUESTS_BYTES_MAX = 2 * QUESTION_BYTES_MAX
+"""Of these together: they are kept until they are answered, should the stream break."""
 _FAILED_DATA_BYTES_MAX = 256 * 1024
 _FAILED_MESSAGE_MAX = 8192
 
@@ -30,7 +29,11 @@ _FAILED_MESSAGE_MAX = 8192
 class Claimant(Protocol):
     """The stream that a run reports to."""
 
-    outbox: Outbox[pb.CallDown]
+    def ask(self, call_id: str, question: pb.CallDown) -> None:
+        """Raises `Exhausted` if it is longer than the peer takes."""
+
+    def tell(self, call_id: str, event: pb.CallDown) -> bool:
+        """False if the peer does not keep up, or the notification is too long for it."""
 
     def end(self, call_id: str, outcome: Outcome) -> None: ...
 
@@ -48,8 +51,9 @@ class Run:
         self._text_bytes_max = text_bytes_max
         self._claimant: Claimant | None = None
         self._unclaimed: asyncio.TimerHandle | None = None
-        self._asked: dict[int, tuple[pb.CallDown, asyncio.Future[Answer]]] = {}
+        self._asked: dict[int, tuple[calls.Request, asyncio.Future[Answer]]] = {}
         self._asked_last = 0
+        self._asked_bytes = 0
         self._cancelled_for = ""
         self._started = False
 
@@ -123,8 +127,12 @@ class Run:
         if self._claimant is not None and self._claimant is not claimant:
             self._claimant.lost(self)
         self._claimant = claimant
-        for frame, _ in self._asked.values():
-            claimant.outbox.put(self.call.call_id, frame)
+        for frame, reply in self._asked.values():
+            try:
+                claimant.ask(self.call.call_id, call_down_to_wire(self.call.call_id, frame))
+            except Exhausted as e:
+                if not reply.done():
+                    reply.set_exception(e)
 
     def release(self, unclaimed_s: float) -> None:
         """The stream is gone: cancel the run unless another one claims it in time."""
@@ -139,11 +147,8 @@ class Run:
         """Passed on if the caller is connected and keeps up; otherwise lost, as progress may be."""
         if self._claimant is None:
             return
-        frame = call_down_to_wire(self.call.call_id, calls.Event(notification))
-        size = frame.ByteSize()
-        if size > FRAME_BYTES_MAX:
-            log.warning("call %s: a notification of %d bytes is too large and was dropped", self.call.call_id, size)
-        elif not self._claimant.outbox.put_light(self.call.call_id, frame, size):
+        wire = call_down_to_wire(self.call.call_id, calls.Event(notification))
+        if not self._claimant.tell(self.call.call_id, wire):
             log.debug("call %s: its caller does not keep up, a notification was dropped", self.call.call_id)
 
     async def request(self, request: Notification) -> Answer:
@@ -152,20 +157,33 @@ class Run:
         Raises `Exhausted` for a question too large or too many at once, and what the client's side raised.
         """
         if len(self._asked) >= REQUESTS_MAX:
-            raise Exhausted(f"the server has {REQUESTS_MAX} questions to the client open already")
+            raise Exhausted(
+                f"the server has {REQUESTS_MAX} questions to the client open already, the most that one call may have"
+            )
         self._asked_last += 1
         request_id = self._asked_last
-        frame = call_down_to_wire(self.call.call_id, calls.Request(request_id, request))
-        if frame.ByteSize() > FRAME_BYTES_MAX:
-            raise Exhausted(f"the server's request is {frame.ByteSize()} bytes; at most {FRAME_BYTES_MAX} are carried")
+        frame = calls.Request(request_id, request)
+        wire = call_down_to_wire(self.call.call_id, frame)
+        size = wire.ByteSize()
+        if size > QUESTION_BYTES_MAX:
+            raise Exhausted(
+                f"the server's request is {size} bytes; at most {QUESTION_BYTES_MAX} are carried: send less"
+            )
+        if self._asked_bytes + size > REQUESTS_BYTES_MAX:
+            raise Exhausted(
+                f"the server's open questions are {self._asked_bytes} bytes already, and this one {size}; at most "
+                f"{REQUESTS_BYTES_MAX} of one call may wait: ask again once some are answered"
+            )
         reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[request_id] = (frame, reply)
-        if self._claimant is not None:
-            self._claimant.outbox.put(self.call.call_id, frame)
+        self._asked_bytes += size
         try:
+            if self._claimant is not None:
+                self._claimant.ask(self.call.call_id, wire)
             return await reply
         finally:
             del self._asked[request_id]
+            self._asked_bytes -= size
 
     def reply(self, frame: calls.Reply) -> None:
         """The client's answer. One that nobody waits for, as after a repeat, is ignored."""

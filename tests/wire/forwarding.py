@@ -33,6 +33,7 @@ class Owner:
 
     def __init__(self, tls: MeshTls, **settings: Any) -> None:
         self.ran: list[str] = []
+        self._came = asyncio.Event()
         self.calls: list[tuple[Call, NodeId]] = []
         self.answer: Callable[[Call, Exchange], Awaitable[Answer]] = echo
         self.forward = ForwardServer(self._answer, **settings)
@@ -41,6 +42,7 @@ class Owner:
 
     async def _answer(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:
         self.ran.append(call.call_id)
+        self._came.set()
         self.calls.append((call, peer))
         return await self.answer(call, exchange)
 
@@ -58,6 +60,14 @@ class Owner:
         add_MeshServicer_to_server(Service(), self._server)
         self.port = self._server.add_secure_port(f"127.0.0.1:{port}", self._tls.server_credentials())
         await self._server.start()
+
+    async def ended(self, call_id: str) -> None:
+        """Until a call that was sent has come, and its answer is on its way."""
+        while call_id not in self.ran:
+            self._came.clear()
+            await self._came.wait()
+        if tasks := [run.task for run in self.forward.repeats.runs() if run.call.call_id == call_id]:
+            await asyncio.wait(tasks)
 
     async def stop(self, *, within_s: float = 0, grace_s: float | None = None) -> None:
         await self.forward.close(within_s)
