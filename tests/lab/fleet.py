@@ -1,0 +1,216 @@
+"""Real toolmesh nodes in a lab: certificates, configurations and processes, and what their logs say of each other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import yaml
+
+from federation.ca import init_ca, issue
+from proto.names import NodeId
+from tests.lab.api import PORT, Api
+from tests.lab.net import ROOT, Lab
+from tests.lab.waiting import until
+
+MESH = "lab.toolmesh"
+MESH_PORT = 7401
+READY_S = 60.0
+"""For nine nodes that start at once on two cores."""
+
+SERVER = Path(__file__).parent / "servers" / "stamping.py"
+GOOD = ("alive", "draining")
+
+_LINE = re.compile(r"^(\d\S+ \S+) ([A-Z]+) +\S+: ")
+_BECAME = re.compile(r"^(\S+ \S+) INFO +toolmesh\.federation: (\S+) is (\w+)(?:: (.*))?$")
+
+Servers = Mapping[str, Mapping[str, Any]]
+
+
+class Became(NamedTuple):
+    """What a node's log says of a peer: from `at` (unix seconds) on it held `peer` for `state`."""
+
+    at: float
+    by: str
+    peer: str
+    state: str
+    cause: str
+
+
+def stamping(who: str, file: Path, tools: int = 0, **more: Any) -> dict[str, Any]:
+    """The configuration of one stamping server."""
+    return {"command": [sys.executable, str(SERVER), who, str(file), str(tools)], **more}
+
+
+class Fleet:
+    """One node on each node of the lab. `servers` says what each of them owns, `discovery` how it finds the others.
+
+    A list of all addresses is the default discovery. Nothing is started until `start`.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        directory: Path,
+        servers: Callable[[str], Servers],
+        discovery: Callable[[str], Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.lab = lab
+        self.api = {node: Api(lab, node) for node in lab.nodes}
+        self._directory = directory
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        everyone = [f"{lab.address(node)}:{MESH_PORT}" for node in lab.nodes]
+        init_ca(directory / "ca", MESH)
+        for node in lab.nodes:
+            found_by = discovery(node) if discovery else {"static": everyone}
+            self._configure(node, servers(node), found_by)
+
+    def _configure(self, node: str, servers: Servers, found_by: Mapping[str, Any]) -> None:
+        home, lab = self._directory / node, self.lab
+        node_id = NodeId.of(MESH, lab.region(node), node)
+        files = issue(self._directory / "ca", node_id, home / "tls", hosts=[lab.address(node)])
+        config = {
+            "node": {"name": node, "region": lab.region(node), "mesh": MESH, "data_dir": str(home / "data")},
+            "http": {"listen": f"127.0.0.1:{PORT}"},
+            "federation": {
+                "listen": f"{lab.address(node)}:{MESH_PORT}",
+                "tls": {"ca": str(files.ca), "cert": str(files.cert), "key": str(files.key)},
+                "mdns": {"enabled": False},
+                **found_by,
+            },
+            "servers": {name: dict(server) for name, server in servers.items()},
+            # A model in each of nine nodes would take more memory than it tells about the mesh.
+            "search": {"embedder": "none"},
+        }
+        (home / "node.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for api in self.api.values():
+            await api.close()
+        for node in self._processes:
+            await self.kill(node)
+
+    # ---- processes ------------------------------------------------------------------------------
+
+    async def start(self, *nodes: str) -> None:
+        """Start them (all by default), and wait until each serves."""
+        chosen = nodes or self.lab.nodes
+        for node in chosen:
+            with self.log_file(node).open("ab") as log:
+                self._processes[node] = await self.lab.start(
+                    node,
+                    [sys.executable, "-m", "node.cli", "up", "-c", str(self._directory / node / "node.yaml")],
+                    stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                )  # fmt: skip
+        await asyncio.gather(*(self._serving(node) for node in chosen))
+
+    async def _serving(self, node: str) -> None:
+        process = self._processes[node]
+
+        async def serves() -> bool:
+            if process.returncode is not None:
+                raise AssertionError(f"{node} ended with {process.returncode}:\n{self.log(node)[-3_000:]}")
+            return await self.api[node].ready()
+
+        await until(serves, f"{node} serves", READY_S)
+
+    async def kill(self, node: str) -> None:
+        """As when a machine loses power, but for its kernel, which still closes the connections."""
+        self.lab.signal(node, signal.SIGKILL)
+        await self._processes[node].wait()
+
+    async def stop(self, node: str) -> None:
+        """As an operator does: SIGTERM to the node alone, and wait for its end."""
+        self._processes[node].send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            status = await self._processes[node].wait()
+        assert status == 0, f"{node} ended with {status}:\n{self.log(node)[-3_000:]}"
+
+    def freeze(self, node: str) -> None:
+        self.lab.signal(node, signal.SIGSTOP)
+
+    def thaw(self, node: str) -> None:
+        self.lab.signal(node, signal.SIGCONT)
+
+    async def revive(self) -> None:
+        """Whatever was frozen or has ended runs again."""
+        for node in self._processes:
+            self.thaw(node)
+        if dead := [node for node, process in self._processes.items() if process.returncode is not None]:
+            await self.start(*dead)
+
+    # ---- what they say --------------------------------------------------------------------------
+
+    def log_file(self, node: str) -> Path:
+        return self._directory / node / "node.log"
+
+    def log(self, node: str) -> str:
+        file = self.log_file(node)
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def became(self, since: float, by: Iterable[str] | None = None) -> list[Became]:
+        """What nodes have held each other for since a time (unix seconds), oldest first."""
+        found = []
+        for node in by or self.lab.nodes:
+            for line in self.log(node).splitlines():
+                if (match := _BECAME.match(line)) and (at := _time(match[1])) >= since:
+                    found.append(Became(at, node, match[2], match[3], match[4] or ""))
+        return sorted(found)
+
+    def noticed(self, since: float, peer: str) -> dict[str, float]:
+        """Who doubts a peer: seconds from `since` to the first word of it in each log."""
+        first: dict[str, float] = {}
+        for b in self.became(since):
+            if b.peer == peer and b.state not in GOOD:
+                first.setdefault(b.by, b.at - since)
+        return first
+
+    def doubts(self, since: float, between: Callable[[str, str], bool] = lambda by, peer: True) -> list[Became]:
+        """Where a node has held a peer for anything but alive; of undisturbed pairs there should be none."""
+        return [b for b in self.became(since) if b.state not in GOOD and between(b.by, b.peer)]
+
+    def complaints(self, since: float) -> list[str]:
+        """Lines of errors, alarms among them, and of defects, which every log should be free of."""
+        return [
+            f"{node}: {line}"
+            for node in self.lab.nodes
+            for line in self.log(node).splitlines()
+            if (match := _LINE.match(line)) and match[2] in ("ERROR", "CRITICAL") and _time(match[1]) >= since
+        ]
+
+    async def state(self, by: str, peer: str) -> str:
+        """What a node holds a peer for; empty if it does not answer or does not know it."""
+        status = await self.api[by].status()
+        return next((p["state"] for p in (status or {"peers": ()})["peers"] if p["name"] == peer), "")
+
+    async def tools(self, by: str) -> dict[str, int]:
+        """Tools that a node knows, by qualified name of their server; empty if it does not answer."""
+        status = await self.api[by].status()
+        return {s["qualified"]: s["tools"] for s in (status or {"servers": ()})["servers"]}
+
+    async def whole(self) -> bool:
+        """Every node hears every other, and all of them know the same."""
+        answers = await asyncio.gather(*(api.status() for api in self.api.values()))
+        views = []
+        for status in answers:
+            if status is None or not status["node"]["loaded"]:
+                return False
+            if sum(p["state"] == "alive" for p in status["peers"]) < len(self.api) - 1:
+                return False
+            views.append(sorted((s["qualified"], s["tools"], s["state"]) for s in status["servers"]))
+        return all(view == views[0] for view in views)
+
+
+def _time(text: str) -> float:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC).timestamp()
