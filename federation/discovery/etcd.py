@@ -89,6 +89,13 @@ class EtcdDiscovery:
             keeping.cancel()
             await asyncio.wait({keeping})
 
+    @property
+    def problem(self) -> str:
+        """Why others may not find this node, or it not them; empty if all is well."""
+        if self._running is not None and (silent := self._running[0].problem):
+            return silent
+        return self._problem or (self._own.problem if self._own is not None else "")
+
     def _register(self) -> None:
         if self._own is not None and self._running is not None:
             etcd, tasks = self._running

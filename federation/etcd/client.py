@@ -108,6 +108,11 @@ class EtcdClient:
         """See `watch.changes`; close it (`contextlib.aclosing`)."""
         return changes(self._cluster, prefix, revision)
 
+    @property
+    def problem(self) -> str:
+        """Why no member answers; empty if one does."""
+        return self._cluster.problem
+
     def __repr__(self) -> str:
         return f"EtcdClient({self._cluster!r})"
 

@@ -201,5 +201,10 @@ class Cluster:
         elif news:
             log.info("etcd is asked at %s from now on: %s", self.current.at, problem)
 
+    @property
+    def problem(self) -> str:
+        """Why no member answers; empty if one does."""
+        return "; ".join(m.problem for m in self.members) if self._down else ""
+
     def __repr__(self) -> str:
         return f"Cluster({len(self.members)} members, asks {self.current.at}{', none answers' if self._down else ''})"

@@ -86,6 +86,11 @@ async def own_world(own_etcd: Etcd) -> AsyncIterator[World]:
     await stop_all(world.finders)
 
 
+def discovery_of(finder: Finder) -> EtcdDiscovery:
+    assert isinstance(finder.discovery, EtcdDiscovery)
+    return finder.discovery
+
+
 class Lines(logging.Handler):
     """What was logged, to be waited for."""
 
@@ -163,14 +168,14 @@ async def test_a_second_holder_is_told_off_and_comes_in_when_the_first_has_gone(
     line = await lines.until("two processes hold the identity")
     assert A.uri in line
     assert "another at 127.0.0.1:7001, and this one at 127.0.0.1:7002; stop one of them" in line
-    assert "two processes" in repr(second.discovery)
+    assert "two processes" in discovery_of(second).problem
     entry = world.entry(A)
     assert entry is not None
     assert entry["address"] == "127.0.0.1:7001"
     await first.discovery.withdraw()
     await other.until(Found("127.0.0.1:7002", A))
     await lines.until("a is registered in etcd at 127.0.0.1:7002")
-    assert "two processes" not in repr(second.discovery)
+    assert discovery_of(second).problem == ""
 
 
 async def test_whoever_was_replaced_at_the_same_address_says_so_and_does_not_fight_back(
@@ -182,8 +187,9 @@ async def test_whoever_was_replaced_at_the_same_address_says_so_and_does_not_fig
     await second.discovery.announce(A, "127.0.0.1:7001", "blue")
     line = await lines.until("two processes hold the identity")
     assert "another at the same address" in line
-    entry, own = world.entry(A), second.discovery._own  # type: ignore[attr-defined]
+    entry, own = world.entry(A), discovery_of(second)._own
     assert entry is not None
+    assert own is not None
     assert entry["instance"] == own.entry.instance
 
 
@@ -255,6 +261,8 @@ async def test_a_node_starts_without_etcd_and_registers_when_it_comes(own_world:
     await lines.until("etcd does not answer, the node runs on without")
     server.start().ready()
     await own_world.node().until(Found("127.0.0.1:7001", A))
+    await lines.until("a is registered in etcd")
+    assert discovery_of(one).problem == ""
     assert any("etcd answers again" in line for line in lines.lines)
     assert len([line for line in lines.lines if "etcd does not answer" in line]) <= 2
 
@@ -279,6 +287,7 @@ async def test_a_frozen_etcd_delays_a_goodbye_by_little_and_hides_nobody(own_wor
     await other.until(Found("127.0.0.1:7001", A))
     server.freeze()
     await lines.until("etcd does not answer")
+    assert "did not answer in time" in discovery_of(one).problem
     async with asyncio.timeout(10):
         await one.discovery.withdraw()
     await lines.until("the entry of a is left to its lease")
