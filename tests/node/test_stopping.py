@@ -17,7 +17,6 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
 from federation.ca import init_ca, issue
-from federation.events import Liveness
 from node.app import App, serve
 from node.catalog import Catalog
 from node.config import parse
@@ -27,9 +26,9 @@ from node.guard.open import OpenGuard
 from proto.calls import Answer, Call, Notification, Target
 from proto.errors import Unavailable
 from proto.names import NodeId
+from tests.node.waiting import WAIT_S, until
 
 MESH = "mesh.test"
-WAIT_S = 30.0
 
 SLOW = """
 import asyncio, sys
@@ -97,23 +96,6 @@ async def work() -> AsyncIterator[Work]:
 
 def app_of(settings: dict[str, Any], base: Path) -> App:
     return App(parse({"http": {"listen": "127.0.0.1:0"}, "search": {"embedder": "none"}, **settings}, base))
-
-
-async def until(app: App, holds: Callable[[], bool]) -> None:
-    """Waits for a change of servers or of their owners that makes it true."""
-    changed = asyncio.Event()
-    app.catalog.listen(lambda *_: changed.set())
-    told = app.catalog.set_liveness
-
-    def watched(owner: NodeId, liveness: Liveness, *, listed: bool = True) -> None:
-        told(owner, liveness, listed=listed)
-        changed.set()
-
-    app.catalog.set_liveness = watched  # type: ignore[method-assign]
-    async with asyncio.timeout(WAIT_S):
-        while not holds():
-            changed.clear()
-            await changed.wait()
 
 
 def up(app: App, owner: str) -> Callable[[], bool]:
