@@ -1,4 +1,4 @@
-.PHONY: demo demo-once test check proto run sim lab bench clean
+.PHONY: demo demo-once test check proto run sim lab bench bench-federation clean
 PY := .venv/bin/python
 
 demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
@@ -19,14 +19,17 @@ proto: .venv/ready           # generate the stubs from proto/*.proto
 run: .venv/ready             # start a node with your own node.yaml
 	.venv/bin/toolmesh up -c $(or $(CONFIG),node.yaml)
 
-sim: .venv/ready             # seeded simulation of the federation: SEED=7 replays one, SEEDS=500 runs many
-	$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200))
+sim: .venv/ready             # seeded simulation of the federation: SEED=7 replays one, SEEDS=500 JOBS=2 runs many
+	$(PY) -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --jobs $(or $(JOBS),1))
 
 lab: .venv/ready             # regions in network namespaces, with delay, loss, cuts, kills and restarts; needs root
 	$(PY) -m pytest -m lab tests/lab -s
 
 bench: .venv/ready           # measure, and write bench/results/
 	$(PY) -m bench
+
+bench-federation: .venv/ready  # measure many nodes on this machine (regions need root), and write bench/results/
+	$(PY) -m bench.federation
 
 clean:                       # remove what these targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules

@@ -12,23 +12,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import grpc
 import orjson
 import psutil
 import uvloop
 import yaml
 
+from bench.echo import bare_stream
 from federation.ca import init_ca, issue
 from federation.tls import MeshTls
 from node.demo.world import free_port
-from proto import mesh_pb2 as pb
-from proto.mesh_pb2_grpc import MeshStub
 from proto.names import NodeId
 
 RESULTS = Path(__file__).parent / "results"
@@ -195,7 +192,7 @@ async def forwarding(bench: Bench) -> dict[str, Any]:
     files = issue(ca, NodeId.of(MESH, "us", "us-1"), bench.directory / "us-1", hosts=["127.0.0.1"])
     await bench.spawn("bench.echo", str(echo), *map(str, files))
     rounds = []
-    async with bare_stream(echo, MeshTls.load(*files)) as bare:
+    async with bare_stream(echo, MeshTls.load(*files), LATENCY_CALLS) as bare:
         await bare()
         for _ in range(ROUNDS):
             rounds.append((await bench.p50_ms(near), await bench.p50_ms(far), await bare()))
@@ -210,28 +207,6 @@ async def forwarding(bench: Bench) -> dict[str, Any]:
         "bare_grpc_round_trip_p50_ms": round(statistics.median(b for _, _, b in rounds), 3),
         "added_over_bare": round(statistics.median((f - n) / b for n, f, b in rounds), 2),
     }
-
-
-@asynccontextmanager
-async def bare_stream(port: int, tls: MeshTls) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    """Gives a function that measures the p50 of one frame there and one back, in milliseconds."""
-    options = tls.channel_options(tls.identity())
-    body = orjson.dumps({"name": "echo", "arguments": {"text": "x" * 200}})
-    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", tls.channel_credentials(), options=options) as channel:
-        await channel.channel_ready()
-        stream = MeshStub(channel).Forward()
-
-        async def measure() -> float:
-            took = []
-            for i in range(LATENCY_CALLS):
-                began = time.perf_counter()
-                await stream.write(pb.CallUp(call_id=str(i), open=pb.Open(server="bench", params=body)))
-                await stream.read()
-                took.append((time.perf_counter() - began) * 1e3)
-            return statistics.median(took)
-
-        yield measure
-        stream.cancel()
 
 
 async def starting(bench: Bench) -> dict[str, Any]:
