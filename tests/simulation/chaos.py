@@ -87,6 +87,9 @@ def churn(world: World) -> None:
     if (process := _someone(world)) is not None:
         rng = world.rng
         puts = [world.record(process.name, rng.randrange(TOOLS)) for _ in range(rng.randrange(1, 4))]
+        if world.seed % 2 and rng.random() < 0.2:
+            world.checks.governed = True
+            puts.append(world.rule(process.name, rng.randrange(2)))
         puts = list({r.key: r for r in puts}.values())
         held = list(process.log.records)
         deletes = rng.sample(held, min(len(held), rng.randrange(3)))
@@ -167,28 +170,78 @@ def heal(world: World) -> None:
 
 def lose_stream(world: World) -> None:
     if (process := _someone(world)) is not None and process.streams:
-        stream = world.rng.choice(list(process.streams.values()))
-        world.note(f"the stream {stream} is reset")
-        world.close(stream)
+        world.reset(world.rng.choice(list(process.streams.values())))
+
+
+def lossy(world: World) -> None:
+    a, b = _pair(world)
+    world.note(f"what {a} sends to {b} often ends its stream")
+    world.network.loss[a, b] = 0.2
 
 
 def freeze(world: World) -> None:
     if (process := _someone(world)) is not None:
-        span = world.rng.choice((400, 3_500, 7_000))
-        world.note(f"{process.name} freezes for {span} ms")
-        process.frozen_until_ms = world.now_ms + span
+        world.freeze(process, world.rng.choice((400, 3_500, 7_000)))
+
+
+def slow(world: World) -> None:
+    if (process := _someone(world)) is not None:
+        world.slow(process, world.rng.choice((300, 1_500, 4_000)), world.rng.choice((3_000, 10_000)))
 
 
 def jump(world: World) -> None:
-    name = world.rng.choice(world.names)
-    step = world.rng.choice((-86_400_000, -5_000, 5_000, 86_400_000))
-    world.note(f"the clock of {name} jumps by {step} ms")
-    world.skew_ms[name] += step
+    world.jump(world.rng.choice(world.names), world.rng.choice((-86_400_000, -5_000, 5_000, 86_400_000)))
 
 
 def drain(world: World) -> None:
     if (process := _someone(world)) is not None:
         process.draining = not process.draining
+        world.note(f"{process.name} {'drains' if process.draining else 'stays'}")
+
+
+def grant_or_revoke(world: World) -> None:
+    name = world.rng.choice(world.names)
+    world.regard(name, authority=name not in world.roles)
+
+
+def archive(world: World) -> None:
+    world.archive_disk(world.rng.choice(world.names))
+
+
+def restore_old_disk(world: World) -> None:
+    if (process := _someone(world)) is not None and process.name in world.archive:
+        world.crash(process)
+        world.note(f"{process.name} has an old copy of its disk")
+        world.disks[process.name] = world.archive.pop(process.name)
+        world.skew_ms[process.name] -= world.rng.choice((0, 0, 3_600_000))
+        _return(world, process.name)
+
+
+def doom(world: World) -> None:
+    """It crashes amid carrying out what its cores have decided."""
+    if (process := _someone(world)) is not None and process.doomed is None:
+        process.doomed = world.rng.randrange(8)
+        world.note(f"{process.name} will crash after {process.doomed} effects")
+        _return(world, process.name)
+
+
+def call(world: World) -> None:
+    running = world.running()
+    for _ in range(world.rng.choice((1, 3, 20))):
+        caller, owner = world.rng.choice(running or [None]), world.rng.choice(running or [None])
+        if caller is not None and owner is not None and caller.name != owner.name:
+            world.calls.begin(caller, owner)
+
+
+def break_calls(world: World) -> None:
+    world.calls.break_some()
+
+
+def calm(world: World) -> None:
+    """Long enough for every doubt to end."""
+    if world.rng.random() < 0.5:
+        world.heal()
+    world.run_until(world.now_ms + 10_000)
 
 
 _DEEDS: list[tuple[int, Callable[[World], None]]] = [
@@ -203,7 +256,16 @@ _DEEDS: list[tuple[int, Callable[[World], None]]] = [
     (3, partition),
     (8, heal),
     (8, lose_stream),
+    (3, lossy),
     (5, freeze),
+    (4, slow),
     (3, jump),
     (2, drain),
+    (3, grant_or_revoke),
+    (2, archive),
+    (2, restore_old_disk),
+    (2, doom),
+    (14, call),
+    (6, break_calls),
+    (2, calm),
 ]

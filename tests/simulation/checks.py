@@ -8,7 +8,7 @@ from federation.events import Liveness
 from federation.liveness import SILENCE_MS
 from federation.view import KEEP_MS, Phase
 from proto.errors import Invalid
-from proto.records import NOTHING_KNOWN, Record, RecordKey, Version, manifest
+from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version, manifest
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -28,6 +28,8 @@ class Checks:
     def __init__(self, world: World) -> None:
         self._world = world
         self.bad: set[tuple[RecordKey, bytes]] = set()
+        self.governed = False
+        """Whether anybody has published what only an authority may."""
         self.whole = True
         """Whether every frame brings a view to a version of its owner (false where one delta takes several)."""
         self._history: dict[tuple[str, bytes, int], Manifest] = {}
@@ -54,17 +56,28 @@ class Checks:
         """What the disk holds at this moment is all that a successor will know."""
         for saved in process.disk.views():
             if saved.loaded and self.whole:
-                self._same(
-                    f"the disk of {process} about {saved.owner}",
-                    manifest(saved.records.values()),
-                    self._history.get((saved.owner.name, saved.instance, saved.version.seq)),
-                    saved.version,
-                )
+                expected = self._history.get((saved.owner.name, saved.instance, saved.version.seq))
+                held = manifest(saved.records.values())
+                self._same(f"the disk of {process} about {saved.owner}", held, _like(held, expected), saved.version)
+
+    def restored(self, process: Process) -> None:
+        """What a process begins with is what it, or its disk's former holder, once held: cursor and records agree."""
+        for name, peer in process.peers.items():
+            view = peer.view
+            if view.loaded and self.whole:
+                held = manifest(view.exact.values())
+                expected = self._history.get((name, view.instance, view.version.seq))
+                self._same(f"{process}'s restored view of {name}", held, _like(held, expected), view.version)
 
     def resynced(self, process: Process, message: str) -> None:
-        """Only a bad record, forgotten in a restart, may make a view differ from what its owner says it is."""
-        if not self.bad:
+        """Only what was rejected, and forgotten in a restart, may make a view differ from what its owner says it is."""
+        if not self.bad and not self.governed:
             self._fail(f"{process}: {message}")
+
+    def became(self, process: Process, name: str, state: Liveness, cause: str) -> None:
+        """Silence is the word of a node about another: its own freeze or lag must never be taken for it."""
+        if state is Liveness.SUSPECT and "silent" in cause and self._sound(name) and self._linked(process, name):
+            self._fail(f"{process} suspects {name} falsely: {cause}")
 
     # ---- after each step ------------------------------------------------------------------------
 
@@ -81,12 +94,47 @@ class Checks:
             self._fail(f"{where}: the listener was told {process.heard[name]}, it holds {held}")
         if view.loaded and held != exact:
             self._fail(f"{where}: its owner is loaded, and old records are still held")
+        governing = [key for key in held if key.kind in GOVERNANCE] if self.governed else []
+        if governing and process.authority.get(name) is False:
+            self._fail(f"{where}: {name} holds no authority, and governs by {governing}")
         if view.loaded and self.whole:
-            expected = self._history.get((name, view.instance, view.version.seq))
-            self._same(where, manifest(exact.values()), expected, view.version)
+            expected, said = self._history.get((name, view.instance, view.version.seq)), manifest(exact.values())
+            authority = process.authority.get(name)
+            if authority is False or (authority and view.phase is Phase.LIVE):
+                expected = _ruled(expected, authority=authority)
+            else:
+                # Restored, or the role has come and what goes with it is on its way.
+                expected = _like(said, expected)
+            self._same(where, said, expected, view.version)
+        self._drained(process, name, where)
+        if (process.told[name], process.listed[name]) != (pulse.state, view.listed):
+            self._fail(f"{where}: its listener believes {process.told[name]}, it is {pulse.state}")
         if pulse.state is Liveness.LEFT and held:
             self._fail(f"{where}: it left, and {len(held)} records stayed")
         self.after_tick(process, name)
+
+    def _drained(self, process: Process, name: str, where: str) -> None:
+        """Nothing is on its way and nothing left to send: then it stands where its owner stands."""
+        stream, view = process.streams.get(name), process.peers[name].view
+        if stream is None or not stream.open or view.phase is not Phase.LIVE or stream.in_flight:
+            return
+        log, sub = stream.owner.log, stream.sub
+        if sub.cursor == log.seq and sub.epoch == log.epoch and sub._welcome is None and sub._parts is None:
+            if stream.held[False] or stream.held[True]:
+                return
+            if view.version != (log.epoch, log.seq):
+                self._fail(f"{where} stands at {view.version}, all was sent up to {log.epoch}.{log.seq}")
+
+    def _sound(self, name: str) -> bool:
+        """One process, never cloned, and undisturbed for long enough."""
+        world = self._world
+        alone = len(world.processes[name]) == 1 and name not in world.cloned
+        return alone and world.calm.of(name, world.now_ms)
+
+    def _linked(self, process: Process, name: str) -> bool:
+        """Nothing has come between the two for long enough."""
+        world = self._world
+        return world.network.sound(process.name, name) and world.calm.between(process.name, name, world.now_ms)
 
     def _epoch(self, process: Process, name: str, version: Version, where: str) -> None:
         key = (process.name, process.log.instance, name)
@@ -124,6 +172,8 @@ class Checks:
                 self._fail(f"{where} has been stale for {stale} ms and is still kept")
             if view.phase is Phase.IDLE and alive:
                 self._fail(f"{where}: it counts as alive without a stream")
+        if not alive and self._sound(name) and self._sound(process.name) and self._linked(process, name):
+            self._fail(f"{where}: nothing has disturbed either, and it is {pulse!r}")
         if alive and on_time and pulse.silence_ms(now) > SILENCE_MS + SLACK_MS:
             self._fail(f"{where}: it counts as alive after {pulse.silence_ms(now)} ms of silence")
 
@@ -150,7 +200,8 @@ class Checks:
                 peer = process.peers[owner.name]
                 where = f"{process}'s view of {owner.name}, at rest,"
                 exported = {k: d for k, d in manifest(owner.log.records.values()).items() if (k, d) not in self.bad}
-                self._same(where, manifest(peer.view.records.values()), exported, peer.view.version)
+                ruled = _ruled(exported, authority=owner.name in world.roles)
+                self._same(where, manifest(peer.view.records.values()), ruled, peer.view.version)
                 if peer.pulse.state is not Liveness.ALIVE:
                     self._fail(f"{where} is {peer.pulse!r}")
                 if not peer.view.loaded or not peer.view.listed:
@@ -158,3 +209,15 @@ class Checks:
 
     def _fail(self, message: str) -> None:
         raise Violation(message)
+
+
+def _ruled(expected: Manifest | None, *, authority: bool) -> Manifest | None:
+    """What is to be held of an owner with, or without, the role."""
+    if expected is None or authority:
+        return expected
+    return {key: digest for key, digest in expected.items() if key.kind not in GOVERNANCE}
+
+
+def _like(held: Manifest, expected: Manifest | None) -> Manifest | None:
+    """What is to be held by whoever may or may not have seen the role: all that governs, or nothing of it."""
+    return _ruled(expected, authority=any(key.kind in GOVERNANCE for key in held))

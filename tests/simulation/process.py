@@ -14,6 +14,7 @@ from federation.events import (
     Event,
     Forget,
     Listed,
+    Liveness,
     Opened,
     Probe,
     Received,
@@ -21,7 +22,6 @@ from federation.events import (
     SaveEpoch,
     Send,
     Tick,
-    Witnessed,
 )
 from federation.log import Log, Subscriber
 from federation.memory import MemoryViewStore
@@ -31,7 +31,9 @@ from proto.errors import Conflict
 from proto.frames import Ack, Bye, Down, Farewell, Hello, Up
 from proto.names import NodeId
 from proto.records import Record, RecordKey
+from tests.simulation.calling import Book
 from tests.simulation.network import Stream
+from tests.simulation.witnessing import Poll
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -61,16 +63,28 @@ class Process:
         self.alive = True
         self.draining = False
         self.frozen_until_ms = 0
+        self.slow_ms = 0
+        self.flushes = 0.5
+        """How likely a tick is to find the disk free."""
+        self.doomed: int | None = None
+        """So many effects are still carried out, then it crashes."""
         self.planned_ms = world.now_ms
         self.ticks = 0
         if epoch is None:
             epoch = disk.begin_epoch(world.wall_ms(name))
         self.log = Log(self.me, MESH, epoch, world.rng.randbytes(16))
         self.peers: dict[str, Peer] = {}
+        self.book = Book(world)
         self.heard: dict[str, dict[RecordKey, Record]] = {}
+        self.told: dict[str, Liveness] = {}
+        self.listed: dict[str, bool] = {}
+        self.authority: dict[str, bool] = {}
+        """Of the latest stream of each owner; absent while there was none."""
         self.streams: dict[str, Stream] = {}
         self.dial_ms: dict[str, int] = {}
         self.subscribers: list[Stream] = []
+        self.incoming: list[Stream] = []
+        """Streams that others have dialled, greeted or not."""
         self.pending: dict[NodeId, Save] = {}
         self._restore()
 
@@ -95,7 +109,7 @@ class Process:
 
     def _know(self, name: str, view: View | None = None) -> Peer:
         peer = self.peers[name] = Peer(view or View(node_id(name), MESH), self.world.now_ms)
-        self.heard[name] = {}
+        self.heard[name], self.told[name], self.listed[name] = {}, peer.pulse.state, peer.view.listed
         self.dial_ms[name] = self.world.now_ms
         return peer
 
@@ -111,11 +125,14 @@ class Process:
         self.planned_ms = now + TICK_MS
         for name in list(self.peers):
             self.handle(name, Tick(lag))
+            if not self.alive:
+                return
         self.ticks += 1
         for name in self.peers:
             self.world.checks.after_tick(self, name)
             if self.ticks % CHECK_TICKS == 0:
                 self.world.touch(self, name)
+        self.world.offers.after_tick(self)
         if self.ticks % BEAT_TICKS == 0:
             hashed = self.ticks // BEAT_TICKS % HASH_BEATS == 0
             wall = self.world.wall_ms(self.name)
@@ -129,12 +146,12 @@ class Process:
                 self.broken(stream, "keepalive" if cut else "no frames")
         for stream in list(self.subscribers):
             if self.world.network.dead(self.name, stream.receiver.name, now):
-                self.subscribers.remove(stream)
+                self.world.close(stream)
         for name, at in list(self.dial_ms.items()):
             if name not in self.streams and now >= at:
                 self.dial_ms[name] = now + self.world.rng.choice((500, 1000, 2000))
                 self.world.dial(self, name)
-        if self.pending and self.world.rng.random() < 0.5:
+        if self.pending and self.world.rng.random() < self.flushes:
             self.flush()
 
     # ---- the receiver's side --------------------------------------------------------------------
@@ -142,7 +159,8 @@ class Process:
     def opened(self, stream: Stream) -> None:
         self.streams[stream.owner.name] = stream
         stream.last_frame_ms = self.world.now_ms
-        self.handle(stream.owner.name, Opened())
+        self.authority[stream.owner.name] = stream.authority
+        self.handle(stream.owner.name, Opened(stream.authority))
 
     def received(self, stream: Stream, frame: Down) -> None:
         if self.streams.get(stream.owner.name) is stream:
@@ -159,13 +177,26 @@ class Process:
         if stream is not None:
             self.world.close(stream)
 
+    def hears(self, name: str) -> bool:
+        """Whether `name` may be asked, and believed, as a witness."""
+        return self.peers[name].pulse.hears(self.world.now_ms)
+
     def handle(self, name: str, event: Event) -> None:
+        if not self.alive:
+            return
         self.carry_out(name, self.peers[name].handle(event, self.world.now_ms))
 
     def carry_out(self, name: str, effects: Effects) -> None:
         if effects:
             self.world.touch(self, name)
         for effect in effects:
+            if not self.alive:
+                return
+            if self.doomed is not None:
+                self.doomed -= 1
+                if self.doomed < 0:
+                    self.world.crash(self)
+                    return
             match effect:
                 case Send(frame):
                     if (stream := self.streams.get(name)) is not None:
@@ -187,10 +218,13 @@ class Process:
                     self.dial_ms[name] = self.world.now_ms + TICK_MS
                     self.world.dial(self, name)
                 case AskWitnesses():
-                    self.world.ask(self, name, effect)
+                    Poll(self.world, self, name, effect)
                 case Became(state, cause):
+                    self.told[name] = state
+                    self.world.checks.became(self, name, state, cause)
                     self.world.note(f"{self.name}: {name} is {state}{': ' + cause if cause else ''}")
                 case Listed(listed):
+                    self.listed[name] = listed
                     self.world.note(f"{self.name}: {name} is {'listed' if listed else 'not listed'}")
                 case _:
                     self.world.alarmed(self, name, effect)
@@ -203,12 +237,10 @@ class Process:
         changes, self.pending = self.pending, {}
         self.disk.save(changes, self.world.wall_ms(self.name))
 
-    def testify(self, name: str, testimony: Witnessed) -> None:
-        self.handle(name, testimony)
-
     # ---- the owner's side -----------------------------------------------------------------------
 
     def publish(self, puts: list[Record], deletes: list[RecordKey]) -> None:
+        """Own records need nobody: a node serves them whatever has become of its peers."""
         self.log.publish(puts, deletes)
         self.world.checks.published(self)
         self.pump()

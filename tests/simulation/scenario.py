@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from federation.events import CallsFailed
 from federation.memory import MemoryViewStore
+from node import balance
 from proto.frames import Farewell
 from proto.records import Kind, Record, RecordKey
+from tests.simulation.offers import place
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
@@ -16,7 +19,9 @@ class Scenario:
 
     start NODE… [loading]   crash NODE   restart NODE   leave NODE   lose-disk NODE   clone NODE
     publish NODE TOOL…      delete NODE TOOL…           loaded NODE  freeze NODE MS
-    cut A B   part A B   heal   run MS   show NODE OWNER   log NODE
+    rule NODE NAME…         grant NODE   revoke NODE    slow NODE MS_LATE MS
+    jump NODE MS            calls-fail NODE OWNER       drain NODE   stay NODE
+    cut A B   part A B   heal   run MS   show NODE OWNER   ask NODE TOOL
     """
 
     def __init__(self) -> None:
@@ -62,8 +67,30 @@ class Scenario:
                 self._node(name).publish([self._record(name, t) for t in tools], [])
             case ["delete", name, *tools]:
                 self._node(name).publish([], [RecordKey(Kind.TOOL, f"srv/{t}") for t in tools])
+            case ["rule", name, *rules]:
+                world.checks.governed = True
+                self._node(name).publish([Record.of(Kind.POLICY, r, {"owner": name}) for r in rules], [])
+            case ["grant", name]:
+                world.regard(name, authority=True)
+            case ["revoke", name]:
+                world.regard(name, authority=False)
             case ["freeze", name, ms]:
-                self._node(name).frozen_until_ms = world.now_ms + int(ms)
+                world.freeze(self._node(name), int(ms))
+            case ["slow", name, late_ms, ms]:
+                world.slow(self._node(name), int(late_ms), int(ms))
+            case ["jump", name, ms]:
+                world.jump(name, int(ms))
+            case ["calls-fail", name, owner]:
+                self._node(name).handle(owner, CallsFailed("the stream was reset"))
+            case ["drain", name]:
+                self._node(name).draining = True
+            case ["stay", name]:
+                self._node(name).draining = False
+            case ["ask", name, tool]:
+                process = self._node(name)
+                found = world.offers.candidates(process, RecordKey(Kind.TOOL, f"srv/{tool}"))
+                chosen = balance.choose(place(name), found, lambda below: 0)
+                return [f"{name} asks for {tool} at {chosen.place.node if chosen else 'nobody'}"]
             case ["cut", a, b]:
                 world.network.cut(a, b, world.now_ms)
             case ["part", a, b]:
@@ -77,7 +104,7 @@ class Scenario:
                 view, pulse = self._node(name).peers[owner].view, self._node(name).peers[owner].pulse
                 stale = "fresh" if view.stale_since_ms is None else "stale"
                 listed = "listed" if view.listed else "not listed"
-                tools = " ".join(sorted(k.id.split("/")[1] for k in view.records)) or "nothing"
+                tools = " ".join(sorted(k.id.split("/")[-1] for k in view.records)) or "nothing"
                 return [f"{name} holds of {owner}: {tools} ({pulse.state}, {stale}, {listed})"]
             case _:
                 raise ValueError(f"unknown command {command!r}")

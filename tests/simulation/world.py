@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import random
 from collections import deque
 from collections.abc import Callable
 
-from federation.events import Alarm, AskWitnesses, Broken, Effect, Witnessed
+from federation.events import Alarm, Broken, Effect
 from federation.memory import MemoryViewStore
 from proto.frames import Down, Farewell, Up
 from proto.records import Kind, Record, RecordKey
+from tests.simulation.calling import Calls
+from tests.simulation.calm import Calm
 from tests.simulation.checks import Checks
 from tests.simulation.network import Network, Stream
+from tests.simulation.offers import Offers
 from tests.simulation.process import TICK_MS, Process, node_id
 
 WALL_MS = 1_700_000_000_000
@@ -28,7 +32,13 @@ class World:
         self.now_ms = 0
         self.names = names
         self.network = Network()
+        self.calm = Calm()
         self.checks = Checks(self)
+        self.offers = Offers(self)
+        self.calls = Calls(self)
+        self.roles: set[str] = set()
+        """Whose certificates carry the role `authority` now."""
+        self.archive: dict[str, MemoryViewStore] = {}
         self.disks: dict[str, MemoryViewStore] = {name: MemoryViewStore() for name in names}
         self.skew_ms: dict[str, int] = dict.fromkeys(names, 0)
         self.processes: dict[str, list[Process]] = {name: [] for name in names}
@@ -91,9 +101,11 @@ class World:
             process = Process(self, name, MemoryViewStore(), epoch=clone_of.log.epoch)
         else:
             process = Process(self, name, self.disks[name])
+        self.calm.disturb(name, self.now_ms)
         self.note(f"{name} starts{' as a clone' if clone_of else ''} under epoch {process.log.epoch - WALL_MS:+d}")
         self.processes[name].append(process)
         self.checks.published(process)
+        self.checks.restored(process)
         for other in self.names:
             process.discover(other)
         if loaded_after_ms:
@@ -109,15 +121,18 @@ class World:
 
     def _tick(self, process: Process) -> None:
         process.tick()
-        self.at(TICK_MS, lambda: self._tick(process), process)
+        late = self.rng.randrange(process.slow_ms) if process.slow_ms else 0
+        self.at(TICK_MS + late, lambda: self._tick(process), process)
 
     def crash(self, process: Process) -> None:
         self.note(f"{process.name} crashes")
+        self.calm.disturb(process.name, self.now_ms)
         process.alive = False
         self.processes[process.name].remove(process)
         self.checks.crashed(process)
-        for stream in [*process.streams.values(), *process.subscribers]:
+        for stream in [*process.streams.values(), *process.incoming]:
             self.close(stream)
+        self.calls.crashed(process)
 
     def stop(self, process: Process, farewell: Farewell) -> None:
         self.note(f"{process.name} says goodbye ({farewell})")
@@ -133,6 +148,11 @@ class World:
         self._serial += 1
         return Record.of(Kind.TOOL, f"srv/tool-{tool}", {"owner": owner, "n": self._serial})
 
+    def rule(self, owner: str, number: int) -> Record:
+        """A record that governs."""
+        self._serial += 1
+        return Record.of(Kind.POLICY, f"rule-{number}", {"owner": owner, "n": self._serial})
+
     def bad_record(self, owner: str, tool: int) -> Record:
         good = self.record(owner, tool)
         return Record(good.kind, good.id, self.rng.randbytes(32), good.body)
@@ -147,6 +167,45 @@ class World:
     def delete(self, process: Process, key: RecordKey) -> None:
         process.publish([], [key])
 
+    # ---- what befalls nodes ------------------------------------------------------------------------
+
+    def freeze(self, process: Process, span_ms: int) -> None:
+        self.note(f"{process.name} freezes for {span_ms} ms")
+        process.frozen_until_ms = max(process.frozen_until_ms, self.now_ms + span_ms)
+        self.calm.disturb(process.name, process.frozen_until_ms)
+
+    def slow(self, process: Process, slow_ms: int, span_ms: int) -> None:
+        """Its loop comes to everything late, and its disk hardly ever."""
+        self.note(f"{process.name} is slow, by up to {slow_ms} ms, for {span_ms} ms")
+        process.slow_ms, process.flushes = slow_ms, 0.05
+        self.calm.disturb(process.name, self.now_ms + span_ms)
+
+        def recover() -> None:
+            process.slow_ms, process.flushes = 0, 0.5
+
+        self.at(span_ms, recover, process)
+
+    def jump(self, name: str, step_ms: int) -> None:
+        """Disturbs nothing: what is decided hangs on no wall clock."""
+        self.note(f"the clock of {name} jumps by {step_ms} ms")
+        self.skew_ms[name] += step_ms
+
+    def regard(self, name: str, *, authority: bool) -> None:
+        """It has another certificate: its streams are opened anew."""
+        self.note(f"{name} {'may govern' if authority else 'governs no longer'}")
+        (self.roles.add if authority else self.roles.discard)(name)
+        for process in self.processes[name]:
+            for stream in list(process.incoming):
+                self.reset(stream)
+
+    def archive_disk(self, name: str) -> None:
+        self.archive[name] = copy.deepcopy(self.disks[name])
+
+    def reset(self, stream: Stream) -> None:
+        self.note(f"the stream {stream} is reset")
+        self.calm.disturb_pair(stream.owner.name, stream.receiver.name, self.now_ms)
+        self.close(stream)
+
     # ---- streams --------------------------------------------------------------------------------
 
     def dial(self, receiver: Process, name: str) -> None:
@@ -157,8 +216,8 @@ class World:
             return
         owner = self.rng.choice(choices)
         window = self.rng.choice((1, 2, 8, 64))
-        stream = Stream(receiver, owner, owner.subscriber(receiver), window)
-        self.at(self._delay(receiver.name, name) * 2, lambda: self._opened(stream), receiver)
+        stream = Stream(receiver, owner, owner.subscriber(receiver), window, name in self.roles)
+        self.at(self.delay_ms(receiver.name, name) * 2, lambda: self._opened(stream), receiver)
 
     def _refused(self, receiver: Process, name: str) -> None:
         if name not in receiver.streams:
@@ -169,6 +228,7 @@ class World:
         if not owner.alive or not self.network.both_ways(owner.name, receiver.name):
             self._refused(receiver, owner.name)
         elif owner.name not in receiver.streams:
+            owner.incoming.append(stream)
             receiver.opened(stream)
 
     def close(self, stream: Stream) -> None:
@@ -176,6 +236,8 @@ class World:
         if not stream.open:
             return
         stream.open = False
+        if stream in stream.owner.incoming:
+            stream.owner.incoming.remove(stream)
         if stream in stream.owner.subscribers:
             stream.owner.subscribers.remove(stream)
         if self.network.passes(stream.owner.name, stream.receiver.name):
@@ -198,13 +260,18 @@ class World:
 
     def _deliver(self, stream: Stream, *, down: bool, what: Callable[[], None]) -> None:
         ends = (stream.owner, stream.receiver) if down else (stream.receiver, stream.owner)
+        way = (ends[0].name, ends[1].name)
+        if self.network.loss and stream.open and self.rng.random() < self.network.loss.get(way, 0.0):
+            self.note(f"{stream} is reset")
+            self.close(stream)
+            return
         held = stream.held[down]
         held.append(what)
-        arrives = max(self.now_ms + self._delay(ends[0].name, ends[1].name), stream.arrives_ms[down])
+        arrives = max(self.now_ms + self.delay_ms(*way), stream.arrives_ms[down])
         stream.arrives_ms[down] = arrives
 
         def take() -> None:
-            while held and self.network.passes(ends[0].name, ends[1].name):
+            while held and self.network.passes(*way):
                 held.popleft()()
                 if len(held) < take_until:
                     break
@@ -212,14 +279,19 @@ class World:
         take_until = len(held)
         self.at(arrives - self.now_ms, take, ends[1])
 
-    def _delay(self, a: str, b: str) -> int:
+    def delay_ms(self, a: str, b: str) -> int:
         return self.network.delay_ms.get((a, b), 5) + self.rng.randrange(5)
 
     def heal(self) -> None:
         self.note("every cut is healed")
+        for a, b in [*self.network.cuts, *self.network.loss]:
+            self.calm.disturb_pair(a, b, self.now_ms)
         self.network.heal()
         for process in self.running():
             for stream in process.streams.values():
+                if not stream.open:
+                    # Its other end is gone: the next packet is answered by a reset.
+                    self.at(1, lambda s=stream: s.receiver.broken(s, "reset"), process)
                 for down, end in ((True, process), (False, stream.owner)):
                     held = stream.held[down]
                     if held:
@@ -228,17 +300,6 @@ class World:
     def _release(self, held: deque[Callable[[], None]]) -> None:
         while held:
             held.popleft()()
-
-    def ask(self, asker: Process, about: str, question: AskWitnesses) -> None:
-        others = [p for p in self.running() if p.name not in (asker.name, about)]
-        others = [
-            p
-            for p in others
-            if self.network.both_ways(p.name, asker.name) and asker.peers[p.name].pulse.hears(self.now_ms)
-        ][: question.most]
-        hearing = tuple(p.name for p in others if about in p.peers and p.peers[about].pulse.hears(self.now_ms))
-        word = Witnessed(tuple(p.name for p in others), hearing, question.question)
-        self.at(30, lambda: asker.testify(about, word), asker)
 
 
 __all__ = ["World", "node_id"]
