@@ -16,6 +16,7 @@ from federation.reach import Gone, Reach
 from federation.traffic import Traffic
 from proto.calls import Answer, Call, Exchange
 from proto.errors import Conflict, Expired, OutcomeUnknown, Unavailable
+from proto.names import NodeId
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 CALLS_MAX = 1024
@@ -35,7 +36,7 @@ class ForwardClient:
         self,
         dial: Callable[[], grpc.aio.Channel],
         me: str,
-        owner: str,
+        owner: NodeId,
         *,
         trouble: Callable[[str], None],
         traffic: Traffic,
@@ -44,13 +45,13 @@ class ForwardClient:
         cancel_grace_s: float = CANCEL_GRACE_S,
     ) -> None:
         self._me = me
-        self._owner = owner
+        self._owner = owner.name
         self._traffic = traffic
         self._answer_bytes_max = answer_bytes_max
         self._calls_max = calls_max
         self._cancel_grace_s = cancel_grace_s
         self._calls: dict[str, Asked] = {}
-        self._reach = Reach(dial, trouble, traffic)
+        self._reach = Reach(owner, dial, trouble, traffic)
 
     @property
     def in_flight(self) -> int:
@@ -162,9 +163,10 @@ class ForwardClient:
     def owner_is(self, state: Liveness, cause: str) -> None:
         """How the peer fares, by its owner stream (docs/decisions/0008).
 
-        Down or left: calls whose stream is lost end as `OutcomeUnknown` at once, and a stream that is still open
-        then has `RECOVERY_CUT_S` to show that somebody is there. Unreachable: they look for the peer for that long.
-        Suspect: nothing changes. Alive: everything is as before, and the next attempt waits for nothing.
+        Down or left: calls whose stream is lost end as `OutcomeUnknown` at once. Unreachable: they look for the peer
+        for `RECOVERY_CUT_S` more. In either case a stream that looks open is ended unless somebody answers on its
+        connection within that time. Suspect: nothing changes. Alive: everything is as before, and the next attempt
+        waits for nothing.
         """
         self._reach.owner_is(state, cause)
 

@@ -40,7 +40,7 @@ class Line:
         self.address = address
         self._tls = tls
         self._asking: tuple[str, grpc.aio.Channel] | None = None
-        self.target = ForwardClient(self._dial, me, peer.name, trouble=trouble, traffic=traffic)
+        self.target = ForwardClient(self._dial, me, peer, trouble=trouble, traffic=traffic)
 
     def __repr__(self) -> str:
         return f"Line({self.peer} at {self.address}, {self.target.in_flight} calls)"

@@ -36,11 +36,6 @@ class Patience:
     def _judge(self, limit_s: float, verdict: str, now_s: float) -> None:
         self._limit_s, self._since_s, self.verdict = limit_s, now_s, verdict
 
-    @property
-    def gone(self) -> bool:
-        """Nothing is to be waited for."""
-        return self._limit_s == 0.0
-
     def until_s(self, lost_s: float) -> float:
         """When a call whose stream broke at `lost_s` is given up."""
         return max(lost_s, self._since_s) + self._limit_s if self.verdict else lost_s + self._limit_s

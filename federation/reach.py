@@ -13,13 +13,17 @@ from federation.events import Liveness
 from federation.forward_stream import ForwardStream, Lost
 from federation.patience import RECOVERY_CUT_S, Patience
 from federation.traffic import Traffic
+from proto import mesh_pb2 as pb
 from proto.errors import Unavailable
+from proto.mesh_pb2_grpc import MeshStub
+from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.federation.calls")
 
 OPEN_TIMEOUT_S = 5.0
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 3.0
+_SILENCE = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
 class Gone(Exception):
@@ -33,7 +37,10 @@ class Reach:
     told of every stream that could not be opened or broke without a word; it may say something of the peer.
     """
 
-    def __init__(self, dial: Callable[[], grpc.aio.Channel], trouble: Callable[[str], None], traffic: Traffic) -> None:
+    def __init__(
+        self, owner: NodeId, dial: Callable[[], grpc.aio.Channel], trouble: Callable[[str], None], traffic: Traffic
+    ) -> None:
+        self._owner = owner
         self._dial = dial
         self._trouble = trouble
         self._traffic = traffic
@@ -43,9 +50,10 @@ class Reach:
         self._not_before_s = 0.0
         self._cause = ""
         self._back = asyncio.Event()
+        self._returns = self._returns_at_opening = 0
         self._patience = Patience()
         self._searches: dict[asyncio.Timeout, float] = {}
-        self._giving_up: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
         self.closed = False
 
     @property
@@ -66,6 +74,7 @@ class Reach:
                     f"the peer could not be reached ({self._cause}); next attempt in {wait_s:.1f} s",
                     retry_after_s=round(wait_s, 3),
                 )
+            self._returns_at_opening = self._returns
             self._opening = asyncio.create_task(self._open(), name="forward stream opening")
             self._opening.add_done_callback(self._opened)
         return await asyncio.shield(self._opening)
@@ -106,21 +115,29 @@ class Reach:
         self._patience.owner_is(state, cause, loop.time())
         if state in (Liveness.ALIVE, Liveness.DRAINING):
             self._failures, self._not_before_s = 0, 0.0
+            self._returns += 1
             self._back.set()
         for search, lost_s in self._searches.items():
             if not search.expired():
                 search.reschedule(self._patience.until_s(lost_s))
-        if self._giving_up is not None:
-            self._giving_up.cancel()
-            self._giving_up = None
-        if self._patience.gone:
-            # Its connection may answer gRPC's pings while its process does nothing any more.
-            self._giving_up = loop.call_later(RECOVERY_CUT_S, self._give_up)
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        if self._patience.verdict and (current := self.current) is not None:
+            self._asking = asyncio.create_task(self._ask(current), name="is anybody there")
 
-    def _give_up(self) -> None:
-        self._giving_up = None
-        if (current := self.current) is not None:
-            current.end(self._patience.verdict)
+    async def _ask(self, stream: ForwardStream) -> None:
+        """End a stream that looks open unless somebody answers on its connection.
+
+        A frozen process closes nothing, its kernel acknowledges what is sent, and gRPC (1.85) waits a minute for the
+        answer to a ping whatever `keepalive_timeout_ms` says.
+        """
+        question = pb.WitnessRequest(node=self._owner.uri)
+        try:
+            await MeshStub(stream.channel).Witness(question, timeout=RECOVERY_CUT_S)
+        except grpc.aio.AioRpcError as e:
+            if e.code() in _SILENCE:
+                stream.end(self._patience.verdict)
 
     async def _open(self) -> ForwardStream:
         stream = ForwardStream(self._dial(), self._broke, self._traffic)
@@ -150,6 +167,8 @@ class Reach:
             self._failures, self._cause, self._current = 0, "", task.result()
             return
         self._cause = str(error)
+        if self._returns != self._returns_at_opening:
+            return  # the attempt began before the peer was back: the next one need not wait
         delay_s = min(BACKOFF_FIRST_S * 2**self._failures, BACKOFF_MAX_S)
         self._failures = min(self._failures + 1, 16)
         self._not_before_s = asyncio.get_running_loop().time() + delay_s
@@ -158,8 +177,8 @@ class Reach:
         """End the stream, once what waits on it is written, and look for no other."""
         self.closed = True
         self._back.set()
-        if self._giving_up is not None:
-            self._giving_up.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait({self._opening})

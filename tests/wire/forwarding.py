@@ -34,6 +34,8 @@ class Owner:
     def __init__(self, tls: MeshTls, **settings: Any) -> None:
         self.ran: list[str] = []
         self._came = asyncio.Event()
+        self.may_witness = asyncio.Event()
+        self.may_witness.set()
         self.calls: list[tuple[Call, NodeId]] = []
         self.answer: Callable[[Call, Exchange], Awaitable[Answer]] = echo
         self.forward = ForwardServer(self._answer, **settings)
@@ -54,7 +56,11 @@ class Owner:
                 async for frame in owner.forward.forward(requests, context, peer_identity(context)):
                     yield frame
 
-            Sync = Witness = Join = Renew = Vectors = None  # type: ignore[assignment]
+            async def Witness(self, request: pb.WitnessRequest, context: Any) -> pb.WitnessReply:  # noqa: N802
+                await owner.may_witness.wait()
+                return pb.WitnessReply(heard=request.node == OWNER.uri, known=True)
+
+            Sync = Present = Join = Renew = Vectors = None  # type: ignore[assignment]
 
         self._server = grpc.aio.server(options=self._tls.server_options())
         add_MeshServicer_to_server(Service(), self._server)
@@ -216,7 +222,9 @@ class Pair:
         self.relay = Relay()
         self.caller = Caller()
         self.clients: list[ForwardClient] = []
+        self.options: tuple[tuple[str, int], ...] = ()
         self.troubles: list[str] = []
+        self._troubled = asyncio.Event()
         self.traffic = Traffic()
 
     async def start(self, **settings: Any) -> None:
@@ -227,15 +235,23 @@ class Pair:
         self.client = self.dial()
 
     def dial(self, **settings: Any) -> ForwardClient:
-        client = ForwardClient(
-            self.channel, ENTRY.name, OWNER.name, trouble=self.troubles.append, traffic=self.traffic, **settings
-        )
+        client = ForwardClient(self.channel, ENTRY.name, OWNER, trouble=self._trouble, traffic=self.traffic, **settings)
         self.clients.append(client)
         return client
 
+    def _trouble(self, cause: str) -> None:
+        self.troubles.append(cause)
+        self._troubled.set()
+
+    async def troubled(self, times: int) -> None:
+        """Until so many streams have failed."""
+        while len(self.troubles) < times:
+            self._troubled.clear()
+            await self._troubled.wait()
+
     def channel(self) -> grpc.aio.Channel:
         tls = self.certificates[ENTRY]
-        options = tls.channel_options(OWNER)
+        options = [*tls.channel_options(OWNER), *self.options]
         return grpc.aio.secure_channel(f"127.0.0.1:{self.relay.port}", tls.channel_credentials(), options=options)
 
     def begin(self, call: Call, exchange: Exchange | None = None) -> asyncio.Task[Answer]:

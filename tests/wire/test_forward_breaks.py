@@ -8,15 +8,14 @@ from contextlib import suppress
 import pytest
 
 from federation.asked import Asked
+from federation.events import Liveness
 from federation.forward_stream import Lost
 from federation.tls import MeshTls
+from federation.traffic import Traffic
 from proto.calls import Answer, Call, Exchange
-from proto.errors import (
-    OutcomeUnknown,
-    Unavailable,
-)
+from proto.errors import OutcomeUnknown, Unavailable
 from proto.names import NodeId
-from tests.wire.forwarding import OWNER, Held, Owner, Pair, a_call, a_pair, broken
+from tests.wire.forwarding import ENTRY, OWNER, Held, Owner, Pair, a_call, a_pair, broken
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -157,3 +156,151 @@ async def test_a_peer_that_comes_back_is_called_again(pair: Pair) -> None:
         except Unavailable as e:
             await asyncio.sleep(e.data.get("retry_after_s", 0))
     pytest.fail("the peer was back and was not called again")
+
+
+# ---- what the owner stream shows of the peer ----
+
+
+async def in_doubt(pair: Pair, call_id: str = "c1") -> asyncio.Task[Answer]:
+    """A call that runs at its owner, whose stream is broken and cannot be opened again."""
+    pair.owner.answer = held = Held()
+    task = pair.begin(a_call(call_id))
+    await held.begun.wait()
+    pair.relay.cut(refusing=True)
+    await broken(pair)
+    return task
+
+
+@pytest.mark.parametrize("state", [Liveness.DOWN, Liveness.LEFT])
+async def test_a_call_at_an_owner_that_is_gone_ends_at_once_as_unknown(pair: Pair, state: Liveness) -> None:
+    task = await in_doubt(pair)
+    pair.client.owner_is(state, "connection refused")
+    with pytest.raises(
+        OutcomeUnknown, match=f"it (is|has) {state}: connection refused; the call may have run"
+    ) as caught:
+        await task
+    assert caught.value.data == {"call_id": "c1", "owner": OWNER.name}
+
+
+async def test_a_stream_that_breaks_once_its_owner_is_known_to_be_down_is_not_opened_again(pair: Pair) -> None:
+    pair.owner.answer = held = Held()
+    task = pair.begin(a_call())
+    await held.begun.wait()
+    pair.client.owner_is(Liveness.DOWN, "not heard by anybody")
+    pair.relay.cut()
+    with pytest.raises(OutcomeUnknown, match="and it is down: not heard by anybody"):
+        await task
+
+
+async def test_a_call_at_an_owner_that_cannot_be_reached_from_here_is_looked_for_a_little_while(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.patience.RECOVERY_CUT_S", 0.2)
+    task = await in_doubt(pair)
+    pair.client.owner_is(Liveness.SUSPECT, "its stream broke")
+    pair.client.owner_is(Liveness.UNREACHABLE, "heard by another")
+    with pytest.raises(OutcomeUnknown, match="it is unreachable from here: heard by another"):
+        await task
+
+
+async def test_an_owner_that_is_back_is_asked_at_once_what_became_of_the_call(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the pause before the next attempt had become."""
+    monkeypatch.setattr("federation.reach.BACKOFF_FIRST_S", 3600)
+    monkeypatch.setattr("federation.reach.BACKOFF_MAX_S", 3600)
+    pair.owner.answer = held = Held()
+    task = pair.begin(a_call())
+    await held.begun.wait()
+    pair.relay.cut(refusing=True)
+    await pair.troubled(2)
+    pair.client.owner_is(Liveness.UNREACHABLE, "heard by another")
+    pair.relay.refusing = False
+    pair.client.owner_is(Liveness.ALIVE, "")
+    held.go.set()
+    assert await task == {"result": {"held": True}}
+    assert pair.owner.ran == ["c1"]
+
+
+@pytest.mark.parametrize("state", [Liveness.UNREACHABLE, Liveness.DOWN])
+async def test_a_frozen_owner_costs_its_callers_a_bounded_time(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, state: Liveness
+) -> None:
+    """Nothing passes and nothing is closed: neither TCP nor gRPC sees an end."""
+    monkeypatch.setattr("federation.reach.OPEN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("federation.reach.RECOVERY_CUT_S", 0.1)
+    monkeypatch.setattr("federation.patience.RECOVERY_CUT_S", 0.3)
+    pair.owner.answer = held = Held()
+    task = pair.begin(a_call())
+    await held.begun.wait()
+    pair.relay.allow(0)
+    pair.client.owner_is(Liveness.SUSPECT, "silent")
+    pair.client.owner_is(state, "silent")
+    with pytest.raises(OutcomeUnknown, match=f"{state}.*: silent"):
+        await task
+
+
+async def test_an_owner_whose_process_does_nothing_is_given_up_though_its_connection_stands(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.reach.RECOVERY_CUT_S", 0.1)
+    pair.owner.may_witness.clear()
+    pair.owner.answer = held = Held()
+    task = pair.begin(a_call())
+    await held.begun.wait()
+    pair.client.owner_is(Liveness.DOWN, "it says nothing")
+    with pytest.raises(OutcomeUnknown, match="it is down: it says nothing"):
+        await task
+
+
+@pytest.mark.parametrize("state", [Liveness.UNREACHABLE, Liveness.DOWN])
+async def test_calls_go_on_at_an_owner_that_answers_on_their_connection_whatever_is_thought_of_it(
+    pair: Pair, state: Liveness
+) -> None:
+    pair.owner.answer = held = Held()
+    task = pair.begin(a_call())
+    await held.begun.wait()
+    stream = pair.client._reach.current
+    pair.client.owner_is(state, "it says nothing")
+    asking = pair.client._reach._asking
+    assert asking is not None
+    await asking
+    held.go.set()
+    assert await task == {"result": {"held": True}}
+    assert pair.client._reach.current is stream
+
+
+async def test_an_owner_that_is_heard_again_is_not_asked_any_more(pair: Pair) -> None:
+    await pair.run(a_call())
+    pair.owner.may_witness.clear()
+    pair.client.owner_is(Liveness.UNREACHABLE, "it says nothing")
+    asking = pair.client._reach._asking
+    assert asking is not None
+    pair.client.owner_is(Liveness.ALIVE, "")
+    await asyncio.wait({asking})
+    assert asking.cancelled()
+    assert await pair.run(a_call("c2", n=2)) == {"result": {"n": 2}}
+
+
+async def test_trouble_is_told_of_what_breaks_and_not_of_what_is_ended(pair: Pair) -> None:
+    await pair.run(a_call("c1"))
+    await pair.client.close()
+    assert pair.troubles == []
+    pair.client = pair.dial()
+    await pair.run(a_call("c2"))
+    pair.relay.cut(refusing=True)
+    await pair.troubled(1)
+    with pytest.raises(Unavailable):
+        await pair.run(a_call("c3"))
+    assert len(pair.troubles) == 2
+
+
+async def test_frames_and_calls_are_counted_on_both_sides(certificates: dict[NodeId, MeshTls]) -> None:
+    there = Traffic()
+    async with a_pair(certificates, traffic=lambda peer: there if peer == ENTRY else None) as pair:
+        for n in range(3):
+            await pair.run(a_call(f"c{n}", text="x" * 1_000_000))
+        here = pair.traffic
+        assert here.calls == there.calls == 3
+        assert here.sent_bytes == there.received_bytes > 3_000_000
+        assert here.received_bytes == there.sent_bytes > 3_000_000
