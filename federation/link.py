@@ -131,17 +131,15 @@ class Link:
         self.connected = False
         if self._attempt is not None and not self._attempt.done():
             self._dropped = True
-            self._attempt.cancel()
+            if not self._parting:  # else the reader ends it, once the peer has been told why
+                self._attempt.cancel()
 
     def refuse(self, reason: Reason, message: str) -> None:
         """End the stream as `drop` does, because of what the peer said on it; it is told why if its release listens."""
         self._note("here", reason, message)
-        self._part(Refuse(reason, message))
-        if self._delivering and self._parting:
-            # The reader, whose call this is, ends the stream once that is said.
-            self.connected, self._dropped = False, True
-        else:
-            self.drop()
+        if self._delivering:
+            self._part(Refuse(reason, message[:MESSAGE_CHARS_MAX]))
+        self.drop()
 
     def _part(self, refuse: Refuse) -> None:
         if REFUSE in self.features:

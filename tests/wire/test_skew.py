@@ -173,12 +173,10 @@ async def test_an_earlier_release_subscribes_here(mesh: Mesh, release: Release) 
 class OldOwner:
     """How an owner of an earlier release answers: with its own frames, under an epoch of its own."""
 
-    def __init__(self, release: Release, *, welcomes: int = 1) -> None:
+    def __init__(self, release: Release) -> None:
         self.release = release
         self.heard: list[Any] = []
         self.leave = asyncio.Event()
-        self._lives = iter(range(100))
-        self._welcomes = welcomes
 
     async def sync(self, stream: Down) -> None:
         read = self.release.read
@@ -225,19 +223,24 @@ async def test_an_earlier_release_is_subscribed_to_called_and_lets_go_of(mesh: M
 async def test_an_earlier_release_that_is_refused_is_sent_no_frame_that_it_does_not_know(
     mesh: Mesh, release: Release
 ) -> None:
-    ended: asyncio.Queue[list[Any]] = asyncio.Queue()
+    ended: asyncio.Queue[Down] = asyncio.Queue()
 
     async def sync(stream: Down) -> None:
-        heard = [release.read("SyncUp", await stream.hear() or b"")]
-        await stream.say(release.message("SyncDown")(welcome={"epoch": 5, "seq": 1}).SerializeToString())
-        while (data := await stream.hear()) is not None:
-            heard.append(release.read("SyncUp", data))
-        await ended.put(heard)
+        try:
+            await stream.hear()
+            await stream.say(release.message("SyncDown")(welcome={"epoch": 5, "seq": 1}).SerializeToString())
+            while await stream.hear() is not None:
+                pass
+        finally:
+            await ended.put(stream)
 
     async with RawOwner(mesh.tls("a"), sync=sync) as owner:
         b, _ = await mesh.node("b", owner.address)
         refusal = await refusal_where(b, lambda r: r.reason is Reason.FRAME)
         assert (refusal.side, refusal.who) == ("here", node_id("a").uri)
+        async with asyncio.timeout(20):
+            stream = await ended.get()
+        assert [release.read("SyncUp", data).WhichOneof("frame") for data in stream.heard] == ["hello"]
 
 
 # ---- a newer release as a peer -----------------------------------------------------------------------
