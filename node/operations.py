@@ -7,7 +7,7 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, cast
 
-from node.catalog import Catalog, Server
+from node.catalog import SERVING, Catalog, Server
 from node.explaining.case import Sources
 from node.explaining.explain import explain
 from node.mesh_status import REFUSALS_SHOWN, alarm_status, at, peer_detail, peer_status, refusal_status, rfc3339
@@ -126,6 +126,8 @@ class Operations:
             return known[name]
         if name == ANONYMOUS.subject:
             return ANONYMOUS
+        if known.keys() == {ANONYMOUS.subject}:
+            raise Invalid(f"this node has no keys: every caller is {ANONYMOUS.subject!r}, and nobody is named {name!r}")
         shown = ", ".join((*sorted(known)[:PRINCIPALS_SHOWN_MAX], *["…"] * (len(known) > PRINCIPALS_SHOWN_MAX)))
         raise Invalid(
             f"no key of this node is named {name!r}; its keys are {shown}, and {ANONYMOUS.subject!r} stands for agents "
@@ -201,8 +203,8 @@ class _Whole:
 
 def _server(catalog: Catalog, server: Server, visibility: Visibility) -> ServerStatus:
     """As this caller sees it: also what is counted is only what it may see."""
-    mine = server.owner.id == catalog.me or server.up
-    state = str(server.health.get("state") or "unknown") if mine else str(server.owner.liveness)
+    heard = server.owner.liveness in SERVING
+    state = str(server.health.get("state") or "unknown") if heard else str(server.owner.liveness)
     return {
         "name": catalog.shown_name(server, visibility),
         "qualified": server.qualified,

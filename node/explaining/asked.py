@@ -67,7 +67,8 @@ def near(typed: str, meant: Meant, catalog: Catalog) -> list[str]:
         return [f"{meant.server}/{tool}" for tool in _like(meant.tool, names.values())]
     servers = {s.service or s.name for s in _servers(catalog)}
     if meant.server and (like := _like(split_name(meant.server), servers)):
-        return [f"{server}/{meant.tool}" if meant.tool else server for server in like]
+        having = {server for server in like if any(meant.tool in s.tools for s in holders(catalog, server))}
+        return [f"{server}/{meant.tool}" if server in having else server for server in like]
     return _like(meant.tool or typed, (*servers, *(tool for s in _servers(catalog) for tool in s.tools)))
 
 

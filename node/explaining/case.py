@@ -162,7 +162,7 @@ class Case:
             actions = ", ".join(dict.fromkeys(a for some in servers.values() for a in some))
             names = ", ".join(servers)
             if decision.allowed:
-                yield yes(About.POLICY, f"{who.subject} may {actions} {names} by {decision.rule}")
+                yield yes(About.POLICY, f"{who.subject} may {actions} {names} ({decision.rule})")
             else:
                 mend = (
                     f"add {split_name(next(iter(servers)))!r} to the servers of {decision.rule}, then restart this node"
@@ -232,7 +232,7 @@ class Case:
         )
         here = self._of.catalog.owners[self._of.catalog.me.name].place
         candidates = [candidate for _, candidate in pairs]
-        known = {server.qualified: (candidate, why_not(here, candidates, candidate)) for server, candidate in pairs}
+        known = {s.qualified: (c, _away(s) or why_not(here, candidates, c)) for s, c in pairs}
         owners: list[OwnerFinding] = []
         for server in self._shown:
             candidate, reason = known.get(server.qualified, (None, self._out(server, agreed)))
@@ -243,7 +243,7 @@ class Case:
                     "region": server.owner.id.region,
                     "qualified": server.qualified,
                     "state": str(server.owner.liveness),
-                    "server": str(server.health.get("state") or "unknown"),
+                    "server": str((server.owner.liveness in SERVING and server.health.get("state")) or "unknown"),
                     "digest": short(member.digest) if member else "",
                     "in_flight": candidate.in_flight if candidate else 0,
                     "latency_ms": round(candidate.latency_ms, 3) if candidate else 0.0,
@@ -301,3 +301,10 @@ class Case:
                 if finding["about"] == kind and finding["ok"] is False:
                     return finding["text"]
         return "see below"
+
+
+def _away(server: Server) -> str:
+    """Why nobody could be asked there, whoever else there is."""
+    if server.owner.liveness not in SERVING:
+        return f"its node is {server.owner.liveness}"
+    return "" if server.up else f"the server is {server.health.get('state') or 'not started'}"

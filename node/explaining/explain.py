@@ -38,10 +38,10 @@ def _unknown(of: Sources, typed: str, meant: Meant, refused: list[Finding]) -> t
         return f"not running: {text}", findings
     if not of.loaded:
         findings.append(say(About.SERVER, "this node's own servers are still being started"))
-    away = [p.node.name for p in of.peers if p.node and p.state not in SERVING]
+    away = [p.node.name for p in of.peers if p.node and p.state not in SERVING and not p.records]
     if away:
         shown = ", ".join(away[:OWNERS_MAX])
-        findings.append(say(About.OWNER, f"nodes that are away may have it, and what they left is gone: {shown}"))
+        findings.append(say(About.OWNER, f"away, and nothing is held of them, so they may have it: {shown}"))
     if refused:
         return f"not in the mesh: its record is refused; {refused[0]['text']}", findings
     return f"not in the mesh: nothing known here is named {typed!r}" + f"; {mend}" * bool(like), findings

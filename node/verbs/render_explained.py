@@ -25,10 +25,11 @@ def explained(answer: dict[str, Any]) -> list[RenderableType]:
         if finding["mend"]:
             parts.append(Text(f"{'':{_ABOUT_WIDTH + 4}}→ {safe(finding['mend'])}"))
     if answer["owners"]:
+        alone = sum(not o["why_not"] for o in answer["owners"]) == 1
         rows = (
             (
                 o["qualified"], o["region"], o["state"], o["server"], o["digest"] or "–", o["in_flight"],
-                ms(o["latency_ms"] or None), o["why_not"] or _warmth(o["warmth"]),
+                ms(o["latency_ms"] or None), o["why_not"] or ("goes here" if alone else _warmth(o["warmth"])),
             )
             for o in answer["owners"]
         )  # fmt: skip
@@ -38,4 +39,4 @@ def explained(answer: dict[str, Any]) -> list[RenderableType]:
 
 
 def _warmth(warmth: float) -> str:
-    return "may go here" if warmth >= 1 else f"may go here, seldom: it came up or back lately (weight {warmth:.2f})"
+    return "may go here" if warmth >= 1 else f"may go here, with weight {warmth:.2f}: it came up or back lately"

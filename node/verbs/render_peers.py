@@ -13,7 +13,7 @@ from node.verbs.tables import table
 from node.words import clock, count, duration, ms, since, size
 
 SKEW_SHOWN_MS = 1_000
-EXPIRES_SOON_DAYS = 30
+EXPIRES_SOON = timedelta(days=30)
 LATEST_SHOWN = 8
 RECORDS_SHOWN = 20
 
@@ -82,11 +82,10 @@ def alarms(found: Sequence[dict[str, Any]], now: datetime) -> list[RenderableTyp
 def certificate(expires_at: str, now: datetime) -> str:
     """Until when, with the mend where that is soon."""
     ends = _time(expires_at)
-    days = (ends - now).days
     if ends <= now:
         return f"ended {ends:%Y-%m-%d %H:%M}: no peer accepts it; 'toolmesh ca issue' makes a new one, then restart"
-    soon = "; 'toolmesh ca issue' makes a new one, then restart" if days < EXPIRES_SOON_DAYS else ""
-    return f"until {ends:%Y-%m-%d}, {count(days, 'day')} left{soon}"
+    soon = "; 'toolmesh ca issue' makes a new one, then restart" if ends - now < EXPIRES_SOON else ""
+    return f"until {ends:%Y-%m-%d}, {_left(ends, now)} left{soon}"
 
 
 def lag(p: dict[str, Any]) -> str:
@@ -118,9 +117,8 @@ def _notes(p: dict[str, Any], software: str, now: datetime) -> Iterator[str]:
         yield "what is held of it differs from its own"
     if abs(p["skew_ms"] or 0) >= SKEW_SHOWN_MS:
         yield f"its clock is {p['skew_ms'] / 1000:+.1f} s off"
-    if (expires := p.get("certificate_expires_at")) and _time(expires) - now < timedelta(days=EXPIRES_SOON_DAYS):
-        days = (_time(expires) - now).days
-        yield f"its certificate ends in {count(days, 'day')}" if days >= 0 else "its certificate has ended"
+    if (expires := p.get("certificate_expires_at")) and (ends := _time(expires)) - now < EXPIRES_SOON:
+        yield "its certificate has ended" if ends <= now else f"its certificate ends in {_left(ends, now)}"
     if software and p["software"] and p["software"] != software:
         yield f"runs {p['software']}"
 
@@ -136,7 +134,7 @@ def _facts(p: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     yield "last heard", heard + (f", round trip {ms(p['rtt_ms'])}" if p["rtt_ms"] is not None else "")
     held = f"{count(p['records'], 'record')}, {count(p['tools'], 'tool')} at {p['epoch']}.{p['seq']}"
     yield "held of it", held + ("" if p["listed"] else "; not in lists")
-    yield "lag", lag(p) if p["state"] in HEARD else f"not known; last certain {duration(p['lag_s'] or 0)} ago"
+    yield "lag", lag(p) if p["state"] in HEARD else "not known while it is not heard"
     match p["lacks"]:
         case None:
             lacks = "not known: it has not subscribed to this node; can it dial here?"
@@ -156,9 +154,15 @@ def _facts(p: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     yield "clock", "–" if p["skew_ms"] is None else f"{p['skew_ms'] / 1000:+.3f} s"
     rates = f"{size(p['received_bytes_s'])}/s in, {size(p['sent_bytes_s'])}/s out, {p['calls_s']:.1f} calls/s"
     yield "traffic", rates
-    yield "its word", f"{p['own_calls']:.0f} calls running, its loop {p['own_lag_ms']:.0f} ms late"
+    if p["state"] in HEARD:
+        yield "its word", f"{p['own_calls']:.0f} calls running, its loop {p['own_lag_ms']:.0f} ms late"
     if p["last_error"]:
         yield "last error", p["last_error"]
+
+
+def _left(ends: datetime, now: datetime) -> str:
+    left = ends - now
+    return count(left.days, "day") if left.days else duration(left.total_seconds())
 
 
 def _who(p: dict[str, Any]) -> tuple[str, str]:

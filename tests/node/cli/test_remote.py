@@ -81,7 +81,7 @@ def test_explain_gives_the_verdict_then_each_finding_with_its_mend(run: Any, nod
     ):
         assert line in lines
     (chosen,) = (line for line in lines if line.startswith("weather--ap-1"))
-    assert chosen.endswith("may go here")
+    assert chosen.endswith("goes here")
     assert "it is not up" in ran.out
 
 

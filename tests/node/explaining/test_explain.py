@@ -35,6 +35,7 @@ def test_a_name_that_nobody_bears_gets_those_that_are_near(world: Any, nodes: No
         "not in the mesh: nothing known here is named 'leger/post_entry'; nearest names: ledger/post_entry"
     )
     assert not answer["visible"]
+    assert world.ask("leger/nothing")["verdict"].endswith("nearest names: ledger")
     assert "toolmesh status" in world.ask("zzz")["findings"][0]["mend"]
 
 
@@ -168,6 +169,15 @@ def test_a_server_of_the_catalogue_says_how_to_add_it(world: Any) -> None:
 def test_own_servers_that_are_still_starting_are_mentioned(world: Any, findings: Find) -> None:
     world.loaded = False
     assert "still being started" in findings(world.ask("git/log"), "server")[0]["text"]
+
+
+def test_a_node_that_is_away_and_of_which_nothing_is_held_may_have_it(world: Any, nodes: Nodes, findings: Find) -> None:
+    world.hosts(nodes[1], "other", "x")
+    world.becomes(nodes[1], Liveness.DOWN)
+    world.peers["us-1"] = replace(world.peers["us-1"], records=2)
+    assert not findings(world.ask("git/log"), "owner")
+    world.peers["us-1"] = replace(world.peers["us-1"], records=0)
+    assert findings(world.ask("git/log"), "owner")[0]["text"].endswith("they may have it: us-1")
 
 
 def test_a_tool_of_several_servers_lists_them(world: Any, nodes: Nodes) -> None:
