@@ -25,8 +25,8 @@ async def bulk(directory: Path, owners: int, tools: int, body_bytes: int, change
             await fleet.each("load", sources[i : i + OWNERS_LOADING], tools=tools, body_bytes=body_bytes)
         await receiver.ask("load", tools=0, body_bytes=body_bytes)
         before = await receiver.ask("status")
-        addresses = [n.address for n in sources]
-        await receiver.ask("peers", addresses=addresses)
+        found = [n.hint for n in sources]
+        await receiver.ask("peers", found=found)
         after = await receiver.ask("until", alive=owners, records=wanted)
         cold = {
             "owners": owners,
@@ -43,7 +43,7 @@ async def bulk(directory: Path, owners: int, tools: int, body_bytes: int, change
         await receiver.start()
         restored = receiver.restored
         await receiver.ask("load", tools=0, body_bytes=body_bytes)
-        await receiver.ask("peers", addresses=addresses)
+        await receiver.ask("peers", found=found)
         again = await receiver.ask("until", alive=owners, records=wanted)
         warm = {
             "restored_records": restored["records"],

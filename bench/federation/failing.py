@@ -58,7 +58,7 @@ async def back(fleet: Fleet, node: Node) -> None:
     """The same node again, with its disk; whole means that everybody hears everybody."""
     await node.start()
     await node.ask("load", tools=5, body_bytes=1000)
-    await node.ask("peers", addresses=[n.address for n in fleet.others(node)])
+    await node.ask("peers", found=[n.hint for n in fleet.others(node)])
     await fleet.whole()
 
 

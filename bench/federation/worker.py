@@ -41,14 +41,14 @@ class Told:
     """A `Discovery` that finds what it is told."""
 
     def __init__(self) -> None:
-        self._told: asyncio.Queue[str] = asyncio.Queue()
+        self._told: asyncio.Queue[Found] = asyncio.Queue()
 
-    def tell(self, address: str) -> None:
-        self._told.put_nowait(address)
+    def tell(self, found: Found) -> None:
+        self._told.put_nowait(found)
 
     async def run(self, found: Callable[[Found], None]) -> None:
         while True:
-            found(Found(await self._told.get()))
+            found(await self._told.get())
 
     async def announce(self, me: NodeId, address: str, mesh: str) -> None:
         """Nothing."""
@@ -121,9 +121,10 @@ class Worker:
         ready = time.monotonic_ns()
         return {"port": self.federation.bound_port, "took_s": (ready - began) / 1e9, "began": began, **self.status()}
 
-    def peers(self, addresses: list[str]) -> dict[str, Any]:
-        for address in addresses:
-            self.told.tell(address)
+    def peers(self, found: list[tuple[str, str]]) -> dict[str, Any]:
+        """(id, address) of each, as etcd or mDNS would give them."""
+        for node, address in found:
+            self.told.tell(Found(address, NodeId.parse(node)))
         return {}
 
     def load(self, tools: int, body_bytes: int) -> dict[str, Any]:

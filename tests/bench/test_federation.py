@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bench.federation.failing import first_seen
 from bench.federation.figures import most, rounded
 from bench.federation.table import table
@@ -15,6 +17,7 @@ from bench.federation.table import table
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(300)
 async def test_a_quick_run_measures_a_little_of_everything() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.federation", "--quick", stdout=-1, stderr=-1, cwd=ROOT
