@@ -48,6 +48,7 @@ def subscribed(log: Log, known: Version = NOTHING_KNOWN, *held: Record) -> tuple
 
 
 def test_one_that_knows_nothing_gets_a_welcome_and_a_snapshot() -> None:
+    """Rule 1."""
     _, frames = subscribed(make(A, B))
     assert frames == [
         Welcome(5, INSTANCE, 2, Mode.SNAPSHOT, True, features=FEATURES),
@@ -56,6 +57,7 @@ def test_one_that_knows_nothing_gets_a_welcome_and_a_snapshot() -> None:
 
 
 def test_one_that_holds_bodies_of_an_older_epoch_gets_only_those_that_differ() -> None:
+    """Rule 1."""
     newer = tool("a", "new")
     _, frames = subscribed(make(newer, B), Version(4, 9), A, B)
     assert isinstance(frames[1], Snapshot)
@@ -63,6 +65,7 @@ def test_one_that_holds_bodies_of_an_older_epoch_gets_only_those_that_differ() -
 
 
 def test_one_that_is_behind_within_the_log_gets_each_changed_key_once_as_it_is_now() -> None:
+    """Rule 1."""
     log = make(A, B)
     log.publish([tool("a", "1")], ())
     log.publish([tool("a", "2"), C], [B.key])
@@ -115,6 +118,7 @@ def test_changes_made_while_nobody_pulls_coalesce() -> None:
 
 
 def test_the_log_is_bounded_and_one_that_fell_behind_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 7."""
     monkeypatch.setattr(log_module, "LOG_MIN", 3)
     log = make(A)
     sub, _ = subscribed(log)
@@ -128,6 +132,7 @@ def test_the_log_is_bounded_and_one_that_fell_behind_starts_again(monkeypatch: p
 
 
 def test_twice_the_tools_are_kept_where_that_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 7."""
     monkeypatch.setattr(log_module, "LOG_MIN", 3)
     log = make(*(tool(str(i)) for i in range(5)))
     assert log.depth_max == 10
@@ -173,6 +178,7 @@ def test_being_loaded_is_told_though_nothing_changed() -> None:
 
 
 def test_a_peer_that_remembers_a_higher_epoch_makes_it_raise_its_own_and_everyone_start_again() -> None:
+    """Rule 3."""
     log = make(A)
     early, _ = subscribed(log)
     late = Subscriber(PEER)
@@ -187,6 +193,7 @@ def test_a_peer_that_remembers_a_higher_epoch_makes_it_raise_its_own_and_everyon
 
 
 def test_two_lives_that_lost_their_disks_do_not_raise_to_the_same_epoch() -> None:
+    """Rules 3 and 4."""
     epochs = set()
     for instance in (b"abc" * 6, b"xyz" * 6):
         log = Log(ME, "lab", 5, instance)
@@ -196,6 +203,7 @@ def test_two_lives_that_lost_their_disks_do_not_raise_to_the_same_epoch() -> Non
 
 
 def test_its_epoch_is_raised_neither_far_beyond_its_clock_nor_again_and_again() -> None:
+    """Rule 3, its bound."""
     log = make(A)
     (alarm,) = log.subscribe(Subscriber(PEER), Hello("lab", Version(EPOCH_LEAD_MS + 1_001, 1)), 1_000)
     assert isinstance(alarm, Alarm)

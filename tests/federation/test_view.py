@@ -48,6 +48,7 @@ def ids(v: View) -> set[str]:
 
 
 def test_the_first_hello_knows_nothing_and_a_snapshot_becomes_the_view_when_its_last_part_arrives() -> None:
+    """Rule 1."""
     v = view()
     assert v.handle(Opened(), 0) == [Send(Hello("lab"))]
     assert feed(v, welcome(), Snapshot(5, 2, manifest([A]), (A,), last=False)) == []
@@ -59,6 +60,7 @@ def test_the_first_hello_knows_nothing_and_a_snapshot_becomes_the_view_when_its_
 
 
 def test_a_delta_applies_on_exactly_its_version() -> None:
+    """Rule 2."""
     v = live(A, B)
     newer = tool("a", "new")
     assert feed(v, Delta(5, 2, 4, (newer,), (B.key,))) == [
@@ -69,6 +71,7 @@ def test_a_delta_applies_on_exactly_its_version() -> None:
 
 
 def test_a_delta_that_does_not_follow_makes_it_ask_for_everything_and_ignore_what_was_under_way() -> None:
+    """Rule 2."""
     v = live(A)
     alarm, hello = feed(v, Delta(5, 3, 4, (B,)))
     assert isinstance(alarm, Alarm)
@@ -78,6 +81,7 @@ def test_a_delta_that_does_not_follow_makes_it_ask_for_everything_and_ignore_wha
 
 
 def test_a_reconnect_says_what_is_held_and_a_delta_welcome_makes_it_live_at_once() -> None:
+    """Rule 1."""
     v = live(A, B)
     v.handle(Broken("reset"), 10)
     assert v.handle(Opened(), 20) == [Send(Hello("lab", Version(5, 2), manifest([A, B])))]
@@ -87,6 +91,7 @@ def test_a_reconnect_says_what_is_held_and_a_delta_welcome_makes_it_live_at_once
 
 
 def test_a_snapshot_sends_no_body_for_what_is_held_and_drops_what_it_does_not_name() -> None:
+    """Rule 1."""
     v = live(A, B)
     v.handle(Broken("crash"), 10)
     v.handle(Opened(), 20)
@@ -96,6 +101,7 @@ def test_a_snapshot_sends_no_body_for_what_is_held_and_drops_what_it_does_not_na
 
 
 def test_a_lower_epoch_is_refused_and_the_view_stays() -> None:
+    """Rule 3."""
     v = live(A)
     v.handle(Broken("crash"), 10)
     v.handle(Opened(), 20)
@@ -107,6 +113,7 @@ def test_a_lower_epoch_is_refused_and_the_view_stays() -> None:
 
 
 def test_one_epoch_with_two_instances_is_a_clone_and_both_are_refused_until_a_higher_epoch() -> None:
+    """Rule 4."""
     v = live(A)
     for instance in (TWO, ONE):
         v.handle(Broken("x"), 10)
@@ -120,6 +127,7 @@ def test_one_epoch_with_two_instances_is_a_clone_and_both_are_refused_until_a_hi
 
 
 def test_an_owner_that_still_loads_keeps_its_old_records_until_it_is_loaded() -> None:
+    """Rule 5."""
     v = live(A, B)
     v.handle(Broken("restart"), 10)
     v.handle(Opened(), 20)
@@ -133,6 +141,7 @@ def test_an_owner_that_still_loads_keeps_its_old_records_until_it_is_loaded() ->
 
 
 def test_an_owner_that_never_says_it_is_loaded_loses_its_old_records_after_a_bound() -> None:
+    """Rule 5."""
     v = live(A, B)
     v.handle(Broken("restart"), 10)
     v.handle(Opened(), 20)
@@ -152,6 +161,7 @@ def test_a_view_saved_while_its_owner_loaded_asks_for_a_snapshot_on_its_return()
 
 
 def test_a_bad_record_is_rejected_alone_and_its_older_definition_goes() -> None:
+    """Rule 6."""
     v = live(A, B)
     forged = Record(Kind.TOOL, A.id, b"\1" * 32, A.body)
     effects = feed(v, Delta(5, 2, 4, (forged, C)))
@@ -172,6 +182,7 @@ def test_governance_and_facts_about_others_are_rejected_from_an_ordinary_node() 
 
 
 def test_a_view_hash_that_differs_asks_for_everything_once_a_minute() -> None:
+    """Rule 8."""
     v = live(A, B)
     assert feed(v, Beat(2, view_hash=view_hash(manifest([B, A])))) == []
     _, hello = feed(v, Beat(2, view_hash=b"x" * 16))
@@ -182,6 +193,7 @@ def test_a_view_hash_that_differs_asks_for_everything_once_a_minute() -> None:
 
 
 def test_the_hash_counts_rejected_records_so_that_they_cause_no_resync() -> None:
+    """Rules 6 and 8."""
     forged = Record(Kind.TOOL, A.id, b"\1" * 32, A.body)
     v = live(forged, B)
     assert feed(v, Beat(2, view_hash=view_hash(manifest([forged, B])))) == []
@@ -194,6 +206,7 @@ def test_a_beat_ahead_of_the_view_shows_its_lag() -> None:
 
 
 def test_a_stale_view_leaves_the_listings_after_the_grace_and_is_deleted_after_a_day() -> None:
+    """Rule 9."""
     v = live(A)
     assert v.handle(Broken("reset"), 1_000) == []
     assert v.handle(Tick(), 999 + GRACE_MS) == []
@@ -212,6 +225,7 @@ def test_its_return_lists_it_again_without_a_change_of_records() -> None:
 
 
 def test_leaving_deletes_the_view_but_not_the_memory_of_its_epoch() -> None:
+    """Rule 9."""
     v = live(A)
     assert feed(v, Bye(Farewell.LEAVE)) == [Changed((), (A.key,)), Forget()]
     v.handle(Opened(), 10)
@@ -219,17 +233,97 @@ def test_leaving_deletes_the_view_but_not_the_memory_of_its_epoch() -> None:
 
 
 def test_a_goodbye_for_a_restart_keeps_the_view_stale() -> None:
+    """Rule 9."""
     v = live(A)
     assert feed(v, Bye(Farewell.RESTART), now_ms=7) == []
     assert (ids(v), v.stale_since_ms) == ({"srv/a"}, 7)
 
 
 def test_a_record_that_is_listed_without_a_body_is_rejected_alone() -> None:
+    """Rule 6."""
     v = view()
     v.handle(Opened(), 0)
     feed(v, welcome(), Snapshot(5, 2, manifest([A, B]), (A,)))
     assert ids(v) == {"srv/a"}
     assert "no body" in v.rejected[RecordKey(Kind.TOOL, "srv/b")][1]
+
+
+def test_what_was_rejected_costs_one_resync_of_names_after_a_restart() -> None:
+    """Rules 6 and 8: rejected records are not saved."""
+    forged = Record(Kind.TOOL, A.id, b"\1" * 32, A.body)
+    v = View.restored(OWNER, "lab", version=Version(5, 2), instance=ONE, loaded=True, records=[B], age_ms=5, now_ms=100)
+    v.handle(Opened(), 100)
+    feed(v, welcome(mode=Mode.DELTA))
+    said = Beat(2, view_hash=view_hash(manifest([forged, B])))
+    _, hello = feed(v, said, now_ms=200)
+    assert hello == Send(Hello("lab", Version(5, 0), manifest([B])))
+    assert v.hash_matches is False
+    feed(v, welcome(), Snapshot(5, 2, manifest([forged, B]), (forged,)), now_ms=300)
+    assert feed(v, said, now_ms=400) == []
+    assert v.hash_matches is True
+
+
+POLICY = Record.of(Kind.POLICY, "p", {"deny": "all"})
+
+
+def governed() -> View:
+    v = view()
+    v.handle(Opened(authority=True), 0)
+    feed(v, welcome(), snapshot(POLICY, A))
+    return v
+
+
+def test_governance_is_accepted_on_a_stream_whose_certificate_carries_the_role() -> None:
+    v = governed()
+    assert ids(v) == {"p", "srv/a"}
+    v.handle(Broken("reset"), 10)
+    assert ids(v) == {"p", "srv/a"}
+
+
+def test_governance_leaves_the_view_with_the_role_and_is_deleted_from_disk() -> None:
+    v = governed()
+    v.handle(Broken("reissued"), 10)
+    save, changed, hello, reject = v.handle(Opened(), 20)
+    assert save == Save(Version(5, 2), ONE, True, {}, frozenset({POLICY.key}))
+    assert changed == Changed((), (POLICY.key,))
+    assert hello == Send(Hello("lab", Version(5, 2), manifest([A])))
+    assert isinstance(reject, Send)
+    assert isinstance(reject.frame, Reject)
+    feed(v, welcome(mode=Mode.DELTA))
+    assert feed(v, Beat(2, view_hash=view_hash(manifest([A, POLICY])))) == []
+
+
+def test_governance_comes_back_with_the_role_though_nothing_has_changed() -> None:
+    v = governed()
+    v.handle(Opened(), 20)
+    v.handle(Broken("reissued"), 30)
+    (hello,) = v.handle(Opened(authority=True), 40)
+    assert hello == Send(Hello("lab", Version(5, 0), manifest([A])))
+    feed(v, welcome(), Snapshot(5, 2, manifest([POLICY, A]), (POLICY,)))
+    assert (ids(v), v.rejected) == ({"p", "srv/a"}, {})
+
+
+def test_a_restored_view_governs_as_it_was_saved_until_its_owner_is_met() -> None:
+    v = View.restored(
+        OWNER, "lab", version=Version(5, 2), instance=ONE, loaded=True, records=[POLICY, A], age_ms=5, now_ms=100
+    )
+    assert ids(v) == {"p", "srv/a"}
+    v.handle(Opened(), 110)
+    assert ids(v) == {"srv/a"}
+
+
+def test_tools_are_counted_through_every_way_in_and_out() -> None:
+    v = governed()
+    assert (v.tools, v.size) == (1, 2)
+    feed(v, Delta(5, 2, 5, (B, C), (A.key,)))
+    assert (v.tools, v.size) == (2, 3)
+    v.handle(Opened(authority=True), 20)
+    feed(v, welcome(6, instance=TWO), snapshot(A, epoch=6, seq=1, loaded=False))
+    assert (v.tools, v.size) == (3, 4)
+    feed(v, Delta(6, 1, 1, loaded=True))
+    assert (v.tools, v.size) == (1, 1)
+    feed(v, Bye(Farewell.LEAVE))
+    assert (v.tools, v.size) == (0, 0)
 
 
 def test_its_repr_is_a_summary() -> None:
