@@ -40,7 +40,7 @@ from federation.known import Known
 from federation.log import Log, Subscriber
 from federation.peer import Peer
 from federation.ports import Answerer, Discovery, ViewListener, ViewStore
-from federation.refusals import Reason, Refusals
+from federation.refusals import Reason, Refusals, reason_of_alarm
 from federation.roster import Roster
 from federation.saving import Saver
 from federation.service import MeshService
@@ -69,10 +69,6 @@ HEARD_MS = 600_000
 """How often it is noted on disk whom this node hears, so that a view's age survives a restart."""
 
 FAREWELL_S = 3.0
-
-
-REFUSED_FOR = {"clone": Reason.CLONE, "old_epoch": Reason.EPOCH, "welcome": Reason.FRAME, "too_large": Reason.FULL}
-"""What the alarm of a refused stream is called in metrics."""
 
 
 class Federation:
@@ -191,6 +187,11 @@ class Federation:
         return (*statuses, *self._finder.unproved())
 
     @property
+    def discoveries(self) -> tuple[tuple[str, str], ...]:
+        """(its name, what is wrong with it; empty if nothing is), in the order in which they were given."""
+        return tuple((type(d).__name__.removesuffix("Discovery").lower(), d.problem) for d in self._discoveries)
+
+    @property
     def alarms(self) -> tuple[Raised, ...]:
         """The latest, newest first."""
         return self._alarms.latest()
@@ -281,6 +282,7 @@ class Federation:
                 changed |= self._log.publish((record,), ())
             except MeshError as e:
                 log.error("own record %s is left out: %s", record.id, e.message)
+                self.refusals.note("here", self._me.uri, Reason.RECORD, f"{record.kind} {record.id!r}: {e.message}")
         return changed
 
     async def _run_call(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:
@@ -404,7 +406,7 @@ class Federation:
                 case Close(cause, refusal):
                     known.last_error = cause
                     if refusal:
-                        link.refuse(REFUSED_FOR.get(refusal, Reason.OTHER), cause)
+                        link.refuse(reason_of_alarm(refusal), cause)
                     else:
                         link.drop()
                 case Probe():

@@ -99,6 +99,11 @@ def reason_named(word: str) -> Reason:
         return Reason.OTHER
 
 
+def reason_of_alarm(name: str) -> Reason:
+    """Why a core refuses an owner's words, by the name of its alarm."""
+    return _BY_ALARM.get(name, Reason.FRAME)
+
+
 def side_of(error: MeshError) -> Side:
     """Who refused, of an error that was raised here: this node, unless the error tells of the other one."""
     return "there" if error.data.get("refused") == "there" else "here"
@@ -109,4 +114,10 @@ _BY_KIND = {
     Forbidden.kind: Reason.IDENTITY,
     Invalid.kind: Reason.FRAME,
     Exhausted.kind: Reason.FULL,
+}
+_BY_ALARM = {
+    "clone": Reason.CLONE,
+    "old_epoch": Reason.EPOCH,
+    "protocol": Reason.PROTOCOL,
+    "too_large": Reason.FULL,
 }

@@ -341,7 +341,7 @@ async def told_twice(raw: RawOwner) -> None:
 # ---- whatever bytes there are ------------------------------------------------------------------------
 
 FUZZ = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
 VALID = [
     HELLO,
