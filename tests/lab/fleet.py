@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -50,9 +50,9 @@ def stamping(who: str, file: Path, tools: int = 0, **more: Any) -> dict[str, Any
 
 
 class Fleet:
-    """One node on each node of the lab. `servers` says what each of them owns, `discovery` how it finds the others.
+    """A toolmesh node on each of `nodes` (all of the lab's unless given). Nothing is started until `start`.
 
-    A list of all addresses is the default discovery. Nothing is started until `start`.
+    `servers` says what each of them owns, `discovery` how it finds the others: by a list of all addresses unless given.
     """
 
     def __init__(
@@ -61,14 +61,16 @@ class Fleet:
         directory: Path,
         servers: Callable[[str], Servers],
         discovery: Callable[[str], Mapping[str, Any]] | None = None,
+        nodes: Sequence[str] = (),
     ) -> None:
         self.lab = lab
-        self.api = {node: Api(lab, node) for node in lab.nodes}
+        self.nodes = tuple(nodes) or lab.nodes
+        self.api = {node: Api(lab, node) for node in self.nodes}
         self._directory = directory
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        everyone = [f"{lab.address(node)}:{MESH_PORT}" for node in lab.nodes]
+        everyone = [f"{lab.address(node)}:{MESH_PORT}" for node in self.nodes]
         init_ca(directory / "ca", MESH)
-        for node in lab.nodes:
+        for node in self.nodes:
             found_by = discovery(node) if discovery else {"static": everyone}
             self._configure(node, servers(node), found_by)
 
@@ -104,7 +106,7 @@ class Fleet:
 
     async def start(self, *nodes: str) -> None:
         """Start them (all by default), and wait until each serves."""
-        chosen = nodes or self.lab.nodes
+        chosen = nodes or self.nodes
         for node in chosen:
             with self.log_file(node).open("ab") as log:
                 self._processes[node] = await self.lab.start(
@@ -162,7 +164,7 @@ class Fleet:
     def became(self, since: float, by: Iterable[str] | None = None) -> list[Became]:
         """What nodes have held each other for since a time (unix seconds), oldest first."""
         found = []
-        for node in by or self.lab.nodes:
+        for node in by or self.nodes:
             for line in self.log(node).splitlines():
                 if (match := _BECAME.match(line)) and (at := _time(match[1])) >= since:
                     found.append(Became(at, node, match[2], match[3], match[4] or ""))
@@ -184,7 +186,7 @@ class Fleet:
         """Lines of errors, alarms among them, and of defects, which every log should be free of."""
         return [
             f"{node}: {line}"
-            for node in self.lab.nodes
+            for node in self.nodes
             for line in self.log(node).splitlines()
             if (match := _LINE.match(line)) and match[2] in ("ERROR", "CRITICAL") and _time(match[1]) >= since
         ]
@@ -199,14 +201,14 @@ class Fleet:
         status = await self.api[by].status()
         return {s["qualified"]: s["tools"] for s in (status or {"servers": ()})["servers"]}
 
-    async def whole(self) -> bool:
-        """Every node hears every other, and all of them know the same."""
-        answers = await asyncio.gather(*(api.status() for api in self.api.values()))
+    async def whole(self, *nodes: str) -> bool:
+        """Every one of the nodes (all by default) hears every other, and all of them know the same."""
+        chosen = nodes or self.nodes
         views = []
-        for status in answers:
+        for status in await asyncio.gather(*(self.api[node].status() for node in chosen)):
             if status is None or not status["node"]["loaded"]:
                 return False
-            if sum(p["state"] == "alive" for p in status["peers"]) < len(self.api) - 1:
+            if sum(p["state"] == "alive" for p in status["peers"]) < len(chosen) - 1:
                 return False
             views.append(sorted((s["qualified"], s["tools"], s["state"]) for s in status["servers"]))
         return all(view == views[0] for view in views)

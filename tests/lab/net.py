@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import itertools
 import json
 import os
 import select
@@ -35,6 +36,7 @@ MTU = 1500
 ANSWER_S = 10.0
 DOWN_S = 15.0
 ROOT = Path(__file__).parents[2]
+_numbers = itertools.count(1)
 
 
 class Carried(NamedTuple):
@@ -61,6 +63,8 @@ class Lab:
             for i, nodes in enumerate(self.regions.values(), 1)
             for j, node in enumerate(nodes, 1)
         }  # fmt: skip
+        number = next(_numbers)
+        self._namespace = {node: f"{netns.prefix_of(os.getpid())}{number}-{node}" for node in self.nodes}
         self._relay: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -69,8 +73,7 @@ class Lab:
     ) -> Lab:
         """Regions with their nodes, and one-way delays in ms by pair of regions.
 
-        Raises `RuntimeError` where this machine cannot hold a lab, `CalledProcessError` if this process has one with
-        such a node already.
+        Raises `RuntimeError` where this machine cannot hold a lab.
         """
         if reason := netns.lacking():
             raise RuntimeError(reason)
@@ -109,7 +112,7 @@ class Lab:
         return self._address[node]
 
     def namespace(self, node: str) -> str:
-        return netns.name_of(node) if node in self._address else _unknown(node)
+        return self._namespace[node] if node in self._namespace else _unknown(node)
 
     def region(self, node: str) -> str:
         return next(region for region, nodes in self.regions.items() if node in nodes)
@@ -194,15 +197,14 @@ class Lab:
         return _exchange(self._relay, list(command))
 
     def _begin(self, mtu: int) -> None:
-        namespaces = {node: netns.name_of(node) for node in self.nodes}
-        for name in namespaces.values():
+        for name in self._namespace.values():
             netns.make(name)
         # A session of its own: Ctrl-C is for the tests, whose end it then notices, and cleans up after.
         self._relay = subprocess.Popen(
             [sys.executable, "-m", "tests.lab.relay"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT, start_new_session=True,
         )  # fmt: skip
-        _exchange(self._relay, {"namespaces": namespaces, "addresses": self._address, "prefix": 16, "mtu": mtu})
+        _exchange(self._relay, {"namespaces": self._namespace, "addresses": self._address, "prefix": 16, "mtu": mtu})
         for region, nodes in self.regions.items():
             if len(nodes) > 1:
                 self.delay(region, region, WITHIN_MS)
@@ -219,7 +221,7 @@ class Lab:
                 relay.kill()
                 relay.wait()
             relay.stdout.close()
-        netns.remove(netns.name_of(node) for node in self.nodes)
+        netns.remove(self._namespace.values())
 
 
 def _exchange(relay: subprocess.Popen[bytes], command: object) -> Any:

@@ -1,6 +1,6 @@
 """Network namespaces of this machine, as a lab needs them: made, entered for a moment, and removed for certain.
 
-A lab's namespaces are called `tm<pid>-<node>` after the process that made them, so that labs of several processes
+A lab's namespaces are called `tm<pid>-<lab>-<node>` after the process that made them, so that labs of several processes
 stand side by side, and what a killed process left behind is known by its name. All of it needs root.
 """
 
@@ -39,8 +39,9 @@ def lacking() -> str:
     return "" if TUN.exists() else f"{TUN} is missing"
 
 
-def name_of(node: str) -> str:
-    return f"tm{os.getpid()}-{node}"
+def prefix_of(pid: int) -> str:
+    """What the names of all namespaces begin with that a process made."""
+    return f"tm{pid}-"
 
 
 def make(name: str) -> None:

@@ -3,8 +3,8 @@
 A process of its own, so that the load of tests does not add to the delays, and a caretaker: when whoever started it
 closes its stdin or dies, however, it kills what runs in the namespaces and removes them.
 
-stdin, JSON lines, each answered by one on stdout: first `{"addresses": {node: IPv4}, "prefix", "mtu"}`; then
-`["set", [[from, to], …], {field of Link: value}]`, `["heal"]` or `["stats"]`.
+stdin, JSON lines, each answered by one on stdout: first `{"namespaces": {node: name}, "addresses": {node: IPv4},
+"prefix", "mtu"}`; then `["set", [[from, to], …], {field of Link: value}]`, `["heal"]` or `["stats"]`.
 """
 
 from __future__ import annotations

@@ -166,14 +166,14 @@ asyncio.run(main())
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=Path(__file__).parents[2])
     async with asyncio.timeout(20):
         assert await process.wait() == -signal.SIGKILL
-    left = [netns.NETNS / f"tm{process.pid}-{node}" for node in ("eu-1", "us-1")]
-    await until(lambda: not any(namespace.exists() for namespace in left), "the namespaces are gone", 20)
+    left = f"{netns.prefix_of(process.pid)}*"
+    await until(lambda: not any(netns.NETNS.glob(left)), "the namespaces are gone", 20)
 
 
 async def test_what_a_dead_lab_left_is_removed_by_the_next() -> None:
     dead = await asyncio.create_subprocess_exec("true")
     await dead.wait()
-    stale, living = f"tm{dead.pid}-eu-1", f"tm{os.getppid()}-eu-1"
+    stale, living = f"{netns.prefix_of(dead.pid)}1-eu-1", f"{netns.prefix_of(os.getppid())}1-eu-1"
     netns.make(stale)
     netns.make(living)
     try:

@@ -11,7 +11,7 @@ EVERY_S = 0.02
 
 
 async def until(
-    holds: Callable[[], bool | Awaitable[bool]], what: str, within_s: float, every_s: float = EVERY_S
+    holds: Callable[[], object | Awaitable[object]], what: str, within_s: float, every_s: float = EVERY_S
 ) -> float:
     """Ask until it holds; how long that took, in seconds. Fails the test with `what` when the bound is passed."""
     began = time.monotonic()
