@@ -32,6 +32,10 @@ class Discovery(Protocol):
     async def withdraw(self) -> None:
         """Undo `announce`; harmless without one."""
 
+    @property
+    def problem(self) -> str:
+        """Why others may not find this node, or it not them, for operators; empty if all is well."""
+
 
 @dataclass(frozen=True, slots=True)
 class SavedView:

@@ -21,6 +21,7 @@ from proto.records import MEMBERS, Kind, Record, RecordKey
 
 log = logging.getLogger("toolmesh.catalog")
 
+LEFT_OUT_MAX = 100
 ROUTES_MAX = 10_000
 """Routes kept from one change of the catalogue to the next; at the bound all are forgotten and found again."""
 
@@ -105,7 +106,10 @@ class Server:
 
 @dataclass(slots=True)
 class Owner:
-    """A node and what it owns. `info` is the body of its node record; `absences` counts how often it went silent."""
+    """A node and what it owns. `info` is the body of its node record; `absences` counts how often it went silent.
+
+    `left_out`: records that this node could not work with, and why; `LEFT_OUT_MAX` at most.
+    """
 
     id: NodeId
     liveness: Liveness = Liveness.ALIVE
@@ -113,6 +117,7 @@ class Owner:
     absences: int = 0
     info: dict[str, Any] = field(default_factory=dict)
     servers: dict[str, Server] = field(default_factory=dict)
+    left_out: dict[RecordKey, str] = field(default_factory=dict)
 
     @property
     def draining(self) -> bool:
@@ -201,7 +206,13 @@ class Catalog:
                 self._put(owner, record, touched)
             except MeshError as e:
                 log.warning("record %s of %s left out: %s", record.id, owner_id.name, e.message)
+                if len(owner.left_out) < LEFT_OUT_MAX:
+                    owner.left_out[record.key] = e.message
+            else:
+                if owner.left_out:
+                    owner.left_out.pop(record.key, None)
         for key in deletes:
+            owner.left_out.pop(key, None)
             self._delete(owner, key, touched)
         self._touch()
         for name, change in touched.items():

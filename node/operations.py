@@ -67,6 +67,7 @@ class Operations:
                 "failed": app.gateway.calls_failed,
                 "in_flight": app.gateway.in_flight,
             },
+            "discovery": [{"name": n, "problem": p} for n, p in (app.federation.discoveries if app.federation else ())],
             "refusals": [refusal_status(r) for r in refusals],
             "alarms": [alarm_status(a) for a in alarms],
         }
@@ -111,6 +112,7 @@ class Operations:
             gateway=app.gateway,
             router=app.router,
             peers=app.federation.peers() if app.federation else (),
+            refusals=app.federation.refusals.latest() if app.federation else (),
             catalogue=frozenset(app.config.catalogue),
             loaded=app.loaded,
         )

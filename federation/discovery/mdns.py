@@ -55,6 +55,7 @@ class MdnsDiscovery:
         self._interfaces = list(interfaces)
         self._zeroconf: AsyncZeroconf | None = None
         self._users = 0
+        self._problem = ""
         self._own: AsyncServiceInfo | None = None
         self._resolving: dict[str, asyncio.Task[None]] = {}
 
@@ -120,7 +121,8 @@ class MdnsDiscovery:
         except (Error, OSError, TimeoutError) as e:
             self._own = None
             await self._release()
-            raise Unavailable(f"mDNS cannot announce this node: {e}") from None
+            self._problem = f"mDNS cannot announce this node: {e}"
+            raise Unavailable(self._problem) from None
 
     async def withdraw(self) -> None:
         """Say goodbye, so that others forget the name at once."""
@@ -142,7 +144,9 @@ class MdnsDiscovery:
                 )
             except (Error, OSError) as e:
                 where = ", ".join(self._interfaces) or "any interface"
-                raise Unavailable(f"mDNS cannot use {where}: {e}; set its interfaces or turn it off") from None
+                self._problem = f"mDNS cannot use {where}: {e}; set its interfaces or turn it off"
+                raise Unavailable(self._problem) from None
+            self._problem = ""
         self._users += 1
         return self._zeroconf
 
@@ -157,6 +161,10 @@ class MdnsDiscovery:
         if versions == {6}:
             return IPVersion.V6Only
         return IPVersion.All if 6 in versions else IPVersion.V4Only
+
+    @property
+    def problem(self) -> str:
+        return self._problem
 
     def __repr__(self) -> str:
         own = self._own.name if self._own else "nothing announced"

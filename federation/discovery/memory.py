@@ -51,5 +51,9 @@ class MemoryDiscovery:
         if self._own is not None:
             self._hub.announced.pop((self._mesh, self._own), None)
 
+    @property
+    def problem(self) -> str:
+        return ""
+
     def __repr__(self) -> str:
         return f"MemoryDiscovery({self._mesh}, {self._own or 'nothing announced'})"

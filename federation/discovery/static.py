@@ -33,5 +33,9 @@ class StaticDiscovery:
     async def withdraw(self) -> None:
         """Nothing was announced."""
 
+    @property
+    def problem(self) -> str:
+        return ""
+
     def __repr__(self) -> str:
         return f"StaticDiscovery({', '.join(self._addresses)})"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from federation.events import Liveness
+from federation.refusals import Refusal
 from federation.status import PeerStatus
 from node.balance import Tier, tier, why_not
 from node.catalog import SERVING, Catalog, Member, Route, Server
@@ -43,6 +44,7 @@ class Sources:
     gateway: Gateway
     router: Router
     peers: Sequence[PeerStatus]
+    refusals: Sequence[Refusal]
     catalogue: frozenset[str]
     loaded: bool
 

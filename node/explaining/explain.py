@@ -51,16 +51,29 @@ def _refused(of: Sources, meant: Meant) -> Iterator[Finding]:
     """Records of this name that a node would not take, here or elsewhere."""
     bare = split_name(meant.server)
     keys = {RecordKey(Kind.SERVER, bare), RecordKey(Kind.TOOL, member_id(bare, meant.tool))} if bare else set()
+
+    def asked(key: RecordKey) -> bool:
+        return key in keys or (not bare and key.kind is Kind.TOOL and key.id.endswith(f"/{meant.tool}"))
+
     for p in of.peers:
         node = p.node.name if p.node else p.address
         for key, reason in p.rejected:
-            if key in keys or (not bare and key.kind is Kind.TOOL and key.id.endswith(f"/{meant.tool}")):
+            if asked(key):
                 yield no(
                     About.RECORD, f"{key.kind} {key.id!r} of {node} is refused here: {reason}", f"mend it at {node}"
                 )
         for key, reason in p.refused_there:
-            if key in keys:
+            if asked(key):
                 yield no(About.RECORD, f"{node} refuses this node's {key.kind} {key.id!r}: {reason}", "mend it here")
+    for name, owner in of.catalog.owners.items():
+        for key, reason in owner.left_out.items():
+            if asked(key):
+                text = f"{key.kind} {key.id!r} of {name} cannot be worked with here: {reason}"
+                yield no(About.RECORD, text, f"mend it at {name}")
+    for r in of.refusals:
+        # An own record that may not leave this node: only the sentence names it.
+        if r.who == of.catalog.me.uri and any(f"{key.kind} {key.id!r}:" in r.message for key in keys):
+            yield no(About.RECORD, f"this node does not publish its {r.message}", "mend it here")
 
 
 def _ambiguous(meant: Meant) -> tuple[str, list[Finding]]:

@@ -43,6 +43,13 @@ class ServerStatus(TypedDict):
     stateless: bool
 
 
+class DiscoveryStatus(TypedDict):
+    """One way to find peers: `name` is static, mdns or etcd; `problem` is empty if all is well."""
+
+    name: str
+    problem: str
+
+
 class SearchStatus(TypedDict):
     """`mode` is hybrid or lexical; `problem` says why it is lexical."""
 
@@ -72,6 +79,7 @@ class Status(TypedDict):
     servers: list[ServerStatus]
     search: SearchStatus
     totals: Totals
+    discovery: list[DiscoveryStatus]
     refusals: list[RefusalStatus]
     alarms: list[AlarmStatus]
 

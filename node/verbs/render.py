@@ -34,7 +34,10 @@ def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     node, search, totals = answer["node"], answer["search"], answer["totals"]
     yield "node", f"{node['id']}, {node['version']}"
     yield "agents", f"{node['http']}"
-    yield "peers", f"{node['grpc']}" if node["grpc"] else "none: this node runs alone"
+    yield "peers", f"{node['grpc']}{_found_by(answer)}" if node["grpc"] else "none: this node runs alone"
+    for way in answer.get("discovery", ()):
+        if way["problem"]:
+            yield f"by {way['name']}", way["problem"]
     if expires := node.get("certificate_expires_at"):
         yield "certificate", certificate(expires, now)
     model = search["embedder"] or "words only"
@@ -47,6 +50,11 @@ def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     )
     running = f", {totals['in_flight']} in flight" if "in_flight" in totals else ""
     yield "calls", f"{totals['calls']} since the start, {totals['failed']} failed{running}"
+
+
+def _found_by(answer: dict[str, Any]) -> str:
+    ways = ", ".join(way["name"] for way in answer.get("discovery", ()))
+    return f", found by {ways}" if ways else ""
 
 
 def _nodes(answer: dict[str, Any], now: datetime) -> Iterator[tuple[Any, ...]]:

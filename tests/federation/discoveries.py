@@ -53,6 +53,7 @@ class DiscoveryContract:
         assert foreign.found.empty()
         assert one.found.empty()
         assert "blue" in repr(one.discovery)
+        assert one.discovery.problem == ""
 
     async def test_who_comes_later_finds_who_is_there(self, make: Make) -> None:
         one = make("blue")

@@ -30,6 +30,7 @@ async def test_an_interface_that_is_not_ours_is_unavailable() -> None:
     discovery = MdnsDiscovery("blue", interfaces=["192.0.2.1"])
     with pytest.raises(Unavailable, match=r"192\.0\.2\.1"):
         await discovery.announce(A, "127.0.0.1:7001", "blue")
+    assert "192.0.2.1" in discovery.problem
     await discovery.withdraw()
 
 

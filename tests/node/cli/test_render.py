@@ -71,6 +71,14 @@ def test_the_facts_name_the_embedder_the_certificate_and_the_extent_of_the_mesh(
     assert "search       lexical (words only), 0 of 9 tools embedded; no embedder is configured" in lines
 
 
+def test_a_way_to_find_peers_that_fails_says_why(shown: Any) -> None:
+    status = answer()
+    status["discovery"] = [{"name": "static", "problem": ""}, {"name": "etcd", "problem": "no member answers"}]
+    lines = shown(status)
+    assert "peers        127.0.0.1:2, found by static, etcd" in lines
+    assert "by etcd      no member answers" in lines
+
+
 def test_every_node_has_its_region_state_age_and_lag(shown: Any) -> None:
     lines = shown(answer(peer(), peer(name="us-1", region="us", lag_changes=2, lag_s=1.25), servers=(
         server("a", "eu-1"), server("b", "ap-1"))))  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from federation.events import Liveness
+from federation.refusals import Refusal
 from federation.status import PeerStatus
 from node.catalog import Catalog
 from node.explaining.case import Sources
@@ -33,6 +34,7 @@ class World:
     make: Callable[..., list[Record]]
     peers: dict[str, PeerStatus] = field(default_factory=dict)
     guard: Guard = field(default_factory=OpenGuard)
+    refusals: tuple[Refusal, ...] = ()
     catalogue: frozenset[str] = frozenset()
     loaded: bool = True
 
@@ -63,7 +65,14 @@ class World:
     def ask(self, tool: str, server: str = "", who: str = "anonymous") -> Explanation:
         principal: Principal = KeyAuthenticator(KEYS, MESH).principals().get(who, ANONYMOUS)
         sources = Sources(
-            self.catalog, self.guard, self.gateway, self.router, tuple(self.peers.values()), self.catalogue, self.loaded
+            self.catalog,
+            self.guard,
+            self.gateway,
+            self.router,
+            tuple(self.peers.values()),
+            self.refusals,
+            self.catalogue,
+            self.loaded,
         )
         return explain(sources, server, tool, principal)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from federation.events import Liveness
+from federation.refusals import Reason, Refusal
 from node.explaining import asked, case
 from proto.names import NodeId
 from proto.records import Kind, Record, RecordKey
@@ -157,6 +158,27 @@ def test_a_record_of_ours_that_a_peer_refuses_is_told(world: Any, nodes: Nodes, 
     world.peers["us-1"] = replace(world.peers["us-1"], refused_there=refused)
     (record,) = findings(world.ask("ledger/post_entry"), "record")
     assert record["text"] == "us-1 refuses this node's tool 'ledger/post_entry': too large"
+
+
+def test_a_record_that_cannot_be_worked_with_is_told_until_it_is_mended(
+    world: Any, nodes: Nodes, findings: Find, make_tool: Callable[..., Record]
+) -> None:
+    world.hosts(nodes[1], "ledger", "post_entry")
+    world.catalog.apply(nodes[1], [Record.of(Kind.TOOL, "ledger/bad", {"name": "another"})], [])
+    (record,) = findings(world.ask("ledger/bad"), "record")
+    assert record["text"].startswith("tool 'ledger/bad' of us-1 cannot be worked with here: ")
+    world.catalog.apply(nodes[1], [make_tool("ledger", "bad")], [])
+    assert not findings(world.ask("ledger/bad"), "record")
+    assert world.ask("ledger/bad")["callable"]
+
+
+def test_an_own_record_that_may_not_leave_the_node_is_told(world: Any, nodes: Nodes, findings: Find) -> None:
+    world.hosts(nodes[0], "ledger", "post_entry", "other")
+    message = "tool 'ledger/post_entry': 9 MiB is too much"
+    world.refusals = (Refusal("here", nodes[0].uri, Reason.RECORD, message, 0, 0),)
+    (record,) = findings(world.ask("ledger/post_entry"), "record")
+    assert record["text"] == f"this node does not publish its {message}"
+    assert not findings(world.ask("ledger/other"), "record")
 
 
 def test_a_server_of_the_catalogue_says_how_to_add_it(world: Any) -> None:
