@@ -102,10 +102,12 @@ class View:
         self._grace_from_ms = 0
         self._mesh = mesh
         self._software = software
-        self._authority: bool | None = None
+        self._authority = False
+        self._governed = False
         self._held = Holdings()
         self._kept_since_ms = 0
         self._exactly = False
+        self._afresh = False
         self._assembly: _Assembly | None = None
         # It has said what this version cannot read, so that its hash is over more than is held here.
         self._foreign = False
@@ -185,9 +187,11 @@ class View:
 
         With the role comes what was turned away without it: by name, since which it was is not kept on disk.
         """
-        before, self._authority = self._authority, authority
+        self._authority = authority
         if authority:
-            return self._greet(afresh=not before)
+            self._afresh |= not self._governed
+            return self._greet()
+        self._governed = False
         gone = {key: record for key, record in self.records.items() if key.kind in GOVERNANCE}
         if not gone:
             return self._greet()
@@ -200,10 +204,10 @@ class View:
             self._held.drop(key)
         return self._changed({}, gone.keys()) + self._greet() + [Send(r) for r in rejects[:REJECTS_MAX]]
 
-    def _greet(self, *, afresh: bool = False) -> Effects:
-        """Say what is held. Afresh: seq 0 asks for a snapshot under whatever epoch."""
+    def _greet(self) -> Effects:
+        """Say what is held. Afresh, until a snapshot is whole: seq 0 asks for one under whatever epoch."""
         self.phase, self._assembly = Phase.GREETED, None
-        self._exactly = self.loaded and not afresh
+        self._exactly = self.loaded and not self._afresh
         known = self.version if self._exactly else Version(self.version.epoch, 0)
         held = self.records
         sent = manifest(held.values()) if len(held) <= MANIFEST_MAX else {}
@@ -271,7 +275,8 @@ class View:
         if self._resynced_ms is not None and now_ms - self._resynced_ms < RESYNC_PAUSE_MS:
             return [Close(f"{why}, again")]
         self._resynced_ms = now_ms
-        return [Alarm("resync", f"asking {self.owner} for everything again: {why}"), *self._greet(afresh=True)]
+        self._afresh = True
+        return [Alarm("resync", f"asking {self.owner} for everything again: {why}"), *self._greet()]
 
     def _fresh(self) -> Effects:
         self.stale_since_ms = None
@@ -378,7 +383,7 @@ class View:
                 reason = self._admit(record)
             if reason is not None:
                 rejects.append(Reject(s.to_seq, key, reason))
-        self.loaded = False
+        self.loaded, self._afresh, self._governed = False, False, self._authority
         if s.loaded:
             self._settle()
         self.phase, self._assembly, self._foreign = Phase.LIVE, None, assembly.foreign
@@ -415,7 +420,7 @@ class View:
         try:
             if len(self._held.said) >= RECORDS_MAX or self._held.bytes + len(record.body) > VIEW_BYTES_MAX:
                 raise Invalid(f"the view of {self.owner} is full: {RECORDS_MAX} records, {VIEW_BYTES_MAX} bytes")
-            check_record(record, self.owner, authority=bool(self._authority))
+            check_record(record, self.owner, authority=self._authority)
         except Invalid as e:
             self.rejected[record.key] = (record.digest, e.message)
             return e.message

@@ -192,6 +192,17 @@ def test_a_view_hash_that_differs_asks_for_everything_once_a_minute() -> None:
     assert isinstance(close, Close)
 
 
+def test_a_resync_that_was_cut_short_is_asked_for_again() -> None:
+    """Rule 8."""
+    v = live(A)
+    feed(v, Beat(2, view_hash=b"x" * 16))
+    v.handle(Broken("reset"), 10)
+    assert v.handle(Opened(), 20) == [Send(Hello("lab", Version(5, 0), manifest([A])))]
+    feed(v, welcome(), snapshot(A))
+    v.handle(Broken("reset"), 30)
+    assert v.handle(Opened(), 40) == [Send(Hello("lab", Version(5, 2), manifest([A])))]
+
+
 def test_the_hash_counts_rejected_records_so_that_they_cause_no_resync() -> None:
     """Rules 6 and 8."""
     forged = Record(Kind.TOOL, A.id, b"\1" * 32, A.body)
@@ -297,7 +308,9 @@ def test_governance_comes_back_with_the_role_though_nothing_has_changed() -> Non
     v = governed()
     v.handle(Opened(), 20)
     v.handle(Broken("reissued"), 30)
-    (hello,) = v.handle(Opened(authority=True), 40)
+    v.handle(Opened(authority=True), 40)
+    v.handle(Broken("before it was whole"), 50)
+    (hello,) = v.handle(Opened(authority=True), 60)
     assert hello == Send(Hello("lab", Version(5, 0), manifest([A])))
     feed(v, welcome(), Snapshot(5, 2, manifest([POLICY, A]), (POLICY,)))
     assert (ids(v), v.rejected) == ({"p", "srv/a"}, {})

@@ -243,7 +243,12 @@ def keeps_what_governs_without_the_role(patch: pytest.MonkeyPatch) -> None:
 
 def never_fetches_what_the_role_brings(patch: pytest.MonkeyPatch) -> None:
     greet = View._greet
-    patch.setattr(View, "_greet", lambda self, *, afresh=False: greet(self))
+
+    def content(self: View) -> Effects:
+        self._afresh = False
+        return greet(self)
+
+    patch.setattr(View, "_greet", content)
     patch.setattr(process_module, "HASH_BEATS", 10**9)
 
 
