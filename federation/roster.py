@@ -12,11 +12,11 @@ from federation.known import Known
 from federation.line import Line
 from federation.link import Link, LinkUser
 from federation.peer import Peer
-from federation.refusals import Reason, Refusals
+from federation.refusals import Reason, Refusals, reason_of
 from federation.tasks import Tasks
 from federation.tls import MeshTls, learn_identity
 from federation.traffic import Traffic
-from proto.errors import MeshError
+from proto.errors import Exhausted, Forbidden, MeshError
 from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.federation.roster")
@@ -99,7 +99,11 @@ class Roster:
             known.dialling = self._tasks.spawn(known.link.run(), f"dial {known.node}")
 
     def reached(self, node: NodeId, address: str, *, proved: bool = False) -> None:
-        """`node` may answer at `address`: a hint of discovery, or (`proved`) TLS has shown that it exists."""
+        """`node` may answer at `address`: a hint of discovery, or (`proved`) TLS has shown that it exists.
+
+        One that has proved itself and may not be a peer is told so: raises `Forbidden` or `Exhausted`. A hint is only
+        noted.
+        """
         known = self._known.get(node) or self._admit(node, address, proved=proved)
         if known is None:
             return
@@ -138,7 +142,8 @@ class Roster:
                 return None
             self._forget(twin, f"{node.uri} bears its name now")
         if len(self._known) >= PEERS_MAX and not self._make_room():
-            self._refuse(node, address, Reason.FULL, f"a node has at most {PEERS_MAX} peers, and all are in use")
+            full = Exhausted(f"a node has at most {PEERS_MAX} peers, and all are in use", reason=Reason.FULL)
+            self._refuse(node, address, full, proved=proved)
             return None
         return self.add(self._make(node))
 
@@ -151,7 +156,7 @@ class Roster:
                 f"it bears the name of {twin.node.uri}, which is {pulse.state}: names are unique in a mesh; "
                 "stop that one, or issue one of them another name"
             )
-            self._refuse(node, address, Reason.NAME, message)
+            self._refuse(node, address, Forbidden(message, reason=Reason.NAME), proved=proved)
             return False
         if not proved:
             # A hint must not cost a peer its place.
@@ -171,14 +176,12 @@ class Roster:
 
     async def _call_on(self, incumbent: NodeId, rival: NodeId, address: str) -> None:
         try:
-            proved = await learn_identity(address, self._tls)
+            if await learn_identity(address, self._tls) == rival:
+                self.reached(rival, address, proved=True)
         except MeshError as e:
-            log.info("%s does not prove itself at %s: %s", rival.uri, address, e.message)
-            return
+            log.info("%s does not become a peer at %s: %s", rival.uri, address, e.message)
         finally:
             self._proving.discard(incumbent)
-        if proved == rival:
-            self.reached(rival, address, proved=True)
 
     def _make_room(self) -> bool:
         idle = [k for k in self if k.core.pulse.state in GONE and not k.core.view.size]
@@ -198,6 +201,8 @@ class Roster:
             self._tasks.spawn(known.line.close(), f"hang up on {known.line!r}")
         self._user.forgotten(known)
 
-    def _refuse(self, node: NodeId, address: str, reason: Reason, message: str) -> None:
-        if self._refusals.note("here", node.uri, reason, message):
-            log.warning("%s at %s is refused: %s", node.uri, address or "an unknown address", message)
+    def _refuse(self, node: NodeId, address: str, error: MeshError, *, proved: bool) -> None:
+        if proved:
+            raise error  # whoever ends its stream with it notes it, on both sides
+        if self._refusals.note("here", node.uri, reason_of(error), error.message):
+            log.warning("%s at %s is refused: %s", node.uri, address or "an unknown address", error.message)

@@ -55,7 +55,10 @@ class ServiceUser(Protocol):
         """Put the subscriber's cursor in place. Raises `Conflict` if the two cannot talk."""
 
     def dialled_by(self, peer: NodeId, address: str) -> None:
-        """`peer`, proved by TLS, is there; it says that it can be dialled at `address` (or nothing)."""
+        """`peer`, proved by TLS, is there; it says that it can be dialled at `address` (or nothing).
+
+        Raises `Forbidden` or `Exhausted` if it cannot be a peer: its stream is refused.
+        """
 
     def witness(self, node: NodeId) -> tuple[bool, bool, int]:
         """(known, heard, silence in ms)"""

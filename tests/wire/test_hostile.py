@@ -58,7 +58,7 @@ class Scene:
         self.node.publish([tool(name)], ())
         self.good.publish([tool(name)], ())
         await self.good_heard.until(lambda: f"time/{name}" in self.good_heard.ids("node"))
-        await self.heard.until(lambda: f"time/{name}" in self.heard.ids("good"))
+        await self.heard.until(lambda: f"time/{name}" in self.heard.ids(self.good._me.name))
 
 
 @pytest.fixture
@@ -165,6 +165,22 @@ async def test_a_twin_in_another_region_is_refused_and_both_say_so(scene: Scene)
     assert reason_of(error) is Reason.NAME
     noted = await refusal_where(scene.node, lambda r: r.reason is Reason.NAME)
     assert (noted.who, noted.message) == (node_id("node", region="us").uri, error.message)
+
+
+async def test_a_node_that_bears_a_live_peers_name_is_told_so_and_takes_its_place_once_that_is_gone(
+    scene: Scene,
+) -> None:
+    anew, _ = await scene.mesh.node("good", scene.address, records=[tool("anew")], region="us")
+    there = await refusal_where(anew, lambda r: r.side == "there")
+    here = await refusal_where(scene.node, lambda r: r.reason is Reason.NAME)
+    assert (there.who, there.reason, there.message) == (NODE.uri, Reason.NAME, here.message)
+    assert here.who == node_id("good", region="us").uri
+    assert f"bears the name of {GOOD.uri}" in here.message
+    assert [s.node for s in scene.node.peers()] == [GOOD]
+    await scene.good.stop()
+    await scene.heard.until(lambda: scene.heard.ids("good") == {"time/anew"})
+    assert [s.node for s in scene.node.peers()] == [node_id("good", region="us")]
+    scene.good, scene.good_heard = await scene.mesh.node("else", scene.address)
 
 
 async def test_another_process_with_the_nodes_own_certificate_is_refused_as_a_clone(scene: Scene) -> None:
