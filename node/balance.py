@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 LATENCY_UNKNOWN_MS = 1.0
 
@@ -36,8 +37,7 @@ class Place:
     zone: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One owner that could run the call. `latency_ms` is a moving average of its answers; 0: none seen yet.
 
     `ejected`: it keeps failing and is left alone for another `back_in_s`. `warmth` rises from 0.1 to 1 after it came

@@ -74,27 +74,27 @@ class Chooser:
         now_s = self._clock()
         group = []
         for server in servers:
+            up = server.up
             standing = self.standings.of(server.qualified)
-            standing.seen(server.life if server.up else None, now_s)
-            group.append((server, standing))
+            standing.seen(server.life if up else None, now_s)
+            group.append((server, up, server.owner.draining, standing))
         # Of those that would be asked: half of a group that is mostly away may be all that is left of it.
-        staying = [standing for server, standing in group if server.up and not server.owner.draining]
-        out = left_alone(staying, now_s)
+        out = left_alone([standing for _, up, draining, standing in group if up and not draining], now_s)
         return [
             (
                 server,
                 Candidate(
-                    place=server.owner.place,
-                    alive=server.up,
-                    draining=server.owner.draining,
-                    in_flight=standing.in_flight,
-                    latency_ms=standing.average_ms,
-                    ejected=standing in out,
-                    back_in_s=max(0.0, standing.ejected_until_s - now_s),
-                    warmth=standing.warmth(now_s),
+                    server.owner.place,
+                    up,
+                    draining,
+                    standing.in_flight,
+                    standing.average_ms,
+                    standing in out,
+                    max(0.0, standing.ejected_until_s - now_s),
+                    standing.warmth(now_s),
                 ),
             )
-            for server, standing in group
+            for server, up, draining, standing in group
         ]
 
     def _best(self, servers: Sequence[Server]) -> Server | None:

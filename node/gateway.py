@@ -214,7 +214,10 @@ class Gateway:
                 self._budgets.of(route.name).called()
             error: MeshError | None = None
             while True:
-                server = self._next(route, call, asked, session, tried, error)
+                if error is None:
+                    server = self._chooser.choose(route, call, asked, session)
+                else:
+                    server = self._another(route, call, asked, session, tried, error)
                 tried.append(server.qualified)
                 # Each attempt gets what is left of the budget, and an id of its own: an owner that refused one
                 # attempt must be free to take another.
@@ -271,12 +274,10 @@ class Gateway:
                 )
             )
 
-    def _next(
-        self, route: Route, call: Call, asked: str, session: str, tried: list[str], error: MeshError | None
+    def _another(
+        self, route: Route, call: Call, asked: str, session: str, tried: list[str], error: MeshError
     ) -> Server:
-        """Whom to ask; after an `error`, once more. Raises that error where nobody is left, or too much was retried."""
-        if error is None:
-            return self._chooser.choose(route, call, asked, session)
+        """Whom to ask after an `error`. Raises that error where nobody is left, or too much was retried."""
         try:
             server = self._chooser.choose(route, call, asked, session, tried, again=isinstance(error, OutcomeUnknown))
         except Unavailable as e:

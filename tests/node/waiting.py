@@ -9,7 +9,7 @@ from typing import Any
 
 from node.app import App
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 async def until(app: App, holds: Callable[[], bool]) -> None:
