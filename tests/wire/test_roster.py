@@ -1,0 +1,51 @@
+"""Who is a peer and who is not, over real gRPC and mTLS: twins, names, and what status tells of them."""
+
+from __future__ import annotations
+
+from federation.events import Liveness
+from federation.refusals import Reason
+from proto.frames import Farewell
+from tests.wire.meshes import Mesh, at, node_id, refusal_where, status_where, tool
+
+
+async def test_a_node_issued_anew_in_another_region_takes_the_place_of_its_old_id(mesh: Mesh) -> None:
+    b, heard = await mesh.node("b")
+    old, _ = await mesh.node("a", at(b), records=[tool("one")])
+    await heard.until(lambda: heard.ids("a") == {"time/one"})
+    await old.stop(Farewell.LEAVE)
+    await heard.until(lambda: heard.state("a") is Liveness.LEFT)
+    await mesh.node("a", at(b), region="us", records=[tool("two")])
+    await heard.until(lambda: heard.ids("a") == {"time/two"})
+    assert [s.node for s in b.peers()] == [node_id("a", region="us")]
+
+
+async def test_a_live_node_keeps_its_name_until_it_is_gone(mesh: Mesh) -> None:
+    b, heard = await mesh.node("b")
+    old, _ = await mesh.node("a", at(b), records=[tool("one")])
+    await heard.until(lambda: heard.ids("a") == {"time/one"})
+    await mesh.node("a", at(b), region="us", records=[tool("two")])
+    refusal = await refusal_where(b, lambda r: r.reason is Reason.NAME)
+    assert (refusal.side, refusal.who) == ("here", node_id("a", region="us").uri)
+    assert "bears the name of spiffe://mesh.test/region/eu/node/a, which is alive" in refusal.message
+    assert heard.ids("a") == {"time/one"}
+    await old.stop()
+    await heard.until(lambda: heard.ids("a") == {"time/two"})
+    assert [s.node for s in b.peers()] == [node_id("a", region="us")]
+
+
+async def test_status_tells_what_became_of_a_peer_and_what_it_speaks(mesh: Mesh) -> None:
+    a, _ = await mesh.node("a", records=[tool("one"), tool("two")])
+    b, heard = await mesh.node("b", at(a))
+    await heard.until(lambda: len(heard.ids("a")) == 2)
+    status = await status_where(b, lambda s: s.heard_ms is not None and s.protocol > 0)
+    assert (status.tools, status.lag_seq, status.lag_s) == (2, 0, 0.0)
+    assert status.certificate_expires is not None
+    assert [t.state for t in status.history] == [Liveness.ALIVE]
+    await a.stop()
+    gone = await status_where(b, lambda s: s.state is Liveness.UNREACHABLE)
+    assert [t.state for t in gone.history] == [Liveness.ALIVE, Liveness.SUSPECT, Liveness.UNREACHABLE]
+    assert gone.history[1].cause == "it said that it restarts"
+    assert gone.history[0].at_ms <= gone.history[2].at_ms
+    assert (gone.tools, gone.stale) == (2, True)
+    # What an owner that is not heard may have changed is not known: that is told as lag.
+    await status_where(b, lambda s: s.lag_s > gone.lag_s)
