@@ -43,7 +43,6 @@ async def changes(cluster: Cluster, prefix: bytes, revision: int) -> AsyncGenera
                         pauses.reset()
                     if response.events:
                         revision = response.events[-1].kv.mod_revision + 1
-                        create.start_revision = revision
                         yield tuple(map(change_of, response.events))
         except Unavailable as e:
             cluster.leave(member, e.message)

@@ -7,6 +7,7 @@ import pytest
 from tests.wire.etcd_server import Etcd, need_etcd, single
 from tests.wire.forwarding import certificates as certificates
 from tests.wire.forwarding import pair as pair
+from tests.wire.lines import Lines, listening
 from tests.wire.meshes import mesh as mesh
 
 
@@ -17,3 +18,9 @@ def shared_etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
     server = single(tmp_path_factory.mktemp("etcd"))
     yield server
     server.stop()
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    with listening() as lines:
+        yield lines

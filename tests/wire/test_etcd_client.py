@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from federation.etcd.client import EtcdClient, Lease
+from federation.etcd.cluster import Cluster
 from federation.etcd.errors import Compacted
 from federation.etcd.pairs import Change
 from federation.etcd.settings import Endpoint, EtcdSettings
 from proto.errors import Unavailable, Unknown
 from tests.wire.etcd_server import Etcd, cluster, need_etcd, single
+from tests.wire.lines import Lines
 
 pytestmark = pytest.mark.timeout(60)
 _numbers = itertools.count()
@@ -132,16 +134,20 @@ async def test_a_watch_tells_every_change_since_a_revision_in_order(shared_etcd:
             assert sorted(seen(gone)) == [(prefix + b"a", None), (prefix + b"b", None)]
 
 
-async def test_a_quiet_watch_outlives_many_signs_of_life(shared_etcd: Etcd, prefix: bytes) -> None:
-    quiet = EtcdSettings((Endpoint.parse(shared_etcd.url),), call_s=1.0, quiet_s=0.05)
-    async with EtcdClient(quiet) as etcd:
-        async with aclosing(etcd.watch(prefix, await after(etcd))) as batches:
-            waiting = asyncio.ensure_future(anext(batches))
-            assert not (await asyncio.wait({waiting}, timeout=0.5))[0]
-            shared_etcd.ctl("put", (prefix + b"a").decode(), "1")
-            async with asyncio.timeout(10):
-                assert seen(await waiting) == [(prefix + b"a", b"1")]
-        assert not etcd._cluster.current.problem
+async def test_a_quiet_watch_outlives_many_signs_of_life(
+    shared_etcd: Etcd, prefix: bytes, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signs = asyncio.Semaphore(0)
+    monkeypatch.setattr(Cluster, "serves", lambda *_: signs.release())
+    quiet = EtcdSettings((Endpoint.parse(shared_etcd.url),), call_s=10.0, quiet_s=0.05)
+    async with EtcdClient(quiet) as etcd, aclosing(etcd.watch(prefix, await after(etcd))) as batches:
+        waiting = asyncio.ensure_future(next_of(batches))
+        async with asyncio.timeout(20):
+            for _ in range(5):
+                await signs.acquire()
+        shared_etcd.ctl("put", (prefix + b"a").decode(), "1")
+        assert seen(await waiting) == [(prefix + b"a", b"1")]
+    assert lines.lines == []
 
 
 async def test_a_watch_from_a_compacted_revision_says_so(own_etcd: Etcd, prefix: bytes) -> None:
@@ -259,6 +265,25 @@ async def test_a_member_cut_off_from_the_others_is_left(members: list[Etcd], pre
         await until_listed(etcd, prefix)
         assert etcd._cluster.current.at in {o.url for o in others}
         lone.thaw()
+
+
+async def test_a_watch_at_a_member_without_a_leader_is_taken_elsewhere(
+    members: list[Etcd], prefix: bytes, lines: Lines
+) -> None:
+    lone, *others = members
+    key = (prefix + b"a").decode()
+    async with dialled(lone, *others) as etcd, aclosing(etcd.watch(prefix, await after(etcd))) as batches:
+        waiting = asyncio.ensure_future(next_of(batches))
+        lone.ctl("put", key, "1")
+        await waiting
+        waiting = asyncio.ensure_future(next_of(batches))
+        for other in others:
+            other.freeze()
+        await lines.until("no leader")
+        for other in others:
+            other.thaw()
+        others[0].ctl("put", key, "2")
+        assert seen(await waiting)[-1] == (key.encode(), b"2")
 
 
 async def test_nothing_is_left_behind(shared_etcd: Etcd, prefix: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from federation.etcd.settings import Endpoint, EtcdSettings
 from federation.ports import Found
 from proto.errors import Invalid
 from proto.names import NodeId
-from tests.federation.discoveries import WAIT_S, A, B, DiscoveryContract, Finder, stop_all
+from tests.federation.discoveries import A, B, DiscoveryContract, Finder, stop_all
 from tests.wire.etcd_server import Etcd, cluster, need_etcd, single
+from tests.wire.lines import Lines
 
 pytestmark = pytest.mark.timeout(60)
 _numbers = itertools.count()
@@ -89,37 +89,6 @@ async def own_world(own_etcd: Etcd) -> AsyncIterator[World]:
 def discovery_of(finder: Finder) -> EtcdDiscovery:
     assert isinstance(finder.discovery, EtcdDiscovery)
     return finder.discovery
-
-
-class Lines(logging.Handler):
-    """What was logged, to be waited for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self._more = asyncio.Event()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(record.getMessage())
-        self._more.set()
-
-    async def until(self, text: str) -> str:
-        async with asyncio.timeout(WAIT_S):
-            while not (found := [line for line in self.lines if text in line]):
-                self._more.clear()
-                await self._more.wait()
-        return found[0]
-
-
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    handler, logger = Lines(), logging.getLogger("toolmesh.federation")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    yield handler
-    logger.removeHandler(handler)
-    logger.setLevel(level)
 
 
 class TestEtcd(DiscoveryContract):

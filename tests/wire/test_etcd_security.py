@@ -144,9 +144,23 @@ async def test_a_wrong_password_and_none_are_told_apart(auth_etcd: Etcd) -> None
             await etcd.list(MINE, 5)
 
 
-async def test_a_login_that_etcd_has_forgotten_is_made_anew(auth_etcd: Etcd) -> None:
-    # A simple token lives in the memory of the server: a restart is the surest way to end it.
+FORGOTTEN = (("hasleader", "true"), ("token", "made-up.1"))
+
+
+async def test_a_watch_with_a_forgotten_login_is_begun_anew(auth_etcd: Etcd) -> None:
     key = (MINE + b"forgotten").decode()
+    async with EtcdClient(settings(auth_etcd, None, "node", PASSWORD)) as etcd:
+        start = (await etcd.list(MINE, 5)).revision + 1
+        etcd._cluster._metadata = FORGOTTEN
+        async with aclosing(etcd.watch(MINE, start)) as batches:
+            auth_etcd.ctl("put", key, "1", user="root:root")
+            async with asyncio.timeout(15):
+                (change,) = await anext(batches)
+        assert change.key == key.encode()
+
+
+async def test_a_login_outlives_a_restart_of_etcd_or_is_made_anew(auth_etcd: Etcd) -> None:
+    key = (MINE + b"restarted").decode()
     async with EtcdClient(settings(auth_etcd, None, "node", PASSWORD)) as etcd:
         start = (await etcd.list(MINE, 5)).revision + 1
         async with aclosing(etcd.watch(MINE, start)) as batches:
@@ -163,7 +177,7 @@ async def test_a_login_that_etcd_has_forgotten_is_made_anew(auth_etcd: Etcd) -> 
 async def test_a_call_with_a_forgotten_login_does_not_fail(auth_etcd: Etcd) -> None:
     async with EtcdClient(settings(auth_etcd, None, "node", PASSWORD)) as etcd:
         lease = await etcd.grant(60)
-        etcd._cluster._metadata = (("hasleader", "true"), ("token", "made-up.1"))
+        etcd._cluster._metadata = FORGOTTEN
         await asyncio.gather(*(etcd.keep_alive(lease) for _ in range(8)), etcd.list(MINE, 5))
         await etcd.revoke(lease)
 
