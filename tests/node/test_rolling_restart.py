@@ -1,4 +1,4 @@
-"""Two owners of a service are restarted in turn, by signal, under load: no call fails, and each runs once."""
+"""Two owners under load: restarted in turn, no call fails and each runs once; killed, what is safe runs again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from federation.ca import init_ca, issue
+from federation.events import Liveness
 from node.app import App
 from node.config import parse
 from node.demo.world import free_port
@@ -48,7 +49,7 @@ class Owner:
 
     name: str
     config: Path
-    ledger: Path
+    directory: Path
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -59,13 +60,15 @@ class Owner:
 
     async def stop(self) -> int:
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(WAIT_S):
             return await self.process.wait()
 
-    @property
-    def entered(self) -> list[str]:
-        return self.ledger.read_text().split() if self.ledger.exists() else []
+    def entered(self, service: str) -> list[str]:
+        """What ran at its member of the service, in order."""
+        ledger = self.directory / service
+        return ledger.read_text().split() if ledger.exists() else []
 
 
 @dataclass
@@ -73,6 +76,7 @@ class Load:
     """Calls of the service without a pause, by several workers, through one entry node."""
 
     entry: App
+    service: str
     session: aiohttp.ClientSession
     sent: int = 0
     answered: list[str] = field(default_factory=list)
@@ -85,7 +89,9 @@ class Load:
             mark = f"m{self.sent}"
             params: dict[str, Any] = {"name": "enter", "arguments": {"mark": mark}, "_meta": _META}
             body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-            async with self.session.post(f"{self.entry.url}/mcp/ledger", json=body, headers=_HEADERS) as response:
+            async with self.session.post(
+                f"{self.entry.url}/mcp/{self.service}", json=body, headers=_HEADERS
+            ) as response:
                 text = await response.text()
             if mark in text and '"result"' in text:
                 self.answered.append(mark)
@@ -104,7 +110,7 @@ class Load:
 
 @pytest.fixture
 async def mesh(tmp_path: Path) -> AsyncIterator[tuple[App, list[Owner]]]:
-    """eu-1 is in this process; us-1 and ap-1 own `ledger` and dial it."""
+    """eu-1 is in this process; us-1 and ap-1 dial it, and own `ledger` and `safe`, whose tool may be run twice."""
     init_ca(tmp_path / "ca", MESH)
 
     def settings(region: str, static: list[str], grpc: int, **more: Any) -> dict[str, Any]:
@@ -130,16 +136,22 @@ async def mesh(tmp_path: Path) -> AsyncIterator[tuple[App, list[Owner]]]:
         assert entry.federation is not None
         owners = []
         for region in ("us", "ap"):
-            ledger = tmp_path / f"{region}.ledger"
-            command = [sys.executable, "-S", "-E", str(LEDGER), str(ledger)]
-            server = {"command": command, "service": "ledger", "stateless": True}
-            config = tmp_path / f"{region}.yaml"
+            directory = tmp_path / f"{region}-1"
+            directory.mkdir(exist_ok=True)
+            servers = {
+                name: {
+                    "command": [sys.executable, "-S", "-E", str(LEDGER), str(directory / name)],
+                    "service": name,
+                    "stateless": True,
+                    "retry_safe": name == "safe",
+                }
+                for name in ("ledger", "safe")
+            }
             # The same port after a restart, as it would be anywhere.
-            text = settings(
-                region, [f"127.0.0.1:{entry.federation.bound_port}"], free_port(0), servers={"ledger": server}
-            )
-            config.write_text(yaml.safe_dump(text))
-            owner = Owner(f"{region}-1", config, ledger)
+            static = [f"127.0.0.1:{entry.federation.bound_port}"]
+            config = tmp_path / f"{region}.yaml"
+            config.write_text(yaml.safe_dump(settings(region, static, free_port(0), servers=servers)))
+            owner = Owner(f"{region}-1", config, directory)
             await owner.start()
             stack.push_async_callback(owner.stop)
             owners.append(owner)
@@ -148,29 +160,54 @@ async def mesh(tmp_path: Path) -> AsyncIterator[tuple[App, list[Owner]]]:
 
 
 def since(entry: App, owner: Owner) -> int:
-    """Since when the entry node has known the owner's server to be up, Unix ms; 0 where it is not."""
-    server = entry.catalog.find(owner.name, "ledger")
-    return int(server.health["since"]) if server is not None and server.up and server.tools else 0
+    """Since when the entry node has known both servers of the owner to be up, Unix ms; 0 where they are not."""
+    found = [entry.catalog.find(owner.name, name) for name in ("ledger", "safe")]
+    return min(int(s.health["since"]) if s is not None and s.up and s.tools else 0 for s in found)
+
+
+@asynccontextmanager
+async def loaded(entry: App, service: str) -> AsyncIterator[Load]:
+    """The service is called all the while, and was for a while before."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=WORKERS)) as session:
+        load = Load(entry, service, session)
+        workers = [asyncio.create_task(load.work()) for _ in range(WORKERS)]
+        try:
+            await load.peace()
+            yield load
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def test_a_rolling_restart_fails_no_call_and_runs_each_once(mesh: tuple[App, list[Owner]]) -> None:
     entry, owners = mesh
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=WORKERS)) as session:
-        load = Load(entry, session)
-        workers = [asyncio.create_task(load.work()) for _ in range(WORKERS)]
-        await load.peace()
+    async with loaded(entry, "ledger") as load:
         for owner in owners:
             before_ms = time.time() * 1000
             assert await owner.stop() == 0
             await owner.start()
             await until(entry, lambda: since(entry, owner) > before_ms)  # noqa: B023  # awaited here
             await load.peace()
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
     assert load.failed == []
-    entered = Counter(mark for owner in owners for mark in owner.entered)
+    entered = Counter(mark for owner in owners for mark in owner.entered("ledger"))
     assert [mark for mark, n in entered.items() if n > 1] == []
     assert set(load.answered) <= entered.keys()
-    assert all(owner.entered for owner in owners)
+    assert all(owner.entered("ledger") for owner in owners)
     assert len(load.answered) >= 3 * CALLS_BETWEEN
+
+
+async def test_an_owner_that_is_killed_fails_no_call_of_what_may_run_twice(mesh: tuple[App, list[Owner]]) -> None:
+    entry, owners = mesh
+    dies, stays = owners
+    async with loaded(entry, "safe") as load:
+        assert dies.process is not None
+        dies.process.kill()
+        await until(entry, lambda: entry.catalog.owners[dies.name].liveness is not Liveness.ALIVE)
+        await load.peace()
+    assert load.failed == []
+    entered = Counter(mark for owner in owners for mark in owner.entered("safe"))
+    assert set(load.answered) <= entered.keys()
+    twice = {mark for mark, n in entered.items() if n > 1}
+    assert twice <= set(dies.entered("safe")) & set(stays.entered("safe"))
+    assert entry.gateway.counters.retries > 0
