@@ -77,10 +77,10 @@ NOUNS = (
 
 
 def took_ms(act: Callable[[], object]) -> float:
-    """What an act keeps the loop from doing."""
-    began = time.perf_counter()
+    """Processor time of the loop's thread: what an act keeps the loop from doing on a machine that is free."""
+    began = time.thread_time()
     act()
-    return (time.perf_counter() - began) * 1e3
+    return (time.thread_time() - began) * 1e3
 
 
 def loop_ms(times: int, act: Callable[[int], object]) -> float:
@@ -95,18 +95,20 @@ async def measure(owners: int, servers: int, tools: int) -> dict[str, Any]:
     views = MeshViews(catalog)
     await router.start()
     applied = []
-    for i, owner in enumerate(ids):
-        feed = partial(views.changed, owner, records(i, servers, tools), ())
+    fed = [records(i, servers, tools) for i in range(owners)]
+    began = time.process_time()
+    for owner, its in zip(ids, fed, strict=True):
+        feed = partial(views.changed, owner, its, ())
         applied.append(took_ms(feed))
         # Between two owners the loop breathes, as it does between two frames.
         await asyncio.sleep(0)
-    began = time.perf_counter()
+    del fed
     await router.settled()
     figures: dict[str, Any] = {
         "tools": owners * servers * tools,
         "apply_s": sum(applied) / 1e3,
         "apply_one_owner_ms": half(applied),
-        "then_indexed_s": time.perf_counter() - began,
+        "indexed_cpu_s": time.process_time() - began - sum(applied) / 1e3,
         "rss_mb": _rss_mb(),
         "one_tool_changes_ms": loop_ms(TIMES, lambda i: views.changed(ids[0], [tool(0, 0, 1, i + 1)], ())),
         "one_server_flaps_ms": loop_ms(TIMES, lambda i: views.changed(ids[0], [server(0, 0, i + 1)], ())),

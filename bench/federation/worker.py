@@ -56,6 +56,10 @@ class Told:
     async def withdraw(self) -> None:
         """Nothing."""
 
+    @property
+    def problem(self) -> str:
+        return ""
+
 
 class Stamps:
     """A `ViewListener` that notes when it was told what."""
