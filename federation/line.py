@@ -50,14 +50,14 @@ class Line:
         return grpc.aio.secure_channel(self.address, self._tls.channel_credentials(), options=options)
 
     async def hears(self, node: NodeId) -> bool | None:
-        """Whether the peer hears `node`; None if it gives no answer in time."""
+        """Whether the peer hears `node`; None if it gives no answer in time, or does not know that node."""
         channel = self.target.channel or await self._asking_channel()
         try:
             reply = await MeshStub(channel).Witness(pb.WitnessRequest(node=node.uri), timeout=WITNESS_S)
         except grpc.aio.AioRpcError as e:
             log.info("%s gives no word on %s: %s", self.peer, node, e.details())
             return None
-        return reply.heard
+        return reply.heard if reply.known else None
 
     async def _asking_channel(self) -> grpc.aio.Channel:
         """Kept: whoever is asked once, because a peer died, is asked about the next one too."""

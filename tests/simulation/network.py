@@ -28,7 +28,7 @@ class Stream:
     owner: Process
     sub: Subscriber
     window: int
-    authority: bool
+    authority: bool = False
     in_flight: int = 0
     open: bool = True
     greeted: bool = False

@@ -216,7 +216,7 @@ class World:
             return
         owner = self.rng.choice(choices)
         window = self.rng.choice((1, 2, 8, 64))
-        stream = Stream(receiver, owner, owner.subscriber(receiver), window, name in self.roles)
+        stream = Stream(receiver, owner, owner.subscriber(receiver), window)
         self.at(self.delay_ms(receiver.name, name) * 2, lambda: self._opened(stream), receiver)
 
     def _refused(self, receiver: Process, name: str) -> None:
@@ -228,6 +228,7 @@ class World:
         if not owner.alive or not self.network.both_ways(owner.name, receiver.name):
             self._refused(receiver, owner.name)
         elif owner.name not in receiver.streams:
+            stream.authority = owner.name in self.roles
             owner.incoming.append(stream)
             receiver.opened(stream)
 

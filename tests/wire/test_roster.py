@@ -33,6 +33,22 @@ async def test_a_live_node_keeps_its_name_until_it_is_gone(mesh: Mesh) -> None:
     assert [s.node for s in b.peers()] == [node_id("a", region="us")]
 
 
+async def test_one_who_never_knew_a_node_is_no_witness_of_its_death(mesh: Mesh) -> None:
+    a, _ = await mesh.node("a")
+    b, heard = await mesh.node("b", at(a))
+    c, other = await mesh.node("c", at(b))
+    await heard.until(lambda: (heard.state("a"), heard.state("c")) == (Liveness.ALIVE, Liveness.ALIVE))
+    await a.stop()
+    status = await status_where(b, lambda s: s.node == node_id("a") and s.state is Liveness.UNREACHABLE)
+    assert status.cause.endswith("nobody else could be asked")
+    again, _ = await mesh.node("a", at(b), at(c))
+    await other.until(lambda: other.state("a") is Liveness.ALIVE)
+    await heard.until(lambda: heard.state("a") is Liveness.ALIVE)
+    await again.stop()
+    status = await status_where(b, lambda s: s.node == node_id("a") and s.state is Liveness.DOWN)
+    assert status.cause.endswith("not heard by c either")
+
+
 async def test_status_tells_what_became_of_a_peer_and_what_it_speaks(mesh: Mesh) -> None:
     a, _ = await mesh.node("a", records=[tool("one"), tool("two")])
     b, heard = await mesh.node("b", at(a))
