@@ -156,6 +156,10 @@ class ForwardStream:
         cause = "the peer ended it"
         try:
             async for wire in self._rpc:
+                if not isinstance(wire, pb.CallDown):  # None: gRPC could not parse it, and has logged so
+                    cause = "it sent bytes that are no CallDown message"
+                    self._broke(cause)
+                    return
                 self._take(wire)
         except grpc.aio.AioRpcError as e:
             cause = self._read_error(e)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -20,10 +21,13 @@ from federation.ca import init_ca
 from federation.driver import Federation
 from federation.events import Liveness
 from federation.link import FRAME_BYTES_MAX
+from federation.ports import Found
 from federation.refusals import Reason, reason_of
 from federation.statuses import error_of
 from proto import mesh_pb2 as pb
+from proto.calls import Answer, Call
 from proto.codec import record_to_wire
+from proto.errors import MeshError
 from proto.frames import Hello
 from proto.records import Kind, Record
 from proto.sync_codec import up_to_wire
@@ -139,15 +143,9 @@ async def test_a_stranger_is_refused_by_both_sides_and_a_dialler_learns_which_of
     assert (refusal.side, refusal.reason) == ("here", Reason.CERTIFICATE)
     assert "does not vouch for" in refusal.message
     # The node itself, told of the stranger's address, does not believe in it either.
-    scene.node._finder.found(tls_hint(at(stranger)))
+    scene.node._finder.found(Found(at(stranger)))
     noted = await refusal_where(scene.node, lambda r: r.who == at(stranger))
     assert (noted.side, noted.reason) == ("here", Reason.CERTIFICATE)
-
-
-def tls_hint(address: str) -> Any:
-    from federation.ports import Found
-
-    return Found(address)
 
 
 async def test_one_of_another_mesh_is_refused_and_both_say_so(scene: Scene) -> None:
@@ -419,6 +417,48 @@ async def test_whatever_an_owner_sends_costs_nobody_else(scene: Scene, frames: l
     assert known is not None
     assert known.dialling is not None
     assert not known.dialling.done()
+
+
+class Nobody:
+    def event(self, notification: dict[str, object]) -> None: ...
+
+    async def request(self, request: dict[str, object]) -> Answer:
+        return {"result": {}}
+
+
+@settings(FUZZ, max_examples=15)
+@given(frames=FRAMES, named=st.booleans())
+async def test_whatever_an_owner_answers_ends_the_call_that_was_asked_and_no_other(
+    scene: Scene, frames: list[bytes], named: bool
+) -> None:
+    failed: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+
+    async def sync(stream: Down) -> None:
+        await stream.hear()
+        await stream.say(welcome(), snapshot())
+        await nothing(stream)
+
+    async def forward(stream: Down) -> None:
+        asked = pb.CallUp.FromString(await stream.hear() or b"")
+        for frame in frames:
+            await stream.say(frame)
+            if named:  # what can be read of it is about this very call
+                await stream.say(frame + pb.CallDown(call_id=asked.call_id).SerializeToString())
+
+    name = f"bad-{scene.mesh.issued}"
+    async with RawOwner(scene.mesh.tls(name), sync=sync, forward=forward) as raw:
+        scene.node._roster.reached(node_id(name), raw.address)
+        await scene.heard.until(lambda: scene.heard.state(name) is Liveness.ALIVE)
+        bad, good = scene.node.target(name), scene.node.target("good")
+        asked = Call("c1", "time", "tools/call", {}, budget_ms=200, via=("node",))
+        with suppress(MeshError):
+            async with asyncio.timeout(20):
+                await bad.call(asked, Nobody())
+        assert "result" in await good.call(replace(asked, budget_ms=20_000), Nobody())
+    await scene.unharmed()
+    gc.collect()  # a task that failed unseen tells so when it goes
+    assert failed == []
 
 
 # ---- silence and floods ------------------------------------------------------------------------------

@@ -42,8 +42,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("mesh"))
 
 
-def expired(world: World, node: NodeId) -> tuple[bytes, bytes]:
-    """(certificate, key) of a node whose certificate ended a day ago, from our own CA."""
+def expired(world: World, node: NodeId, *, begins_days: int = -2, ends_days: int = -1) -> tuple[bytes, bytes]:
+    """(certificate, key) of a node whose certificate ended a day ago, unless told otherwise, from our own CA."""
     ca = x509.load_pem_x509_certificate((world.home / "ours" / "ca.pem").read_bytes())
     ca_key: Any = load_pem_private_key((world.home / "ours" / "ca-key.pem").read_bytes(), None)
     tls = world.ours[node]
@@ -55,8 +55,8 @@ def expired(world: World, node: NodeId) -> tuple[bytes, bytes]:
         .issuer_name(ca.subject)
         .public_key(good.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=2))
-        .not_valid_after(now - timedelta(days=1))
+        .not_valid_before(now + timedelta(days=begins_days))
+        .not_valid_after(now + timedelta(days=ends_days))
     )
     for extension in good.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
@@ -124,10 +124,10 @@ async def test_a_dialler_without_tls_is_refused(node: Node) -> None:
             await MeshStub(channel).Witness(pb.WitnessRequest(), timeout=10)
 
 
-async def test_a_dialler_whose_certificate_has_expired_is_refused(world: World, node: Node) -> None:
-    cert, key = expired(world, A)
+async def test_a_dialler_whose_certificate_is_out_of_time_is_refused(world: World, node: Node) -> None:
     tls = world.ours[A]
-    await refused(node.address, grpc.ssl_channel_credentials(tls.ca_pem, key, cert), tls.channel_options(B))
+    for cert, key in (expired(world, A), expired(world, A, begins_days=1, ends_days=2)):
+        await refused(node.address, grpc.ssl_channel_credentials(tls.ca_pem, key, cert), tls.channel_options(B))
 
 
 async def test_a_dialled_node_of_another_ca_is_refused(world: World, node: Node) -> None:
@@ -140,15 +140,18 @@ async def test_a_dialled_node_that_is_another_than_expected_is_refused(world: Wo
     assert "Check failed" in await refused(node.address, tls.channel_credentials(), tls.channel_options(C))
 
 
-async def test_a_dialled_node_whose_certificate_has_expired_is_refused(world: World) -> None:
-    cert, key = expired(world, B)
+@pytest.mark.parametrize(("begins_days", "ends_days", "why"), [(-2, -1, "expired"), (1, 2, "not yet valid")])
+async def test_a_dialled_node_whose_certificate_is_out_of_time_is_refused(
+    world: World, begins_days: int, ends_days: int, why: str
+) -> None:
+    cert, key = expired(world, B, begins_days=begins_days, ends_days=ends_days)
     tls = world.ours[B]
     credentials = grpc.ssl_server_credentials([(key, cert)], tls.ca_pem, require_client_auth=True)
     node = Node(credentials, tls.server_options())
     await node.server.start()
     caller = world.ours[A]
     await refused(node.address, caller.channel_credentials(), caller.channel_options(B))
-    with pytest.raises(Unauthenticated, match="expired"):
+    with pytest.raises(Unauthenticated, match=why):
         await learn_identity(node.address, caller)
     await node.server.stop(None)
 
