@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from federation.chunks import CHUNKED_ABOVE_BYTES, Assembly
 from federation.dedupe import Dropped, Kept, Outcome, Refused, RunKey
@@ -72,6 +73,8 @@ class ForwardSession:
                 self._take(wire)
                 if len(self.outbox) >= most:
                     await self.outbox.fewer(most)
+        except DecodeError as e:
+            self._refused(Reason.FRAME, Invalid(f"bytes that are no CallUp message: {e}; the stream is ended"))
         except grpc.RpcError as e:
             log.info("forward stream of %s broke: %s", self._peer, e)
         finally:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+import grpc
 import pytest
 
+from federation.refusals import Reason
 from proto import mesh_pb2 as pb
 from proto.calls import Call
 from proto.errors import (
@@ -87,3 +90,15 @@ async def test_an_open_followed_at_once_by_its_cancellation_still_gets_its_end(p
         assert (await the_end(stream)).error.kind == pb.ErrorKind.ERROR_KIND_EXPIRED
         stream.cancel()
     assert pair.owner.forward.in_flight == 0
+
+
+async def test_bytes_that_are_no_message_end_their_stream_and_are_noted(pair: Pair) -> None:
+    async with pair.channel() as channel:
+        garble = channel.stream_stream("/toolmesh.v1.Mesh/Forward", response_deserializer=pb.CallDown.FromString)
+        stream = garble()
+        await stream.write(b"\xff\xff\xff")
+        with suppress(grpc.aio.AioRpcError):
+            while await stream.read() is not grpc.aio.EOF:
+                pass
+    assert pair.owner.forward.refusals.totals["here", Reason.FRAME] == 1
+    assert await pair.run(a_call(n=1)) == {"result": {"n": 1}}
