@@ -132,11 +132,11 @@ class Case:
         yield self._server(server)
         if self._meant.tool and self._meant.tool not in server.tools:
             like = near(self._meant.tool, self._meant, self._of.catalog)
-            mend = (
-                f"nearest names: {', '.join(like)}"
-                if like
-                else f"'toolmesh explain {server.qualified}' shows its state"
-            )
+            mend = f"nearest names: {', '.join(like)}" if like else ""
+            if owner.id != me:
+                # Only the owner knows of a tool that it has and may not publish.
+                ask = f"ask its owner: 'toolmesh explain {server.name}/{self._meant.tool}' at {node}"
+                mend = f"{mend}; {ask}" if mend else ask
             yield no(About.TOOL, f"{server.qualified} offers no tool {self._meant.tool!r}", mend)
 
     def _server(self, server: Server) -> Finding:

@@ -94,7 +94,9 @@ def test_a_tool_that_the_server_lacks_is_told_apart_from_a_server_that_is_not_th
     world.hosts(nodes[1], "ledger", "post_entry")
     answer = world.ask("ledger/delete_all")
     assert answer["verdict"] == "not in the mesh: ledger--us-1 offers no tool 'delete_all'"
-    assert [f["ok"] for f in findings(answer, "tool")] == [False]
+    (tool,) = findings(answer, "tool")
+    assert tool["ok"] is False
+    assert tool["mend"] == "ask its owner: 'toolmesh explain ledger/delete_all' at us-1"
 
 
 def test_a_bare_name_of_several_servers_lists_the_qualified_ones(world: Any, nodes: Nodes, findings: Find) -> None:
