@@ -99,9 +99,10 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
     ] * federation.mdns.enabled
     if federation.etcd.enabled:
         found.append(f"etcd at {', '.join(federation.etcd.endpoints)}")
-        _etcd(federation.etcd, report, now)
     ways = " and ".join(found) or "nobody"
     report.facts.append(("peers", f"at {federation.listen}, dialled as {federation.advertised}; looks for {ways}"))
+    if federation.etcd.enabled:
+        _etcd(federation.etcd, report, now)
     if not found:
         report.warnings.append(
             "federation.static is empty, mDNS is off, federation.etcd has no endpoints: this node waits to be dialled"
