@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from federation.credentials import Credentials
-from federation.refusals import Reason, Refusals, Side, reason_of, side_of
+from federation.refusals import MESSAGE_CHARS_MAX, Reason, Refusals, Side, reason_of, side_of
 from federation.statuses import ERROR_KEY, error_of
 from federation.tls import MeshTls, learn_identity
 from federation.traffic import Traffic
@@ -54,7 +54,6 @@ UP_MAX = 256
 """Frames waiting to go up. Acks replace each other; beyond the bound rejects, which are for people, are dropped."""
 
 
-MESSAGE_CHARS_MAX = 500
 _SYNC = "/toolmesh.v1.Mesh/Sync"
 
 

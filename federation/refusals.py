@@ -12,6 +12,12 @@ from proto.errors import Exhausted, Forbidden, Invalid, MeshError, Unauthenticat
 
 REFUSALS_MAX = 256
 
+MESSAGE_CHARS_MAX = 500
+"""Of one message: it may quote what a peer has said."""
+
+NEWS_MS = 10_000
+"""Between two lines in the log about one peer and one reason, whatever words it finds."""
+
 Side = Literal["here", "there"]
 """Who refused: this node, or the other one."""
 
@@ -50,6 +56,7 @@ class Refusal:
     first_ms: int
     last_ms: int
     count: int = 1
+    told_ms: int = 0
 
 
 class Refusals:
@@ -62,16 +69,20 @@ class Refusals:
         self.totals: Counter[tuple[Side, Reason]] = Counter()
 
     def note(self, side: Side, who: str, reason: Reason, message: str) -> bool:
-        """Returns whether it is news: nothing of the kind is kept of `who` yet, or it was said in other words."""
-        now = self._clock.wall_ms()
+        """Returns whether it is news: nothing of the kind is kept of `who` yet, or not in these words.
+
+        Other words within `NEWS_MS` are none: a peer that invents a reason for each frame must not fill the log.
+        """
+        now, message = self._clock.wall_ms(), message[:MESSAGE_CHARS_MAX]
         self.totals[side, reason] += 1
         key = (side, who, reason.value)
         known = self._latest.pop(key, None)
-        news = known is None or known.message != message
         if known is None:
-            known = Refusal(side, who, reason, message, now, now)
+            news, known = True, Refusal(side, who, reason, message, now, now, told_ms=now)
         else:
+            news = known.message != message and now - known.told_ms >= NEWS_MS
             known.message, known.last_ms, known.count = message, now, known.count + 1
+            known.told_ms = now if news else known.told_ms
         self._latest[key] = known
         while len(self._latest) > self._refusals_max:
             self._latest.popitem(last=False)

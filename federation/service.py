@@ -21,7 +21,7 @@ from federation.credentials import Credentials
 from federation.finding import unfit
 from federation.link import ADVERTISE_KEY, FRAME_BYTES_MAX
 from federation.log import Log, Subscriber
-from federation.refusals import Reason, Refusals, reason_named, reason_of
+from federation.refusals import MESSAGE_CHARS_MAX, Reason, Refusals, reason_named, reason_of
 from federation.statuses import abort
 from federation.tls import peer_credentials
 from federation.traffic import Traffic
@@ -41,9 +41,6 @@ SESSIONS_PER_PEER = 2
 SESSIONS_MAX = 512
 GREETINGS_PER_PEER = 4
 """Streams of one peer that have not said Hello yet; further ones are refused."""
-
-MESSAGE_CHARS_MAX = 500
-"""Of what a peer gives as its reason."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

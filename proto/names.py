@@ -88,7 +88,7 @@ class NodeId:
         """From the URI form; `Invalid` for anything else."""
         m = _SPIFFE_RE.fullmatch(uri)
         if m is None:
-            raise Invalid(f"{uri!r} is not a node id; it reads spiffe://TRUST-DOMAIN/region/REGION/node/NODE")
+            raise Invalid(f"{uri[:200]!r} is not a node id; it reads spiffe://TRUST-DOMAIN/region/REGION/node/NODE")
         return cls.of(m[1], m[2], m[3])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from federation.clock import SystemClock
-from federation.refusals import Reason, Refusals, reason_named, reason_of, side_of
+from federation.refusals import MESSAGE_CHARS_MAX, NEWS_MS, Reason, Refusals, reason_named, reason_of, side_of
 from proto.codec import error_to_failed, failed_from_wire, failed_to_error, failed_to_wire
 from proto.errors import Conflict, Exhausted, Forbidden, Invalid, MeshError, Unauthenticated, Unavailable
 
@@ -21,14 +21,23 @@ def test_the_same_again_is_counted_and_no_news() -> None:
     clock = Clock()
     refusals = Refusals(clock)
     assert refusals.note("here", "x", Reason.MESH, "of another mesh")
-    clock.wall = 2_000
+    clock.wall = 90_000
     assert not refusals.note("here", "x", Reason.MESH, "of another mesh")
     assert refusals.note("here", "x", Reason.MESH, "of yet another mesh")
     assert refusals.note("there", "x", Reason.MESH, "of another mesh")
     newest, oldest = refusals.latest()
-    assert (newest.side, oldest.count, oldest.first_ms, oldest.last_ms) == ("there", 3, 1_000, 2_000)
+    assert (newest.side, oldest.count, oldest.first_ms, oldest.last_ms) == ("there", 3, 1_000, 90_000)
     assert oldest.message == "of yet another mesh"
     assert refusals.totals == {("here", Reason.MESH): 3, ("there", Reason.MESH): 1}
+
+
+def test_one_that_finds_ever_new_words_is_news_now_and_then_only() -> None:
+    clock = Clock()
+    refusals = Refusals(clock)
+    assert sum(refusals.note("there", "x", Reason.OTHER, f"excuse {i}") for i in range(1_000)) == 1
+    clock.wall += NEWS_MS
+    assert refusals.note("there", "x", Reason.OTHER, "x" * 100_000)
+    assert len(refusals.latest()[0].message) == MESSAGE_CHARS_MAX
 
 
 def test_only_the_latest_are_kept_and_every_one_is_counted() -> None:

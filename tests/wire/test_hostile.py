@@ -22,7 +22,7 @@ from federation.driver import Federation
 from federation.events import Liveness
 from federation.link import FRAME_BYTES_MAX
 from federation.ports import Found
-from federation.refusals import Reason, reason_of
+from federation.refusals import MESSAGE_CHARS_MAX, Reason, reason_of
 from federation.statuses import error_of
 from proto import mesh_pb2 as pb
 from proto.calls import Answer, Call
@@ -309,7 +309,7 @@ async def test_a_node_that_is_refused_by_a_subscriber_notes_why(scene: Scene) ->
         clone = await refusal_where(scene.node, lambda r: r.reason is Reason.CLONE)
         assert (clone.side, clone.who, clone.message) == ("there", BAD.uri, "two of you")
         other = await refusal_where(scene.node, lambda r: r.reason is Reason.OTHER)
-        assert len(other.message) == service.MESSAGE_CHARS_MAX
+        assert len(other.message) == MESSAGE_CHARS_MAX
 
 
 async def test_a_bad_record_is_refused_alone_and_its_owner_hears_of_each(scene: Scene) -> None:
