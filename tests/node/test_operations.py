@@ -23,10 +23,12 @@ from federation.refusals import Reason
 from node.app import App
 from node.catalog import Catalog
 from node.config import parse
-from node.operations import _server
+from node.operations import Operations, _server
 from node.ports import Resource
+from node.telemetry import Telemetry
+from proto.errors import Invalid
 from proto.names import NodeId
-from proto.records import Record
+from proto.records import ANONYMOUS, Record
 
 SERVER = Path(__file__).parent / "servers" / "peculiar.py"
 MESH = "mesh.test"
@@ -177,9 +179,13 @@ async def test_refusals_and_alarms_reach_status_peer_and_metrics(mesh: Mesh) -> 
     uri = mesh.ap.catalog.me.uri
     for _ in range(3):
         federation.refusals.note("here", uri, Reason.CLONE, "two processes speak as ap-1")
-    (refusal,) = (await mesh.get("/api/v1/status"))["refusals"]
+    federation._alarms.note(uri, "clone", "stop one of the two")
+    status = await mesh.get("/api/v1/status")
+    (refusal,), (alarm,) = status["refusals"], status["alarms"]
+    assert (alarm["about"], alarm["name"], alarm["message"]) == (uri, "clone", "stop one of the two")
     assert (refusal["side"], refusal["who"], refusal["reason"], refusal["count"]) == ("here", uri, "clone", 3)
-    assert (await mesh.get("/api/v1/peers/ap-1"))["refusals"] == [refusal]
+    peer = await mesh.get("/api/v1/peers/ap-1")
+    assert (peer["refusals"], peer["alarms"]) == ([refusal], [alarm])
     assert (await mesh.metrics())["toolmesh_refusals_total", ("clone", "here")] == 3
 
 
@@ -212,3 +218,39 @@ async def test_who_is_no_operator_learns_nothing_by_asking(mesh: Mesh) -> None:
         answer = await mesh.get(path, "alice")
         assert answer["kind"] == "scope_required"
         assert "odd" not in str(answer)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_draining_shows_in_readiness_status_and_metrics_until_it_is_undone(mesh: Mesh) -> None:
+    async def drain(on: bool) -> Any:
+        headers = {"Authorization": f"Bearer {KEYS['op']}"}
+        async with mesh.http.post(f"{mesh.eu.url}/api/v1/drain", json={"on": on}, headers=headers) as response:
+            return await response.json()
+
+    async def seen() -> tuple[bool, bool, float]:
+        async with mesh.http.get(f"{mesh.eu.url}/readyz") as response:
+            ready = response.status == 200
+        return (
+            ready,
+            (await mesh.get("/api/v1/status"))["node"]["draining"],
+            (await mesh.metrics())["toolmesh_draining", ()],
+        )
+
+    assert (await drain(True))["draining"] is True
+    assert await seen() == (False, True, 1)
+    assert (await drain(False))["draining"] is False
+    assert await seen() == (True, False, 0)
+
+
+def test_a_node_that_runs_alone_has_metrics_and_no_peers(tmp_path: Path) -> None:
+    app = App(parse({"search": {"embedder": "none"}}, tmp_path))
+    metrics = Telemetry(app).exposition().decode()
+    assert "toolmesh_tools 0.0" in metrics
+    assert "toolmesh_peer" not in metrics
+    operations = Operations(app)
+    assert operations.peers() == []
+    assert operations.status()["node"]["certificate_expires_at"] is None
+    with pytest.raises(Invalid, match="there are: none"):
+        operations.peer("eu-1")
+    with pytest.raises(Invalid, match="this node has no keys"):
+        operations.explain("", "x", "alice", ANONYMOUS)
