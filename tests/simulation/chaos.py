@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
 
 import federation.log
+import federation.view
 from proto.frames import Farewell
 from tests.simulation.checks import Violation
 from tests.simulation.process import Process
@@ -22,25 +25,36 @@ class Failure(AssertionError):
 def run(seed: int, *, chaos_ms: int = CHAOS_MS) -> World:
     """Raises `Failure`, whose text holds the seed and the end of the transcript."""
     names = ["a", "b", "c", "d", "e", "f"][: 3 + seed % 4]
-    bounds = federation.log.LOG_MIN, federation.log.PART_RECORDS, federation.log.PART_NAMES
-    # Small bounds, so that logs overflow and snapshots and deltas come in parts.
     small = seed % 3 == 0
-    federation.log.LOG_MIN = 6
-    if small:
-        federation.log.PART_RECORDS, federation.log.PART_NAMES = 2, 3
-    world = World(seed, names)
-    world.checks.whole = not small
     try:
-        _live(world, chaos_ms)
+        with ExitStack() as bounds:
+            # Small bounds, so that logs overflow, snapshots and deltas come in parts, and views grow old.
+            bounds.enter_context(_bound(federation.log, LOG_MIN=6))
+            if small:
+                bounds.enter_context(_bound(federation.log, PART_RECORDS=2, PART_NAMES=3))
+            if seed % 5 == 0:
+                bounds.enter_context(_bound(federation.view, GRACE_MS=3_000, KEEP_MS=8_000, LOADING_MS=2_000))
+            world = World(seed, names)
+            world.checks.whole = not small
+            _live(world, chaos_ms)
     except Violation as e:
         raise Failure(
             f"seed {seed}, step {world.steps}, {world.now_ms} ms: {e}\n"
             + "\n".join(world.transcript)
             + f"\nreplay: make sim SEED={seed}"
         ) from e
-    finally:
-        federation.log.LOG_MIN, federation.log.PART_RECORDS, federation.log.PART_NAMES = bounds
     return world
+
+
+@contextmanager
+def _bound(module: ModuleType, **bounds: int) -> Iterator[None]:
+    """Other bounds of a core, for as long as one seed runs."""
+    before = {name: getattr(module, name) for name in bounds}
+    vars(module).update(bounds)
+    try:
+        yield
+    finally:
+        vars(module).update(before)
 
 
 def _live(world: World, chaos_ms: int) -> None:

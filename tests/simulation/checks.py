@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from federation import view as view_module
 from federation.events import Liveness
 from federation.liveness import SILENCE_MS
-from federation.view import KEEP_MS, Phase
+from federation.view import Phase
 from proto.errors import Invalid
 from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version, manifest
 
@@ -168,7 +169,9 @@ class Checks:
                 self._fail(f"{where} is fresh and not listed")
         else:
             stale = now - view.stale_since_ms
-            if on_time and stale > KEEP_MS + SLACK_MS and view.phase is Phase.IDLE and view.size:
+            if on_time and view.listed and now - view._grace_from_ms > view_module.GRACE_MS + SLACK_MS:
+                self._fail(f"{where} has been stale for {stale} ms and is still listed")
+            if on_time and stale > view_module.KEEP_MS + SLACK_MS and view.phase is Phase.IDLE and view.size:
                 self._fail(f"{where} has been stale for {stale} ms and is still kept")
             if view.phase is Phase.IDLE and alive:
                 self._fail(f"{where}: it counts as alive without a stream")

@@ -311,6 +311,30 @@ def restores_half_of_a_view(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemoryViewStore, "views", half)
 
 
+def lists_the_stale_for_good(patch: pytest.MonkeyPatch) -> None:
+    tick = View._tick
+
+    def patient(self: View, now_ms: int) -> Effects:
+        since, self._grace_from_ms = self._grace_from_ms, now_ms
+        effects = tick(self, now_ms)
+        self._grace_from_ms = since
+        return effects
+
+    patch.setattr(View, "_tick", patient)
+
+
+def keeps_the_stale_for_good(patch: pytest.MonkeyPatch) -> None:
+    tick = View._tick
+
+    def hoarding(self: View, now_ms: int) -> Effects:
+        since, self.stale_since_ms = self.stale_since_ms, None if self.stale_since_ms is None else now_ms
+        effects = tick(self, now_ms)
+        self.stale_since_ms = since
+        return effects
+
+    patch.setattr(View, "_tick", hoarding)
+
+
 def loses_a_frame(patch: pytest.MonkeyPatch) -> None:
     pull = Log.pull
 
@@ -351,6 +375,8 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (forgets_what_it_ran, "after it had run|had said that it never would"),
     (does_not_admit_that_it_forgot, "after it had run"),
     (restores_half_of_a_view, "restored view|the disk of"),
+    (lists_the_stale_for_good, "still listed"),
+    (keeps_the_stale_for_good, "still kept"),
     (loses_a_frame, "all was sent up to|do not follow"),
 ]
 
