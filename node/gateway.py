@@ -242,6 +242,9 @@ class Gateway:
             return await self._guard.result(call, answer)
         except MeshError as e:
             outcome = e.kind
+            if isinstance(e, OutcomeUnknown):
+                # Whoever asks what became of it needs to know whom; told alike next door and across the mesh.
+                e.data.setdefault("owner", server.owner.id.name)
             raise
         except asyncio.CancelledError:
             outcome = CANCELLED
