@@ -96,18 +96,23 @@ class Registration:
             return
         self._doubted.clear()
         self._held = False
-        await self._claim(etcd, self._lease)
-        self._held = self._was_held = True
-        log.info("%s is registered in etcd at %s", self.node, self.entry.address)
+        put = await self._claim(etcd, self._lease)
+        news, self._held, self._was_held = put or not self._was_held, True, True
+        if news:
+            log.info("%s is registered in etcd at %s", self.node, self.entry.address)
 
-    async def _claim(self, etcd: EtcdClient, lease: Lease) -> None:
+    async def _claim(self, etcd: EtcdClient, lease: Lease) -> bool:
+        """Put our entry under the lease; False if it was there. Raises `Conflict` if another's is."""
         holder = await etcd.create(self.key, self._value, lease)
-        if holder is None or (holder.value == self._value and holder.lease == lease.id):
-            return
+        if holder is None:
+            return True
+        if holder.value == self._value and holder.lease == lease.id:
+            return False  # its answer was lost, or the list that lacks it is older
         if not self._ours(holder):
             raise Conflict(self._rival(holder))
         if not await etcd.replace(holder, self._value, lease):
             raise Unavailable(f"the entry of {self.node} changed while it was taken over")
+        return True
 
     def _ours(self, holder: Pair) -> bool:
         """Of this life (an answer was lost), or of the one before, which only a start can follow."""

@@ -66,17 +66,16 @@ async def test_two_nodes_with_one_etcd_in_their_configuration_share_their_server
         }
         return App(parse(settings, tmp_path))
 
-    def up(app: App, region: str) -> bool:
-        server = app.catalog.find(f"{region}-1", f"text-{region}")
-        return server is not None and server.up
+    def known(app: App, region: str) -> bool:
+        return app.catalog.find(f"{region}-1", f"text-{region}") is not None
 
     async with AsyncExitStack() as running:
         apps = {region: node(region) for region in ("eu", "us")}
         for app in apps.values():
             running.push_async_callback(app.stop)
             await app.start()
-        await until(apps["eu"], lambda: up(apps["eu"], "us"))
-        await until(apps["us"], lambda: up(apps["us"], "eu"))
+        await until(apps["eu"], lambda: known(apps["eu"], "us"))
+        await until(apps["us"], lambda: known(apps["us"], "eu"))
         listed = etcd.ctl("get", "--prefix", "/team/", "--keys-only", user="root:root").split()
         assert [key.rpartition("/")[2] for key in listed] == ["eu-1", "us-1"]
     assert not etcd.ctl("get", "--prefix", "/team/", "--keys-only", user="root:root").split()
