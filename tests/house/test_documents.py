@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from federation.refusals import Reason
 from node.cli import app
 from node.config import NodeConfig
 from node.operator.api import OperatorApi
@@ -133,6 +134,12 @@ def test_every_route_of_the_operators_is_documented() -> None:
     routes = {r.path for r in OperatorApi(None, None).routes()} - {"/api/{tail:.*}"}  # type: ignore[arg-type]
     table = OPERATIONS.split("## HTTP for operators", 1)[1]
     assert set(re.findall(r"^\| `(/[a-z0-9/{}]+)", table, re.MULTILINE)) == routes
+
+
+def test_every_reason_of_a_refusal_has_its_mend() -> None:
+    table = OPERATIONS.split("| reason of a refusal |", 1)[1].split("\n\n", 1)[0]
+    reasons = [cell for line in table.splitlines() if line.startswith("| `") for cell in [line.split(" | ")[0]]]
+    assert {word for cell in reasons for word in re.findall(r"`([^`]+)`", cell)} == set(Reason)
 
 
 def test_a_torch_without_cuda_is_explained() -> None:
