@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from federation.chunks import Assembly
+from federation.chunks import Assembly, Room
 from federation.parting import QUESTION_BYTES_MAX, M, whole
 from proto import calls, jsons
 from proto.calls import Answer, Call, Exchange
@@ -30,7 +30,7 @@ class Asked:
     `queried`: it was asked for on a second stream. `instance` names the process life of the owner that it was sent to.
     """
 
-    def __init__(self, call: Call, exchange: Exchange, answer_bytes_max: int) -> None:
+    def __init__(self, call: Call, exchange: Exchange, answer_bytes_max: int, room: Room) -> None:
         self.call = call
         self.written = False
         self.accepted = False
@@ -43,6 +43,8 @@ class Asked:
         self._waiter: asyncio.Future[None] | None = None
         self._joined: asyncio.Future[Answer] | None = None
         self._assembly: Assembly | None = None
+        self._room = room
+        self._room_taken = 0
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._replies: dict[int, tuple[calls.Reply, int]] = {}
 
@@ -52,6 +54,7 @@ class Asked:
         self.instance = stream.instance
         self._settled = None
         self._assembly = None
+        self._give_room_back()
 
     async def outcome(self) -> Answer:
         """Wait for the end, or for the stream's (`Lost`). Waiting again after a timeout loses nothing."""
@@ -88,6 +91,7 @@ class Asked:
 
     def end(self) -> None:
         """Nobody waits any more."""
+        self._give_room_back()
         for task in self._requests.values():
             task.cancel()
         if self._joined is None or self._joined.done():
@@ -112,9 +116,7 @@ class Asked:
             case calls.Request():
                 self._request(self._whole(frame))
             case calls.Chunk():
-                if self._assembly is None:
-                    self._assembly = Assembly(self.answer_bytes_max)
-                return self._assembly.add(frame.data)
+                return self._chunk(frame.data)
             case calls.Result():
                 self.settle(self._answer(frame))
             case calls.Failed():
@@ -123,8 +125,25 @@ class Asked:
                 pass  # the stream has taken it
         return 0
 
+    def _chunk(self, data: bytes) -> int:
+        if not self._room.take(len(data)):
+            raise Exhausted(
+                f"this node holds {self._room.taken} bytes of unfinished answers of this peer, the most that it takes; "
+                "the call ran: ask for its answer by the same call id once others are through",
+                call_id=self.call.call_id,
+            )
+        self._room_taken += len(data)
+        if self._assembly is None:
+            self._assembly = Assembly(self.answer_bytes_max)
+        return self._assembly.add(data)
+
+    def _give_room_back(self) -> None:
+        self._room.give_back(self._room_taken)
+        self._room_taken = 0
+
     def _text(self, announced: int) -> bytes:
         """What came in chunks before the frame that says how long it is."""
+        self._give_room_back()
         if self._assembly is None:
             self._assembly = Assembly(self.answer_bytes_max)
         return self._assembly.text(announced)

@@ -10,6 +10,7 @@ from typing import NoReturn
 import grpc
 
 from federation.asked import Asked
+from federation.chunks import Room
 from federation.events import Liveness
 from federation.forward_stream import Lost
 from federation.reach import Gone, Reach
@@ -19,6 +20,8 @@ from proto.errors import Conflict, Expired, OutcomeUnknown, Unavailable
 from proto.names import NodeId
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
+ANSWERS_BYTES_MAX = 512 * 1024 * 1024
+"""Of long answers that are coming in from one peer, all calls together."""
 CALLS_MAX = 1024
 CANCEL_GRACE_S = 1.0
 """How long after a deadline the owner's last word is waited for: it tells cancelled from unknown."""
@@ -51,6 +54,7 @@ class ForwardClient:
         self._calls_max = calls_max
         self._cancel_grace_s = cancel_grace_s
         self._calls: dict[str, Asked] = {}
+        self._room = Room(ANSWERS_BYTES_MAX)
         self._reach = Reach(owner, dial, trouble, traffic)
 
     @property
@@ -69,10 +73,13 @@ class ForwardClient:
         if first is not None:
             return await self._join(first, call)
         if len(self._calls) >= self._calls_max:
-            raise Unavailable(f"{self._calls_max} calls to this peer are open already")
+            raise Unavailable(
+                f"{self._calls_max} calls to {self._owner!r} are open already, the most that this node sends to one "
+                "peer: try again once some have ended"
+            )
         if not call.via or call.via[-1] != self._me:
             call = replace(call, via=(*call.via, self._me))
-        asked = Asked(call, exchange, self._answer_bytes_max)
+        asked = Asked(call, exchange, self._answer_bytes_max, self._room)
         self._calls[call.call_id] = asked
         self._traffic.calls += 1
         try:

@@ -28,6 +28,27 @@ LANE_EVENTS_MAX = 256
 LANE_EVENT_BYTES_MAX = 4 * 1024 * 1024
 
 
+class Room:
+    """Bytes of unfinished texts that one side holds, of all calls together, `bytes_max` at most."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.taken = 0
+
+    def take(self, size: int) -> bool:
+        """False if there is no room for so much more."""
+        fits = self.taken + size <= self.bytes_max
+        if fits:
+            self.taken += size
+        return fits
+
+    def give_back(self, size: int) -> None:
+        self.taken -= size
+
+    def __repr__(self) -> str:
+        return f"Room({self.taken} of {self.bytes_max} bytes taken)"
+
+
 class Assembly:
     """The long texts of one call, being received one after the other; the window runs on from text to text.
 
@@ -160,6 +181,11 @@ class Lanes(Generic[F]):
             lane.credit = min(lane.credit + granted, 2 * WINDOW_BYTES)
             if lane.items:
                 self._queue(call_id, lane)
+
+    def has_text(self, call_id: str) -> bool:
+        """Whether a long text of the call waits to be written."""
+        lane = self._lanes.get(call_id)
+        return lane is not None and any(len(item.text) for item in lane.items)
 
     def drop(self, call_id: str) -> None:
         """Forget what waits for a call."""

@@ -325,6 +325,13 @@ class ForwardSession:
         elif call_id in self._incoming:
             self._forget_incoming(call_id)
             raise Expired("cancelled before its params had arrived; it did not run")
+        elif self.outbox.has_text(call_id):
+            # Its caller takes no more of a long answer, and would grant nothing more for it.
+            self.outbox.drop(call_id)
+            raise OutcomeUnknown(
+                "the call had ended and its answer was on its way when it was cancelled; ask again by its call id",
+                call_id=call_id,
+            )
 
     # ---- what a run says ----
 

@@ -24,6 +24,8 @@ from proto.versions import LONG_MESSAGES
 log = logging.getLogger("toolmesh.federation.calls")
 
 _DRAIN_S = 0.5
+LANES_MAX = 4096
+"""Calls with something to write: open ones, and cancellations of earlier ones that a stuck peer does not read."""
 
 
 class Lost(Exception):
@@ -84,6 +86,10 @@ class ForwardStream:
             raise Exhausted(
                 f"params are {len(wire.open.params)} bytes long; at most {asked.answer_bytes_max} are carried: pass "
                 "large data by reference (a resource, a URL)"
+            )
+        if len(self._outbox) >= LANES_MAX:
+            raise Unavailable(
+                f"frames of {LANES_MAX} calls wait for the peer to read them: try again, or another owner"
             )
         if self._carry(asked):
             self._announce(call_id, wire, part(wire))

@@ -8,6 +8,7 @@ from contextlib import suppress
 import pytest
 
 from federation.asked import Asked
+from federation.chunks import Room
 from federation.events import Liveness
 from federation.forward_stream import Lost
 from federation.tls import MeshTls
@@ -112,7 +113,7 @@ async def test_a_call_put_on_a_stream_that_has_just_ended_is_lost_at_once_and_no
     assert stream is not None
     await stream.close()
     for put in (stream.open, stream.query):
-        asked = Asked(a_call("c2"), pair.caller, 1000)
+        asked = Asked(a_call("c2"), pair.caller, 1000, Room(0))
         asked.attach(stream)
         put(asked)
         with pytest.raises(Lost, match="just ended"):

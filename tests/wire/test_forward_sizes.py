@@ -110,6 +110,44 @@ async def test_answers_that_nobody_takes_are_bounded_and_the_call_that_is_too_mu
     assert pair.owner.forward.refusals.totals["here", Reason.FULL] > 0
 
 
+async def test_a_long_answer_that_is_cancelled_on_its_way_is_held_no_longer(pair: Pair) -> None:
+    async def work(call: Call, exchange: Exchange) -> Answer:
+        return {"result": {"text": "x" * call.params["size"]}}
+
+    pair.owner.answer = work
+    async with pair.channel() as channel:
+        stream = MeshStub(channel).Forward()
+        await stream.write(an_open("long", size=50 * MB))
+        sent = 0
+        while sent < WINDOW_BYTES:
+            sent += len((await stream.read()).chunk.data)
+        [session] = pair.owner.forward._sessions
+        assert session.outbox.text_bytes > 40 * MB
+        await stream.write(pb.CallUp(call_id="long", cancel=pb.Cancel()))
+        frame = await stream.read()
+        assert frame.error.kind == pb.ErrorKind.ERROR_KIND_OUTCOME_UNKNOWN
+        assert "ask again by its call id" in frame.error.message
+        assert session.outbox.text_bytes == 0
+        stream.cancel()
+
+
+async def test_answers_that_come_in_together_have_a_bound_and_the_room_comes_back(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.asking.ANSWERS_BYTES_MAX", 6 * MB)
+
+    async def work(call: Call, exchange: Exchange) -> Answer:
+        return {"result": {"text": "x" * 5 * MB}}
+
+    pair.owner.answer = work
+    pair.client = pair.dial()
+    ends = await asyncio.gather(*(pair.run(a_call(f"c{n}")) for n in range(3)), return_exceptions=True)
+    assert [e for e in ends if isinstance(e, Exhausted) and "the call ran" in e.message]
+    assert [e for e in ends if isinstance(e, dict)]
+    assert pair.client._room.taken == 0
+    assert "result" in await pair.run(a_call("c3"))
+
+
 def an_open(call_id: str, **params: int) -> pb.CallUp:
     return pb.CallUp(call_id=call_id, open=pb.Open(server="files", params=jsons.dumps(params), budget_ms=20_000))
 
