@@ -37,6 +37,7 @@ from federation.events import (
 )
 from federation.finding import Finder, unfit
 from federation.known import Known
+from federation.listening import bind
 from federation.log import Log, Subscriber
 from federation.peer import Peer
 from federation.ports import Answerer, Discovery, ViewListener, ViewStore
@@ -52,7 +53,6 @@ from federation.view import View
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Invalid, MeshError, Unavailable
 from proto.frames import Beat, Down, Farewell, Hello, Reject
-from proto.mesh_pb2_grpc import add_MeshServicer_to_server
 from proto.names import NodeId
 from proto.records import Record, RecordKey
 
@@ -132,7 +132,7 @@ class Federation:
             raise Invalid(f"the certificate names {self._tls.identity().uri}, not {self._me.uri}; issue one for it")
         self._store.open()
         self._log.epoch = self._store.begin_epoch(self._clock.wall_ms())
-        server = self._bind()
+        server, self._port, self._roster.advertise = bind(self._listen, self._advertise, self._tls, self._service)
         self._restore()
         await server.start()
         self._server = server
@@ -251,23 +251,6 @@ class Federation:
 
     def _make_peer(self, node: NodeId) -> Peer:
         return Peer(View(node, self._mesh, software=self._software), self._clock.now_ms())
-
-    def _bind(self) -> grpc.aio.Server:
-        """Take the port, so that it is known what to advertise."""
-        server = grpc.aio.server(options=self._tls.server_options())
-        add_MeshServicer_to_server(self._service, server)
-        try:
-            self._port = server.add_secure_port(self._listen, self._tls.server_credentials())
-        except RuntimeError as e:
-            # gRPC says no more than that it failed, and to turn on its debugging.
-            log.debug("gRPC: %s", e)
-            raise Unavailable(
-                f"federation.listen {self._listen} cannot be listened on: is another program using it, or is it not "
-                "an address of this machine? Stop what uses it or choose another"
-            ) from None
-        advertise = self._advertise or f"{self._listen.rpartition(':')[0]}:{self._port}"
-        self._roster.advertise = f"{advertise[:-2]}:{self._port}" if advertise.endswith(":0") else advertise
-        return server
 
     async def _announce(self, discovery: Discovery) -> None:
         try:
