@@ -1,6 +1,7 @@
 """`make bench-federation`: what the federation costs and how fast it is. Writes bench/results/federation.json.
 
-`--quick` measures a little of everything, in half a minute, and writes nothing; `--only PART` one part.
+`--quick` measures a little of everything, in half a minute, and writes nothing; `--only PART` one part. A part that
+could not be measured says why, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ Part = Callable[[Path, Size], Awaitable[dict[str, Any]]]
 PARTS: tuple[Part, ...] = (small, large, regions, records, catalogue)
 
 
-async def main() -> None:
+async def main() -> int:
     names = [part.__name__ for part in PARTS]
     parser = argparse.ArgumentParser("bench.federation", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a little of everything; writes nothing")
@@ -147,14 +148,19 @@ async def main() -> None:
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="toolmesh-bench-") as directory:
-            figures[part.__name__] = await part(Path(directory), QUICK if asked.quick else Size())
+            try:
+                figures[part.__name__] = await part(Path(directory), QUICK if asked.quick else Size())
+            except (TimeoutError, RuntimeError) as e:
+                # The other parts are worth having all the same.
+                figures[part.__name__] = {"failed": str(e)}
         took = time.monotonic() - began
         print(f"{part.__name__:10} {took:5.1f} s ", json.dumps(figures[part.__name__]), flush=True)
     print(table(figures))
     if not asked.quick and not asked.only:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    return int(any("failed" in found for found in figures.values() if isinstance(found, dict)))
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    sys.exit(uvloop.run(main()))

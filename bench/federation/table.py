@@ -19,13 +19,13 @@ ROWS = (
         "≤ 10 ms",
     ),
     ("… p99", "{regions.change.beyond_p99_ms} ms", ""),
-    ("a killed node is suspected, slowest", "{small.killed.suspected_max_ms} ms", ""),
-    ("… and decided on, slowest", "{small.killed.decided_max_ms} ms", "≤ 200 ms"),
-    ("a frozen node is suspected, slowest", "{small.frozen.suspected_max_ms} ms", ""),
-    ("… and decided on, slowest", "{small.frozen.decided_max_ms} ms", "≤ 3500 ms"),
+    ("a killed node is suspected, slowest", "{small.killed.suspected_max_ms} ms", "≤ 200 ms"),
+    ("… and decided on, slowest", "{small.killed.decided_max_ms} ms", ""),
+    ("a frozen node is suspected, slowest", "{small.frozen.suspected_max_ms} ms", "≤ 3500 ms"),
+    ("… and decided on, slowest", "{small.frozen.decided_max_ms} ms", ""),
     ("… and, woken, declares others dead", "{small.frozen.woken_declared_dead}", "0"),
-    ("a region that is cut off is suspected, slowest", "{regions.cut.suspected_max_ms} ms", ""),
-    ("… and decided on, slowest", "{regions.cut.decided_max_ms} ms", "≤ 3500 ms"),
+    ("a region that is cut off is suspected, slowest", "{regions.cut.suspected_max_ms} ms", "≤ 3500 ms"),
+    ("… and decided on, slowest", "{regions.cut.decided_max_ms} ms", ""),
     ("healed, everything known again", "{regions.heal.took_s} s", "≤ 3 s"),
     ("… snapshots", "{regions.heal.snapshots}", "0"),
     ("… received by a node since before the cut", "{regions.heal.received_kb_per_node} kB", ""),
@@ -38,12 +38,16 @@ ROWS = (
     ("… restored from disk after a restart", "{records.restart.restored_s} s", ""),
     ("… and whole again, {records.restart.changed_meanwhile} changes later", "{records.restart.whole_again_s} s", ""),
     ("… for which were received", "{records.restart.received_kb} kB", ""),
-    ("{catalogue.tools} tools into the catalogue", "{catalogue.apply_s} s", ""),
+    ("{catalogue.tools} tools into the catalogue, CPU of the loop", "{catalogue.apply_s} s", ""),
+    ("… and into the index of words, CPU of its thread", "{catalogue.indexed_cpu_s} s", ""),
     ("… one tool changes", "{catalogue.one_tool_changes_ms} ms", ""),
     ("… one server's health changes", "{catalogue.one_server_flaps_ms} ms", ""),
     ("… a search", "{catalogue.search_p50_ms} ms", ""),
 )
-"""What, figure, aim; names in braces are looked up. A row whose figure was not measured is left out."""
+"""What, figure, aim; names in braces are looked up. A row whose figure was not measured is left out.
+
+Aims of being noticed are held against the suspicion: from then on no call is sent there.
+"""
 
 
 class _Path:
