@@ -170,10 +170,10 @@ class ForwardClient:
     def owner_is(self, state: Liveness, cause: str) -> None:
         """How the peer fares, by its owner stream (docs/decisions/0008).
 
-        Down or left: calls whose stream is lost end as `OutcomeUnknown` at once. Unreachable: they look for the peer
-        for `RECOVERY_CUT_S` more. In either case a stream that looks open is ended unless somebody answers on its
-        connection within that time. Suspect: nothing changes. Alive: everything is as before, and the next attempt
-        waits for nothing.
+        Down or left: calls whose stream is lost end as `OutcomeUnknown` at once, and a stream that looks open is ended
+        unless somebody answers on its connection within `patience.PROOF_DOWN_S`. Unreachable: `RECOVERY_CUT_S` for the
+        one and for the other. Suspect: nothing changes. Alive: everything is as before, and the next attempt waits for
+        nothing.
         """
         self._reach.owner_is(state, cause)
 

@@ -10,12 +10,17 @@ RECOVERY_S = 45.0
 RECOVERY_CUT_S = 5.0
 """Once it is unreachable from here: an attempt or two. Whoever waits can do more with a plain word."""
 
+PROOF_DOWN_S = 1.0
+"""For whoever answers on a stream that looks open, though witnesses agree that its owner is down: a round trip across
+the world, and a second loss. A wrong verdict costs nothing here, a frozen owner holds its callers up no longer."""
+
 
 class Patience:
-    """Times are monotonic seconds."""
+    """Times are monotonic seconds. `proof_s`: how long a stream that looks open is given to show that it is."""
 
     def __init__(self) -> None:
         self._limit_s = RECOVERY_S
+        self.proof_s = RECOVERY_CUT_S
         self._since_s = 0.0
         self.verdict = ""
 
@@ -25,16 +30,16 @@ class Patience:
             case Liveness.ALIVE | Liveness.DRAINING:
                 self._limit_s, self.verdict = RECOVERY_S, ""
             case Liveness.UNREACHABLE:
-                self._judge(RECOVERY_CUT_S, f"it is unreachable from here: {cause}", now_s)
+                self._judge(RECOVERY_CUT_S, RECOVERY_CUT_S, f"it is unreachable from here: {cause}", now_s)
             case Liveness.DOWN:
-                self._judge(0.0, f"it is down: {cause}", now_s)
+                self._judge(0.0, PROOF_DOWN_S, f"it is down: {cause}", now_s)
             case Liveness.LEFT:
-                self._judge(0.0, f"it has left: {cause}", now_s)
+                self._judge(0.0, PROOF_DOWN_S, f"it has left: {cause}", now_s)
             case Liveness.SUSPECT:
                 pass
 
-    def _judge(self, limit_s: float, verdict: str, now_s: float) -> None:
-        self._limit_s, self._since_s, self.verdict = limit_s, now_s, verdict
+    def _judge(self, limit_s: float, proof_s: float, verdict: str, now_s: float) -> None:
+        self._limit_s, self.proof_s, self._since_s, self.verdict = limit_s, proof_s, now_s, verdict
 
     def until_s(self, lost_s: float) -> float:
         """When a call whose stream broke at `lost_s` is given up."""

@@ -11,7 +11,7 @@ import grpc
 
 from federation.events import Liveness
 from federation.forward_stream import ForwardStream, Lost
-from federation.patience import RECOVERY_CUT_S, Patience
+from federation.patience import Patience
 from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
 from proto.errors import Unavailable
@@ -133,11 +133,12 @@ class Reach:
         answer to a ping whatever `keepalive_timeout_ms` says.
         """
         question = pb.WitnessRequest(node=self._owner.uri)
+        within_s = self._patience.proof_s
         try:
-            await MeshStub(stream.channel).Witness(question, timeout=RECOVERY_CUT_S)
+            await MeshStub(stream.channel).Witness(question, timeout=within_s)
         except grpc.aio.AioRpcError as e:
             if e.code() in _SILENCE:
-                stream.end(self._patience.verdict)
+                stream.end(f"nobody answered on it within {within_s:g} s")
 
     async def _open(self) -> ForwardStream:
         stream = ForwardStream(self._dial(), self._broke, self._traffic)

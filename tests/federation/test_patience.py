@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from federation.events import Liveness
-from federation.patience import RECOVERY_CUT_S, RECOVERY_S, Patience
+from federation.patience import PROOF_DOWN_S, RECOVERY_CUT_S, RECOVERY_S, Patience
 
 
 def test_an_owner_that_nothing_is_known_against_has_all_the_time() -> None:
@@ -21,6 +21,7 @@ def test_one_that_is_gone_has_none(state: Liveness) -> None:
     patience.owner_is(state, "refused", 100.0)
     assert patience.until_s(90.0) == 100.0
     assert patience.until_s(110.0) == 110.0
+    assert patience.proof_s == PROOF_DOWN_S < RECOVERY_CUT_S
 
 
 def test_one_that_is_cut_off_has_a_little_counted_from_the_later_of_verdict_and_loss() -> None:
@@ -29,6 +30,7 @@ def test_one_that_is_cut_off_has_a_little_counted_from_the_later_of_verdict_and_
     assert patience.until_s(99.0) == 100.0 + RECOVERY_CUT_S
     assert patience.until_s(103.0) == 103.0 + RECOVERY_CUT_S
     assert patience.verdict == "it is unreachable from here: heard by b"
+    assert patience.proof_s == RECOVERY_CUT_S
 
 
 @pytest.mark.parametrize("state", [Liveness.ALIVE, Liveness.DRAINING])
