@@ -112,7 +112,7 @@ class Checks:
             self._fail(f"{where}: its listener believes {process.told[name]}, it is {pulse.state}")
         if pulse.state is Liveness.LEFT and held:
             self._fail(f"{where}: it left, and {len(held)} records stayed")
-        self.after_tick(process, name)
+        self._fortune(process, name)
 
     def _drained(self, process: Process, name: str, where: str) -> None:
         """Nothing is on its way and nothing left to send: then it stands where its owner stands."""
@@ -159,7 +159,17 @@ class Checks:
             seen[id(record)] = record
 
     def after_tick(self, process: Process, name: str) -> None:
-        """What time alone may have made wrong."""
+        """What time alone may have made wrong, and a tick must have set right."""
+        view, now = process.peers[name].view, self._world.now_ms
+        if view.stale_since_ms is not None:
+            stale, where = now - view.stale_since_ms, f"{process}'s view of {name}"
+            if view.listed and now - view._grace_from_ms > view_module.GRACE_MS + SLACK_MS:
+                self._fail(f"{where} has been stale for {stale} ms and is still listed")
+            if stale > view_module.KEEP_MS + SLACK_MS and view.phase is Phase.IDLE and view.size:
+                self._fail(f"{where} has been stale for {stale} ms and is still kept")
+        self._fortune(process, name)
+
+    def _fortune(self, process: Process, name: str) -> None:
         peer, now = process.peers[name], self._world.now_ms
         view, pulse = peer.view, peer.pulse
         where = f"{process}'s view of {name}"
@@ -169,14 +179,8 @@ class Checks:
         if view.stale_since_ms is None:
             if not view.listed:
                 self._fail(f"{where} is fresh and not listed")
-        else:
-            stale = now - view.stale_since_ms
-            if on_time and view.listed and now - view._grace_from_ms > view_module.GRACE_MS + SLACK_MS:
-                self._fail(f"{where} has been stale for {stale} ms and is still listed")
-            if on_time and stale > view_module.KEEP_MS + SLACK_MS and view.phase is Phase.IDLE and view.size:
-                self._fail(f"{where} has been stale for {stale} ms and is still kept")
-            if view.phase is Phase.IDLE and alive:
-                self._fail(f"{where}: it counts as alive without a stream")
+        elif view.phase is Phase.IDLE and alive:
+            self._fail(f"{where}: it counts as alive without a stream")
         if not alive and self._sound(name) and self._sound(process.name) and self._linked(process, name):
             self._fail(f"{where}: nothing has disturbed either, and it is {pulse!r}")
         if alive and on_time and pulse.silence_ms(now) > SILENCE_MS + SLACK_MS:

@@ -234,11 +234,8 @@ def lets_anybody_govern(patch: pytest.MonkeyPatch) -> None:
 
 
 def keeps_what_governs_without_the_role(patch: pytest.MonkeyPatch) -> None:
-    def lenient(self: View, authority: bool) -> Effects:
-        self._authority = authority
-        return self._greet()
-
-    patch.setattr(View, "_opened", lenient)
+    opened = View._opened
+    patch.setattr(View, "_opened", lambda self, authority: opened(self, authority or self._governed))
 
 
 def never_fetches_what_the_role_brings(patch: pytest.MonkeyPatch) -> None:
@@ -256,7 +253,7 @@ def offers_what_the_suspect_own(patch: pytest.MonkeyPatch) -> None:
     eligible = balance._eligible
 
     def trusting(here: balance.Place, candidates: Sequence[balance.Candidate]) -> list[balance.Candidate]:
-        return eligible(here, [replace(c, alive=True) for c in candidates])
+        return eligible(here, [c._replace(alive=True) for c in candidates])
 
     patch.setattr(balance, "_eligible", trusting)
 
@@ -265,7 +262,7 @@ def sends_new_work_to_those_that_drain(patch: pytest.MonkeyPatch) -> None:
     eligible = balance._eligible
 
     def careless(here: balance.Place, candidates: Sequence[balance.Candidate]) -> list[balance.Candidate]:
-        return eligible(here, [replace(c, draining=False) for c in candidates])
+        return eligible(here, [c._replace(draining=False) for c in candidates])
 
     patch.setattr(balance, "_eligible", careless)
 
