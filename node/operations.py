@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, cast
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 PRINCIPALS_SHOWN_MAX = 20
 
+STARTING_S = 60.0
+"""A server that takes longer to start does not keep its node from being called ready."""
+
 
 class Operations:
     """Answers from memory; asks no peer."""
@@ -46,7 +50,11 @@ class Operations:
     def ready(self) -> str:
         if self._app.gateway.draining:
             return "this node drains, or is about to stop: it takes no new work"
-        return "" if self._app.http_port else "the listener is not up yet"
+        if not self._app.http_port:
+            return "the listener is not up yet"
+        # What takes this answer for a signal to restart the next node must find this one's servers at work again.
+        started_s = time.time() - self._app.started_ms / 1000
+        return "" if self._app.loaded or started_s >= STARTING_S else "its own servers are still starting"
 
     def status(self) -> Status:
         app = self._app

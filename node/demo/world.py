@@ -21,7 +21,7 @@ from federation.ca import init_ca, issue
 from proto.errors import Unavailable
 from proto.names import NodeId
 
-READY_S = 60.0
+READY_S = 90.0
 LOOPBACK = "127.0.0.1"
 
 
@@ -140,7 +140,7 @@ class World:
             )  # fmt: skip
 
     async def ready(self, region: str, session: aiohttp.ClientSession) -> None:
-        """Until the node serves. Raises `Unavailable` with the end of its log if it dies or takes too long."""
+        """Until the node serves and has started its servers. Raises `Unavailable` with the end of its log if it dies or takes too long."""
         node = self.nodes[region]
         try:
             async with asyncio.timeout(READY_S):

@@ -254,3 +254,20 @@ def test_a_node_that_runs_alone_has_metrics_and_no_peers(tmp_path: Path) -> None
         operations.peer("eu-1")
     with pytest.raises(Invalid, match="this node has no keys"):
         operations.explain("", "x", "alice", ANONYMOUS)
+
+
+async def test_a_node_is_ready_once_its_own_servers_have_come_up_or_failed(tmp_path: Path) -> None:
+    never = {"command": [sys.executable, "-c", "input()"], "start_timeout_s": 2}
+    settings = {"http": {"listen": "127.0.0.1:0"}, "search": {"embedder": "none"}, "servers": {"never": never}}
+    app = App(parse(settings, tmp_path))
+    try:
+        await app.start()
+        operations = Operations(app)
+        assert operations.ready() == "its own servers are still starting"
+        async with asyncio.timeout(BOUND_S):
+            await app.hosting.settled()
+            while not app.loaded:
+                await asyncio.sleep(0)
+        assert operations.ready() == ""
+    finally:
+        await app.stop()
