@@ -140,7 +140,10 @@ class World:
             )  # fmt: skip
 
     async def ready(self, region: str, session: aiohttp.ClientSession) -> None:
-        """Until the node serves and has started its servers. Raises `Unavailable` with the end of its log if it dies or takes too long."""
+        """Until the node serves and its servers have started.
+
+        Raises `Unavailable` with the end of its log if it dies or takes too long.
+        """
         node = self.nodes[region]
         try:
             async with asyncio.timeout(READY_S):

@@ -264,10 +264,8 @@ async def test_a_node_is_ready_once_its_own_servers_have_come_up_or_failed(tmp_p
         await app.start()
         operations = Operations(app)
         assert operations.ready() == "its own servers are still starting"
-        async with asyncio.timeout(BOUND_S):
-            await app.hosting.settled()
-            while not app.loaded:
-                await asyncio.sleep(0)
+        assert app._loading is not None
+        await asyncio.wait_for(app._loading, BOUND_S)
         assert operations.ready() == ""
     finally:
         await app.stop()
