@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from node.catalog import Catalog
-from node.offers import difference, records_of
+from node.offers import Offered
 from node.upstreams.offer import Offer
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.upstream import Upstream
@@ -27,7 +27,7 @@ class Hosting:
         self._catalog = catalog
         self._publish = publish
         self._upstreams: dict[str, Upstream] = {}
-        self._published: dict[str, dict[RecordKey, Record]] = {}
+        self._offered: dict[str, Offered] = {}
         self._settled: dict[str, asyncio.Event] = {}
         self._adding: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
@@ -88,8 +88,7 @@ class Hosting:
         settled.set()
         if name not in self._upstreams:
             del self._settled[name]
-            self._change(name, {})
-            del self._published[name]
+            self._change((), self._offered.pop(name).withdraw())
 
     async def settled(self) -> None:
         """Until every server has either come up or failed once."""
@@ -107,22 +106,20 @@ class Hosting:
         if self._stopping:
             raise Unavailable(f"server {name!r} is not started: this node is stopping", server=name)
         self._settled[name] = asyncio.Event()
-        upstream = self._upstreams[name] = Upstream(spec, lambda offer: self._offered(upstream, offer))
+        upstream = self._upstreams[name] = Upstream(spec, lambda offer: self._told(upstream, offer))
         # Until it has come up or failed it is known as starting, and so not taken for one that does not exist.
-        self._change(name, records_of(upstream.offer))
+        self._change(*self._offered.setdefault(name, Offered()).take(upstream.offer))
         await upstream.start()
 
-    def _offered(self, upstream: Upstream, offer: Offer) -> None:
+    def _told(self, upstream: Upstream, offer: Offer) -> None:
         name = upstream.spec.name
         if self._upstreams.get(name) is not upstream:
             return
         if offer.health.state != "starting":
             self._settled[name].set()
-        self._change(name, records_of(offer))
+        self._change(*self._offered[name].take(offer))
 
-    def _change(self, name: str, after: dict[RecordKey, Record]) -> None:
-        puts, deletes = difference(self._published.get(name, {}), after)
-        self._published[name] = after
+    def _change(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> None:
         if puts or deletes:
             self._catalog.apply(self._catalog.me, puts, deletes)
             self._publish(puts, deletes)

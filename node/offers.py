@@ -2,16 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from node.upstreams.offer import Offer
+from proto import jsons
 from proto.names import member_id
 from proto.records import Kind, Record, RecordKey
 
 
-def records_of(offer: Offer) -> dict[RecordKey, Record]:
-    """The server's own record and one for each tool, prompt, resource and template. First of a name wins."""
+class Offered:
+    """The records of one server, from one offer to the next.
+
+    A digest costs some 25 us, on the loop, and a server may have thousands of tools: those whose definition is the
+    same object, or the same text, keep their record. So a change of health digests the server's own record alone.
+    """
+
+    def __init__(self) -> None:
+        self.records: dict[RecordKey, Record] = {}
+        self._definitions: dict[RecordKey, dict[str, Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"Offered({len(self.records)} records)"
+
+    def take(self, offer: Offer) -> tuple[list[Record], list[RecordKey]]:
+        """(puts, deletes) that turn what was offered before into this. First of a name wins."""
+        server = Record.of(Kind.SERVER, offer.spec.name, _body(offer))
+        records = {server.key: server}
+        definitions: dict[RecordKey, dict[str, Any]] = {}
+        for key, definition in _members(offer):
+            if key not in records:
+                records[key] = self._record(key, definition)
+                definitions[key] = definition
+        puts = [r for key, r in records.items() if (old := self.records.get(key)) is not r and not _same(old, r)]
+        deletes = [key for key in self.records if key not in records]
+        self.records, self._definitions = records, definitions
+        return puts, deletes
+
+    def withdraw(self) -> list[RecordKey]:
+        """The deletes that leave nothing of it."""
+        deletes = list(self.records)
+        self.records, self._definitions = {}, {}
+        return deletes
+
+    def _record(self, key: RecordKey, definition: dict[str, Any]) -> Record:
+        old = self.records.get(key)
+        if old is not None and (
+            self._definitions[key] is definition
+            # A server that comes back, or lists again, sends most of its tools as they were.
+            or jsons.dumps(definition) == old.body
+        ):
+            return old
+        return Record.of(key.kind, key.id, definition)
+
+
+def _same(old: Record | None, new: Record) -> bool:
+    return old is not None and old.digest == new.digest
+
+
+def _body(offer: Offer) -> dict[str, Any]:
     spec = offer.spec
     body: dict[str, Any] = {
         "name": spec.name,
@@ -29,25 +78,18 @@ def records_of(offer: Offer) -> dict[RecordKey, Record]:
     }
     if safe := spec.retry_safe:
         body["retrySafe"] = safe if isinstance(safe, bool) else list(safe)
-    server = Record.of(Kind.SERVER, spec.name, body)
-    records = {server.key: server}
-    members: tuple[tuple[Kind, str, Iterable[dict[str, Any]]], ...] = (
+    return body
+
+
+def _members(offer: Offer) -> Iterator[tuple[RecordKey, dict[str, Any]]]:
+    lists = (
         (Kind.TOOL, "name", offer.tools),
         (Kind.PROMPT, "name", offer.prompts),
         (Kind.RESOURCE, "uri", offer.resources),
         (Kind.TEMPLATE, "uriTemplate", offer.templates),
     )
-    for kind, field, definitions in members:
+    for kind, field, definitions in lists:
         for definition in definitions:
             name = definition.get(field)
             if isinstance(name, str) and name:
-                key = RecordKey(kind, member_id(spec.name, name))
-                if key not in records:
-                    records[key] = Record.of(kind, key.id, definition)
-    return records
-
-
-def difference(before: dict[RecordKey, Record], after: dict[RecordKey, Record]) -> tuple[list[Record], list[RecordKey]]:
-    """(puts, deletes) that turn one into the other."""
-    puts = [r for key, r in after.items() if key not in before or before[key].digest != r.digest]
-    return puts, [key for key in before if key not in after]
+                yield RecordKey(kind, member_id(offer.spec.name, name)), definition
