@@ -23,8 +23,10 @@ class MeshViews:
         self._catalog.apply(owner, puts, deletes)
 
     def liveness(self, owner: NodeId, state: Liveness, *, listed: bool) -> None:
-        shown = "" if listed else ", its tools are not listed"
-        log.info("%s (%s) is %s%s", owner.name, owner.region, state, shown)
+        held = self._catalog.owners.get(owner.name)
+        was_listed = held is None or held.listed
         self._catalog.set_liveness(owner, state, listed=listed)
         if state is Liveness.LEFT:
             self._catalog.forget(owner)
+        elif listed != was_listed:
+            log.info("the tools of %s %s lists and search", owner.name, "are back in" if listed else "leave")
