@@ -49,6 +49,9 @@ PART_S = 1.0
 BACKOFF_MIN_S = 0.2
 BACKOFF_MAX_S = 5.0
 BACKOFF_LEFT_S = 60.0
+REFUSED_S = 1.0
+"""Before the pause after a refusal, and never hurried: people have to mend it, and two nodes that refuse each other
+would else answer each dial with one of their own, a hundred a second."""
 ADDRESSES_MAX = 8
 UP_MAX = 256
 """Frames waiting to go up. Acks replace each other; beyond the bound rejects, which are for people, are dropped."""
@@ -95,7 +98,7 @@ class Link:
         self._up_ready = asyncio.Event()
         self._hurry = asyncio.Event()
         self._attempt: asyncio.Task[str] | None = None
-        self._dropped = self._delivering = self._parting = False
+        self._dropped = self._delivering = self._parting = self._refused = False
         self._doubt: Refuse | None = None
         self._greeted_s = 0.0
 
@@ -136,6 +139,7 @@ class Link:
     def refuse(self, reason: Reason, message: str) -> None:
         """End the stream as `drop` does, because of what the peer said on it; it is told why if its release listens."""
         self._note("here", reason, message)
+        self._refused = True
         if self._delivering:
             self._part(Refuse(reason, message[:MESSAGE_CHARS_MAX]))
         self.drop()
@@ -158,7 +162,7 @@ class Link:
             log.warning(what, self.peer, reason, message)
 
     def hurry(self) -> None:
-        """Skip the pause, if there is one now or next."""
+        """Skip the pause, if there is one now or next, but for `REFUSED_S`."""
         self._hurry.set()
 
     async def run(self) -> None:
@@ -170,8 +174,9 @@ class Link:
                 continue
             self.address = self._addresses[0]
             welcomed, cause = await self._one_attempt(self.address)
-            failures = 0 if welcomed else failures + 1
-            if not welcomed and self._addresses and self._addresses[0] == self.address:
+            # What is welcomed and refused, time and again, is a failure too: each attempt may cost a whole snapshot.
+            failures = 0 if welcomed and not self._refused else failures + 1
+            if failures and self._addresses and self._addresses[0] == self.address:
                 self._addresses.rotate(-1)
             if cause:
                 self._user.link_broken(self.peer, cause)
@@ -180,6 +185,8 @@ class Link:
     async def _pause(self, failures: int) -> None:
         longest = BACKOFF_LEFT_S if self.retired else BACKOFF_MAX_S
         pause_s = min(longest, BACKOFF_MIN_S * 2 ** min(failures, 10)) if not self.retired else longest
+        if self._refused:
+            await asyncio.sleep(REFUSED_S)
         try:
             async with asyncio.timeout(pause_s * random.uniform(0.5, 1.0)):  # noqa: S311 jitter, not a secret
                 await self._hurry.wait()
@@ -190,7 +197,7 @@ class Link:
 
     async def _one_attempt(self, address: str) -> tuple[bool, str]:
         """(whether any frame came, why it ended); an empty cause where the user ended it."""
-        self._dropped = self._parting = False
+        self._dropped = self._parting = self._refused = False
         self._doubt = None
         self.features, self._greeted_s = frozenset(), 0.0
         self._up.clear()
@@ -229,6 +236,7 @@ class Link:
                 return f"{address} says nothing"
             except Invalid as e:
                 self._note("here", Reason.FRAME, e.message)
+                self._refused = True
                 self._part(Refuse(Reason.FRAME, e.message[:MESSAGE_CHARS_MAX]))
                 return f"{address} sent what cannot be read: {e.message}"
             finally:
@@ -315,6 +323,7 @@ class Link:
         said = error_of(error)
         if any(key == ERROR_KEY for key, _ in error.trailing_metadata() or ()):
             self._note("there", reason_of(said), said.message)
+            self._refused = True
             return f"it refuses: {said.message}"
         if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
             # A message beyond gRPC's own bound: whose it was, its text says.

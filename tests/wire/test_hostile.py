@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import grpc
@@ -298,6 +298,26 @@ async def test_a_clone_and_a_stale_epoch_are_told_to_whoever_speaks_so(
         why = await told.why()
         noted = await refusal_where(scene.node, lambda r: r.reason is reason)
     assert (why.reason, why.message) == (reason.value, noted.message)
+
+
+async def test_who_has_been_refused_is_not_dialled_again_at_once_however_one_is_hurried(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As two nodes do that refuse each other: whoever is dialled knows that the other is there, and dials in turn.
+    monkeypatch.setattr("federation.link.REFUSED_S", 0.2)
+    dialled: asyncio.Queue[float] = asyncio.Queue()
+    clone = Told(welcome(), snapshot(), welcome(instance=b"j" * 16))
+
+    async def talk(stream: Down) -> None:
+        dialled.put_nowait(asyncio.get_running_loop().time())
+        await clone.talk(stream)
+        scene.node.dialled_by(BAD, "")
+
+    async with RawOwner(scene.mesh.tls("bad"), sync=talk) as raw:
+        scene.node._roster.reached(BAD, raw.address)
+        async with asyncio.timeout(20):
+            at_s = [await dialled.get() for _ in range(4)]
+    assert all(later - earlier >= 0.2 for earlier, later in pairwise(at_s))
 
 
 async def test_a_node_that_is_refused_by_a_subscriber_notes_why(scene: Scene) -> None:
