@@ -39,6 +39,9 @@ PRINCIPALS_SHOWN_MAX = 20
 STARTING_S = 60.0
 """A server that takes longer to start does not keep its node from being called ready."""
 
+MEETING_S = 10.0
+"""The same for peers: by then each has been heard, or been judged."""
+
 
 class Operations:
     """Answers from memory; asks no peer."""
@@ -54,7 +57,16 @@ class Operations:
             return "the listener is not up yet"
         # What takes this answer for a signal to restart the next node must find this one's servers at work again.
         started_s = time.time() - self._app.started_ms / 1000
-        return "" if self._app.loaded or started_s >= STARTING_S else "its own servers are still starting"
+        if not self._app.loaded and started_s < STARTING_S:
+            return "its own servers are still starting"
+        if started_s < MEETING_S and (unmet := self._unmet()):
+            return f"it has not met {', '.join(unmet)} yet, which it remembers"
+        return ""
+
+    def _unmet(self) -> list[str]:
+        """Peers of whom it is not known since the start of this process how they fare: calls to them are refused."""
+        federation = self._app.federation
+        return [p.node.name for p in federation.peers() if p.node and not p.history] if federation else []
 
     def status(self) -> Status:
         app = self._app

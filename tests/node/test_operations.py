@@ -29,6 +29,7 @@ from node.telemetry import Telemetry
 from proto.errors import Invalid
 from proto.names import NodeId
 from proto.records import ANONYMOUS, Record
+from tests.node.waiting import until
 
 SERVER = Path(__file__).parent / "servers" / "peculiar.py"
 MESH = "mesh.test"
@@ -269,3 +270,42 @@ async def test_a_node_is_ready_once_its_own_servers_have_come_up_or_failed(tmp_p
         assert operations.ready() == ""
     finally:
         await app.stop()
+
+
+async def test_a_node_is_ready_once_it_has_met_or_missed_the_peers_that_it_remembers(tmp_path: Path) -> None:
+    init_ca(tmp_path / "ca", MESH)
+
+    def node(region: str, static: list[str]) -> App:
+        name = f"{region}-1"
+        if not (tmp_path / name).exists():
+            issue(tmp_path / "ca", NodeId.of(MESH, region, name), tmp_path / name, hosts=["127.0.0.1"])
+        tls = {"ca": f"{name}/ca.pem", "cert": f"{name}/{name}.pem", "key": f"{name}/{name}-key.pem"}
+        settings = {
+            "node": {"name": name, "region": region, "mesh": MESH, "data_dir": f"{name}/data"},
+            "http": {"listen": "127.0.0.1:0"},
+            "search": {"embedder": "none"},
+            "federation": {"listen": "127.0.0.1:0", "tls": tls, "static": static, "mdns": {"enabled": False}},
+        }
+        return App(parse(settings, tmp_path))
+
+    async with AsyncExitStack() as stack:
+        ap = node("ap", [])
+        stack.push_async_callback(ap.stop)
+        await ap.start()
+        assert ap.federation is not None
+        before = node("eu", [f"127.0.0.1:{ap.federation.bound_port}"])
+        stack.push_async_callback(before.stop)
+        await before.start()
+        await until(before, lambda: "ap-1" in before.catalog.owners and bool(before.catalog.owners["ap-1"].info))
+        await before.stop()
+
+        # Without an address it can only be missed, which takes a while.
+        after = node("eu", [])
+        stack.push_async_callback(after.stop)
+        await after.start()
+        assert after._loading is not None
+        await asyncio.wait_for(after._loading, BOUND_S)
+        operations = Operations(after)
+        assert operations.ready() == "it has not met ap-1 yet, which it remembers"
+        await until(after, lambda: after.catalog.owners["ap-1"].liveness is Liveness.UNREACHABLE)
+        assert operations.ready() == ""
