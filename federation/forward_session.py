@@ -39,6 +39,9 @@ HOPS_MAX = 1
 OWED_BYTES_MAX = 256 * 1024 * 1024
 """Of long answers that wait for one stream's peer to take them. A further one is replaced by `Exhausted`."""
 
+KEY_CHARS_MAX = 4096
+"""Of a call's id and its caller's name together: they are remembered for as long as what came of the call."""
+
 
 class _Incoming:
     """A long text that was announced and is still coming. `refused`: it is taken, and thrown away."""
@@ -150,6 +153,9 @@ class ForwardSession:
     # ---- from Open to a run ----
 
     def _key(self, call_id: str, principal: Principal) -> RunKey:
+        length = len(call_id) + sum(map(len, principal.identity))
+        if length > KEY_CHARS_MAX:
+            raise Invalid(f"call id and principal have {length} characters; at most {KEY_CHARS_MAX} are taken")
         return RunKey(self._peer.uri, principal.identity, call_id)
 
     def _open(self, frame: calls.Open) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 import grpc
 import pytest
 
+from federation.forward_session import KEY_CHARS_MAX
 from federation.refusals import Reason
 from proto import mesh_pb2 as pb
 from proto.calls import Call
@@ -55,6 +56,22 @@ async def test_a_query_for_a_call_that_never_came_is_told_so_and_held_to_it(pair
         assert late.error.kind == pb.ErrorKind.ERROR_KIND_UNAVAILABLE
         assert pair.owner.ran == []
         stream.cancel()
+
+
+async def test_names_too_long_to_be_remembered_are_refused_whoever_bears_them(pair: Pair) -> None:
+    someone = pb.Principal(subject="s" * KEY_CHARS_MAX)
+    async with pair.channel() as channel:
+        stream = MeshStub(channel).Forward()
+        for frame in (
+            pb.CallUp(call_id="i" * (KEY_CHARS_MAX + 1), query=pb.Query()),
+            pb.CallUp(call_id="queried", query=pb.Query(principal=someone)),
+            pb.CallUp(call_id="opened", open=pb.Open(params=b"{}", budget_ms=1000, principal=someone)),
+        ):
+            await stream.write(frame)
+            assert (await stream.read()).error.kind == pb.ErrorKind.ERROR_KIND_INVALID
+        stream.cancel()
+    assert repr(pair.owner.forward.repeats) == "Repeats(0 running, 0 past, 0 bytes kept)"
+    assert pair.owner.forward.refusals.totals["here", Reason.FRAME] == 3
 
 
 async def test_unknown_frames_are_ignored_and_bad_ones_refused_alone(pair: Pair) -> None:
