@@ -30,8 +30,11 @@ class Peer:
                 # A peer whose words are refused is not heard: it must not count as alive.
                 verdict = event if refusal is None else Broken(refusal)
                 return effects + self._beat(verdict, now_ms)
-            case Opened() | Broken() | Tick():
+            case Opened() | Broken():
                 return self.view.handle(event, now_ms) + self._beat(event, now_ms)
+            case Tick():
+                # The view last: one whose stream this very tick gives up may be of an age at once.
+                return self._beat(event, now_ms) + self.view.handle(event, now_ms)
         return self._beat(event, now_ms)
 
     def _beat(self, event: Event, now_ms: int) -> Effects:
