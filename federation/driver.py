@@ -108,6 +108,8 @@ class Federation:
         self._lag_ms = 0
         self._port = 0
         self._started = self._stopped = False
+        self.parted: frozenset[NodeId] = frozenset()
+        """Peers that have taken the goodbye."""
         self._log = Log(me, mesh, 0, secrets.token_bytes(16), software=software)
         self._forward = ForwardServer(self._run_call, traffic=self._traffic, refusals=self.refusals)
         self._service = MeshService(
@@ -202,7 +204,10 @@ class Federation:
         return self._port
 
     async def stop(self, farewell: Farewell = Farewell.RESTART) -> None:
-        """Say goodbye, end every stream, save what waits. Safe after a failed `start`, and twice."""
+        """Say goodbye, end every stream, save what waits. Safe after a failed `start`, and twice.
+
+        Peers keep what they hold of a node that restarts, and delete it of one that leaves.
+        """
         if self._stopped:
             return
         self._stopped = True
@@ -214,7 +219,7 @@ class Federation:
         # Peers are told before new calls are refused, and say goodbye to a node that runs nothing for them.
         self.set_draining(True)
         await self._forward.finish()
-        await self._service.farewell(farewell, FAREWELL_S)
+        self.parted = await self._service.farewell(farewell, FAREWELL_S)
         await self._forward.close()
         await self._tasks.close()
         await self._finder.close()
@@ -316,9 +321,8 @@ class Federation:
         """A peer proved itself by dialling us (`service.ServiceUser`)."""
         if address and address != self._roster.advertise:
             self._roster.reached(peer, address, proved=True)
-        if (known := self._roster.get(peer)) is not None and not known.link.connected:
-            known.link.retired = False
-            known.link.hurry()
+        if (known := self._roster.get(peer)) is not None:
+            known.link.seen()
 
     def witness(self, node: NodeId) -> tuple[bool, bool, int]:
         """Does this node hear `node`? (`service.ServiceUser`)"""

@@ -62,7 +62,10 @@ class ServiceUser(Protocol):
 
 
 class Session:
-    """One Sync stream of one peer; `credentials` are those of the certificate that it dialled with."""
+    """One Sync stream of one peer; `credentials` are those of the certificate that it dialled with.
+
+    `farewell` is to be its last frame; `parted`: it has been sent.
+    """
 
     def __init__(self, credentials: Credentials, context: Context) -> None:
         self.credentials = credentials
@@ -71,6 +74,7 @@ class Session:
         self.wake = asyncio.Event()
         self.beat: Beat | None = None
         self.farewell: Farewell | None = None
+        self.parted = False
         self.ended = False
         self.done = asyncio.Event()
 
@@ -107,6 +111,7 @@ class MeshService(MeshServicer):
         self._traffic = traffic
         self._certificate = certificate
         self._greeting: Counter[NodeId] = Counter()
+        self._left = False
         self.sessions: list[Session] = []
 
     def subscribers(self, peer: NodeId) -> list[Subscriber]:
@@ -127,14 +132,20 @@ class MeshService(MeshServicer):
             session.beat = beat
         self.wake()
 
-    async def farewell(self, reason: Farewell, timeout_s: float) -> None:
-        """Say goodbye to every subscriber and end its stream; those that do not read are left behind."""
+    async def farewell(self, reason: Farewell, timeout_s: float) -> frozenset[NodeId]:
+        """Say goodbye to every subscriber and end its stream; who does not read is left behind.
+
+        Returns those that took it within the time. Who dials in after a goodbye for good is told the same, and does not
+        take this node for back.
+        """
+        self._left = reason is Farewell.LEAVE
         sessions = list(self.sessions)
         for session in sessions:
             session.farewell = reason
             session.wake.set()
         if sessions:
             await asyncio.wait([asyncio.create_task(s.done.wait()) for s in sessions], timeout=timeout_s)
+        return frozenset(s.sub.peer for s in sessions if s.parted)
 
     # ---- RPCs -----------------------------------------------------------------------------------
 
@@ -190,6 +201,8 @@ class MeshService(MeshServicer):
             self.sessions.remove(old)
         if len(self.sessions) >= SESSIONS_MAX:
             raise Exhausted(f"{self._me} has {SESSIONS_MAX} subscribers already", reason=Reason.FULL)
+        if self._left:
+            session.farewell = Farewell.LEAVE
         self.sessions.append(session)
 
     async def _greet(self, session: Session) -> None:
@@ -263,6 +276,7 @@ class MeshService(MeshServicer):
                 await self._send(session, frame)
             if session.farewell is not None:
                 await self._send(session, Bye(session.farewell))
+                session.parted = True
                 return
             if session.beat is not None:
                 beat, session.beat = session.beat, None

@@ -15,7 +15,7 @@ from proto.calls import Answer, Call
 from proto.errors import Unavailable
 from proto.frames import Farewell
 from proto.mesh_pb2_grpc import MeshStub
-from tests.wire.meshes import DOMAIN, Mesh, at, node_id, status_where, tool
+from tests.wire.meshes import DOMAIN, WAIT_S, Mesh, at, node_id, status_where, tool
 
 
 async def test_changes_travel_both_ways_though_only_one_side_was_told_an_address(mesh: Mesh) -> None:
@@ -110,6 +110,25 @@ async def test_leaving_deletes_the_view_here_and_on_disk(mesh: Mesh, tmp_path: P
     store.open()
     assert store.views() == ()
     store.close()
+
+
+async def test_who_leaves_knows_which_peers_took_its_goodbye(mesh: Mesh) -> None:
+    a, _ = await mesh.node("a")
+    b, heard = await mesh.node("b", at(a))
+    await heard.until(lambda: heard.state("a") is Liveness.ALIVE)
+    assert a.parted == frozenset()
+    await a.stop(Farewell.LEAVE)
+    assert a.parted == {node_id("b")}
+    await b.stop(Farewell.LEAVE)
+    assert b.parted == frozenset()
+
+
+async def test_a_peer_that_dials_a_node_while_it_leaves_does_not_take_it_for_back(mesh: Mesh) -> None:
+    a, _ = await mesh.node("a", records=[tool("one")])
+    await a._service.farewell(Farewell.LEAVE, WAIT_S)
+    _, heard = await mesh.node("late", at(a))
+    await heard.until(lambda: heard.state("a") is Liveness.LEFT)
+    assert heard.ids("a") == set()
 
 
 async def test_draining_is_told_at_once_and_taken_back(mesh: Mesh) -> None:
