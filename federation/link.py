@@ -37,6 +37,17 @@ ADVERTISE_KEY = "toolmesh-advertise"
 """Request metadata: where the dialling node itself can be dialled, a hint like any other discovery."""
 
 CONNECT_S = 5.0
+CONNECT_MAX_S = 15.0
+"""Until the stream is open. The longer, the more attempts have failed: where a whole mesh is late because it has too
+much to do, attempts that are given up early and begun anew are most of what it does."""
+
+EXPLAIN_S = 2.0
+"""For a handshake that asks who is there, once the dial has failed: two SYNs, and another dial soon after."""
+
+AFRESH_S = 1.0
+"""An attempt that has no connection yet is dropped for a fresh one when the peer shows itself, unless it is younger
+than this: TCP repeats what was lost after 1 s, then 2 s, 4 s, so that a cut may be over long before it notices."""
+
 FRAME_S = 10.0
 """A stream that brings no frame for so long (beats come each second) has ended, whatever TCP says."""
 
@@ -47,7 +58,7 @@ PART_S = 1.0
 """A peer whose words are refused is given this long to hear why."""
 
 BACKOFF_MIN_S = 0.2
-BACKOFF_MAX_S = 5.0
+BACKOFF_MAX_S = 2.5
 BACKOFF_LEFT_S = 60.0
 REFUSED_S = 1.0
 """Before the pause after a refusal, and never hurried: people have to mend it, and two nodes that refuse each other
@@ -100,7 +111,9 @@ class Link:
         self._attempt: asyncio.Task[str] | None = None
         self._dropped = self._delivering = self._parting = self._refused = False
         self._doubt: Refuse | None = None
-        self._greeted_s = 0.0
+        self._greeted_s = self._began_s = 0.0
+        self._channel: grpc.aio.Channel | None = None
+        self._afresh = False
 
     def __repr__(self) -> str:
         return f"Link({self.peer} at {self.address or 'no address'}, {'open' if self.connected else 'not open'})"
@@ -165,7 +178,28 @@ class Link:
         """Skip the pause, if there is one now or next, but for `REFUSED_S`."""
         self._hurry.set()
 
-    async def run(self) -> None:
+    def seen(self) -> None:
+        """The peer has just dialled this node, so that it can be reached: nothing begun before is waited for.
+
+        Two nodes that see each other do not keep each other from connecting: whoever is seen has sent its Sync, is
+        connected therefore, and drops nothing for it. An attempt that has its connection goes on.
+        """
+        if self.connected:
+            return
+        self.retired = False
+        self._hurry.set()
+        reached = self._channel is not None and self._channel.get_state() is grpc.ChannelConnectivity.READY
+        if self._attempt is not None and not self._attempt.done() and not reached and self._age_s >= AFRESH_S:
+            self._afresh = True
+            self.drop()
+
+    @property
+    def _age_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    async def run(self, after_s: float = 0.0) -> None:
+        """Until cancelled; the first dial after `after_s`."""
+        await asyncio.sleep(after_s)
         failures = 0
         while True:
             if not self._addresses:
@@ -173,7 +207,10 @@ class Link:
                 self._hurry.clear()
                 continue
             self.address = self._addresses[0]
-            welcomed, cause = await self._one_attempt(self.address)
+            welcomed, cause = await self._one_attempt(self.address, failures)
+            if self._afresh:
+                await self._pause(0)
+                continue
             # What is welcomed and refused, time and again, is a failure too: each attempt may cost a whole snapshot.
             failures = 0 if welcomed and not self._refused else failures + 1
             if failures and self._addresses and self._addresses[0] == self.address:
@@ -195,13 +232,15 @@ class Link:
         finally:
             self._hurry.clear()
 
-    async def _one_attempt(self, address: str) -> tuple[bool, str]:
+    async def _one_attempt(self, address: str, failures: int) -> tuple[bool, str]:
         """(whether any frame came, why it ended); an empty cause where the user ended it."""
-        self._dropped = self._parting = self._refused = False
+        self._dropped = self._parting = self._refused = self._afresh = False
+        self._began_s = time.monotonic()
         self._doubt = None
         self.features, self._greeted_s = frozenset(), 0.0
         self._up.clear()
-        self._attempt = asyncio.create_task(self._stream(address), name=f"sync with {self.peer}")
+        connect_s = min(CONNECT_MAX_S, CONNECT_S * 1.5 ** min(failures, 10))
+        self._attempt = asyncio.create_task(self._stream(address, connect_s), name=f"sync with {self.peer}")
         try:
             await asyncio.wait({self._attempt})
         finally:
@@ -212,15 +251,16 @@ class Link:
             return welcomed, ""
         return welcomed, self._attempt.result()
 
-    async def _stream(self, address: str) -> str:
+    async def _stream(self, address: str, connect_s: float) -> str:
         """Until the stream ends; the reason, for people."""
         self.rtt_ms = 0.0
         options = self._tls.channel_options(self.peer)
         async with grpc.aio.secure_channel(address, self._tls.channel_credentials(), options=options) as channel:
+            self._channel = channel
             call: Any = None
             writer: asyncio.Task[None] | None = None
             try:
-                async with asyncio.timeout(CONNECT_S):
+                async with asyncio.timeout(connect_s):
                     self.credentials = await self._presented(channel)
                     # Bytes both ways: what is no message is ours to refuse, by name.
                     call = channel.stream_stream(_SYNC)(metadata=((ADVERTISE_KEY, self._advertise),))
@@ -233,13 +273,15 @@ class Link:
             except grpc.aio.AioRpcError as e:
                 return await self._explain(e, address)
             except TimeoutError:
-                return f"{address} says nothing"
+                waited = "" if self.connected else f" within {connect_s:g} s"
+                return f"{address} says nothing{waited}"
             except Invalid as e:
                 self._note("here", Reason.FRAME, e.message)
                 self._refused = True
                 self._part(Refuse(Reason.FRAME, e.message[:MESSAGE_CHARS_MAX]))
                 return f"{address} sent what cannot be read: {e.message}"
             finally:
+                self._channel = None
                 if writer is not None:
                     if self._parting:
                         await self._told(call, writer)
@@ -332,7 +374,7 @@ class Link:
         if not isinstance(said, Unavailable) or self.rtt_ms:
             return said.message
         try:
-            proved = await learn_identity(address, self._tls, CONNECT_S)
+            proved = await learn_identity(address, self._tls, EXPLAIN_S)
         except Unavailable as e:
             return e.message
         except MeshError as e:
@@ -342,6 +384,8 @@ class Link:
             message = f"{address} proves to be {proved.uri}, not {self.peer.uri}"
             self._note("here", Reason.IDENTITY, message)
             return message
+        if self._age_s >= AFRESH_S:
+            self._hurry.set()  # it was away when the dial began, and answers now
         return said.message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -23,6 +24,10 @@ log = logging.getLogger("toolmesh.federation.roster")
 
 PEERS_MAX = 256
 """Beyond it a peer that is gone and of which nothing is held makes room; where there is none, a new one is refused."""
+
+SPREAD_S = 0.02
+SPREAD_MAX_S = 1.0
+"""First dials are spread over so long for each peer that is known: a mesh that boots as one dials everybody at once."""
 
 GONE = frozenset({Liveness.DOWN, Liveness.UNREACHABLE, Liveness.LEFT})
 
@@ -96,7 +101,8 @@ class Roster:
 
     def _dial(self, known: Known) -> None:
         if self._dialling and known.dialling is None:
-            known.dialling = self._tasks.spawn(known.link.run(), f"dial {known.node}")
+            after_s = random.uniform(0, min(SPREAD_MAX_S, SPREAD_S * len(self)))  # noqa: S311 jitter, not a secret
+            known.dialling = self._tasks.spawn(known.link.run(after_s), f"dial {known.node}")
 
     def reached(self, node: NodeId, address: str, *, proved: bool = False) -> None:
         """`node` may answer at `address`: a hint of discovery, or (`proved`) TLS has shown that it exists.
