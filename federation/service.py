@@ -23,7 +23,7 @@ from federation.link import ADVERTISE_KEY, FRAME_BYTES_MAX
 from federation.log import Log, Subscriber
 from federation.refusals import MESSAGE_CHARS_MAX, Reason, Refusals, reason_named, reason_of
 from federation.statuses import abort
-from federation.tls import peer_credentials
+from federation.tls import peer_credentials, split_address
 from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
 from proto.errors import Exhausted, Invalid, MeshError, Unauthenticated, Unavailable
@@ -42,6 +42,10 @@ SESSIONS_MAX = 512
 GREETINGS_PER_PEER = 4
 """Streams of one peer that have not said Hello yet; further ones are refused."""
 
+STREAMS_PER_PEER = 32
+"""Streams of one peer, for records and for calls, whatever they have come to; further ones are refused. Those that gave
+way to a newer one count for as long as their last frame is not taken, those of a dead connection until gRPC notices."""
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -50,6 +54,9 @@ class ServiceUser(Protocol):
 
     def hello(self, sub: Subscriber, hello: Hello) -> None:
         """Put the subscriber's cursor in place. Raises `Conflict` if the two cannot talk."""
+
+    def spoke(self, sub: Subscriber) -> None:
+        """It has said something since its Hello."""
 
     def dialled_by(self, peer: NodeId, address: str) -> None:
         """`peer`, proved by TLS, is there; it says that it can be dialled at `address` (or nothing).
@@ -75,6 +82,7 @@ class Session:
         self.beat: Beat | None = None
         self.farewell: Farewell | None = None
         self.parted = False
+        self.refused: MeshError | None = None
         self.ended = False
         self.done = asyncio.Event()
 
@@ -111,6 +119,7 @@ class MeshService(MeshServicer):
         self._traffic = traffic
         self._certificate = certificate
         self._greeting: Counter[NodeId] = Counter()
+        self._open: Counter[NodeId] = Counter()
         self._left = False
         self.sessions: list[Session] = []
 
@@ -147,6 +156,13 @@ class MeshService(MeshServicer):
             await asyncio.wait([asyncio.create_task(s.done.wait()) for s in sessions], timeout=timeout_s)
         return frozenset(s.sub.peer for s in sessions if s.parted)
 
+    def expel(self, peer: NodeId, instance: bytes, error: MeshError) -> None:
+        """End the streams of this process of `peer` with `error`."""
+        for session in self.sessions:
+            if session.sub.peer == peer and session.sub.instance == instance:
+                session.refused = error
+                session.end()
+
     # ---- RPCs -----------------------------------------------------------------------------------
 
     async def Sync(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # noqa: N802
@@ -154,12 +170,15 @@ class MeshService(MeshServicer):
         session: Session | None = None
         reader: asyncio.Task[None] | None = None
         try:
-            session = Session(self._identify(context), context)
-            self._user.dialled_by(session.sub.peer, _advertised(context))
+            session = Session(self._enter(context), context)
+            session.sub.address = self._advertised(session)
+            self._user.dialled_by(session.sub.peer, session.sub.address)
             await self._greet(session)
             self._admit(session)
             reader = asyncio.create_task(self._read(session), name=f"sync from {session.sub.peer}")
             await self._write(session)
+            if session.refused is not None:
+                raise session.refused
             if reader.done():
                 await reader
         except MeshError as e:
@@ -192,6 +211,34 @@ class MeshService(MeshServicer):
         if (error := unfit(self._me, peer)) is not None:
             raise error
         return credentials
+
+    def _enter(self, context: Context) -> Credentials:
+        """Whose stream begins. Raises `Exhausted` if it has too many."""
+        credentials = self._identify(context)
+        peer = credentials.node
+        if self._open[peer] >= STREAMS_PER_PEER:
+            raise Exhausted(f"{STREAMS_PER_PEER} streams of {peer} are open already", reason=Reason.FULL)
+        self._open[peer] += 1
+        # A handler may be dropped unfinished when its stream breaks; this callback always comes.
+        context.add_done_callback(lambda _: self._stream_ended(peer))  # type: ignore[arg-type]  # as in `answering`
+        return credentials
+
+    def _stream_ended(self, peer: NodeId) -> None:
+        self._open[peer] -= 1
+        if not self._open[peer]:
+            del self._open[peer]
+
+    def _advertised(self, session: Session) -> str:
+        """Where the peer says that it can be dialled; "" for what is no host:port, though gRPC might dial that too."""
+        for key, value in session.context.invocation_metadata() or ():
+            if key == ADVERTISE_KEY and isinstance(value, str) and value:
+                try:
+                    split_address(value)
+                except Invalid as e:
+                    self._refusals.note("here", session.sub.peer.uri, Reason.FRAME, f"it advertises: {e.message}")
+                    return ""
+                return value
+        return ""
 
     def _admit(self, session: Session) -> None:
         same = [s for s in self.sessions if s.sub.peer == session.sub.peer]
@@ -252,6 +299,7 @@ class MeshService(MeshServicer):
                         session.wake.set()
                     case Ack(seq):
                         self._log.acknowledged(sub, seq)
+                        self._user.spoke(sub)
                     case Reject(_, key, reason):
                         message = f"{key.kind} record {key.id!r}: {reason}"[:MESSAGE_CHARS_MAX]
                         if self._refusals.note("there", sub.peer.uri, Reason.RECORD, message):
@@ -294,7 +342,7 @@ class MeshService(MeshServicer):
         self, request_iterator: AsyncIterator[pb.CallUp], context: Any
     ) -> AsyncIterator[pb.CallDown]:
         try:
-            peer = self._identify(context).node
+            peer = self._enter(context).node
         except MeshError as e:
             await self._abort(context, e)
         async with aclosing(self._forward.forward(request_iterator, context, peer)) as frames:
@@ -333,10 +381,3 @@ class MeshService(MeshServicer):
 
 async def _unimplemented(context: Context) -> None:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "this release does not answer that")
-
-
-def _advertised(context: Context) -> str:
-    for key, value in context.invocation_metadata() or ():
-        if key == ADVERTISE_KEY and isinstance(value, str):
-            return value
-    return ""

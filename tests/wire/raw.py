@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from federation.answering import INSTANCE_KEY
+from federation.link import ADVERTISE_KEY
 from federation.tls import MeshTls
 from proto import mesh_pb2 as pb
 from proto.names import NodeId
@@ -130,8 +131,9 @@ class RawDialler:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
 
-    def open(self, name: str = "Sync") -> Up:
-        return Up(self._channel.stream_stream(f"/{SERVICE}/{name}")())
+    def open(self, name: str = "Sync", *, advertise: str = "") -> Up:
+        metadata = ((ADVERTISE_KEY, advertise),) if advertise else None
+        return Up(self._channel.stream_stream(f"/{SERVICE}/{name}")(metadata=metadata))
 
 
 @asynccontextmanager

@@ -300,6 +300,17 @@ async def test_a_clone_and_a_stale_epoch_are_told_to_whoever_speaks_so(
     assert (why.reason, why.message) == (reason.value, noted.message)
 
 
+async def test_a_peer_that_advertises_no_address_is_heard_and_not_dialled(scene: Scene) -> None:
+    async with dialling(scene.mesh.tls("bad"), scene.address, NODE) as dialler:
+        stream = dialler.open(advertise="unix:///run/other.sock")
+        await stream.say(HELLO)
+        assert pb.SyncDown.FromString(await stream.hear() or b"").HasField("welcome")
+        noted = await refusal_where(scene.node, lambda r: r.who == BAD.uri)
+        assert (noted.reason, noted.side) == (Reason.FRAME, "here")
+        assert "unix:///run/other.sock" in noted.message
+        assert scene.node._roster.get(BAD) is None
+
+
 async def test_who_has_been_refused_is_not_dialled_again_at_once_however_one_is_hurried(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,6 +575,36 @@ async def test_a_peer_that_floods_streams_holds_no_more_than_its_own_two(scene: 
             await stream.say(HELLO)
             assert await stream.hear() is not None
         assert len(scene.node._service.subscribers(BAD)) == service.SESSIONS_PER_PEER
+
+
+async def test_streams_of_one_peer_are_bounded_whatever_they_are_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SESSIONS_PER_PEER", 8)
+    monkeypatch.setattr(service, "STREAMS_PER_PEER", 3)
+    async with dialling(scene.mesh.tls("bad"), scene.address, NODE) as dialler:
+        for _ in range(2):
+            stream = dialler.open()
+            await stream.say(HELLO)
+            assert await stream.hear() is not None
+        async with asyncio.timeout(20):
+            await dialler.open("Forward").call.wait_for_connection()
+        for name in ("Sync", "Forward"):
+            error = error_of(await dialler.open(name).ended())
+            assert (reason_of(error), error.message) == (Reason.FULL, "3 streams of bad are open already")
+        await scene.unharmed()
+    await subscribing(scene)  # their places are free again
+
+
+async def subscribing(scene: Scene) -> None:
+    """Until the bad peer is welcomed."""
+    async with dialling(scene.mesh.tls("bad"), scene.address, NODE) as dialler, asyncio.timeout(20):
+        while True:
+            stream = dialler.open()
+            with suppress(grpc.aio.AioRpcError):
+                await stream.say(HELLO)
+                assert pb.SyncDown.FromString(await stream.hear() or b"").HasField("welcome")
+                return
 
 
 async def test_peers_that_do_not_read_cost_a_cursor_each_and_slow_nobody(scene: Scene) -> None:
