@@ -27,6 +27,7 @@ from node.guard.choose import guard_of
 from node.hosting import Hosting
 from node.indexing import Indexing
 from node.ingress.http import IngressSettings, McpIngress
+from node.leaving import Leaving
 from node.operations import Operations
 from node.operator.api import OperatorApi
 from node.ports import Action, Caller, Resource
@@ -79,6 +80,9 @@ class App:
         self.draining = Draining(self.gateway, self._tell_draining, lambda: self.ingress.stats()["sessions"])
         self.tls = self._mesh_tls()
         self.federation = self._federation(self.tls) if self.tls is not None else None
+        self.ending = asyncio.Event()
+        """Set once the process is to stop."""
+        self.leaving = Leaving(self.gateway, self.draining, self.federation, self.ending.set)
         self.added = AddedServers(data_dir / "servers.db")
         self.software = SOFTWARE
         self.loaded = False
@@ -127,9 +131,10 @@ class App:
         self.draining.end()
         return self.draining.state()
 
-    async def leave(self) -> None:
-        """Drain for good, `node.drain_s` seconds at most. For a started node, before `stop`."""
-        await self.draining.leave(self.config.node.drain_s)
+    async def finish(self) -> None:
+        """Drain, `node.drain_s` seconds at most, and take nothing new. For a started node, before `stop`."""
+        if not self.leaving.begun:
+            await self.draining.finish(self.config.node.drain_s)
 
     async def stop(self) -> None:
         """At once; what runs is cut. Every part is stopped, last started first, whatever becomes of the others."""
@@ -145,6 +150,7 @@ class App:
             parts.push_async_callback(self.ingress.close)
             if self.federation is not None:
                 parts.push_async_callback(self.federation.stop, Farewell.RESTART)
+                parts.push_async_callback(self.leaving.settled)
             if self._loading is not None:
                 parts.callback(self._loading.cancel)
         log.info("node %s has stopped", self.catalog.me.name)
@@ -262,16 +268,16 @@ def _http_tls(config: NodeConfig) -> ssl.SSLContext | None:
 
 
 async def serve(app: App) -> None:
-    """Run a node until SIGINT or SIGTERM, then drain and stop it; a second signal ends the draining.
+    """Run a node until SIGINT or SIGTERM, then drain and stop it; a second signal ends the draining. Or until it has
+    left the mesh.
 
     Raises what `App.start` raises.
     """
-    told = asyncio.Event()
-    _on_signal(told.set)
+    _on_signal(app.ending.set)
     try:
         await app.start()
-        await told.wait()
-        draining = asyncio.create_task(app.leave())
+        await app.ending.wait()
+        draining = asyncio.create_task(app.finish())
         _on_signal(draining.cancel)
         await asyncio.wait((draining,))
         if draining.cancelled():

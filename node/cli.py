@@ -229,6 +229,35 @@ def drain(
 
 
 @app.command()
+def leave(
+    wait_s: Annotated[float, typer.Option("--wait", min=0, max=3_600, help="Wait so long at most, in seconds.")] = 30,
+    cut: Annotated[bool, typer.Option("--cut", help="Leave though calls still run after that.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+    timeout_s: Wait = 30,
+) -> None:
+    """Take a node out of its mesh for good: drain it, tell its peers, end its process; 1 if calls keep it."""
+    from node.verbs import leave as leaving
+    from node.verbs.remote import Remote
+
+    remote = Remote.of(url, key_file, timeout_s)
+    if not (yes or sys.stdin.isatty()):
+        raise Invalid("a node that leaves is deleted everywhere, and nobody is here to be asked: give --yes")
+    meant = asyncio.run(leaving.consequences(remote))
+    if not yes and not typer.confirm(f"{meant}. Go on?", err=True):
+        raise typer.Exit(1)
+    answer = asyncio.run(leaving.leave(remote, wait_s, cut, partial(typer.echo, err=True)))
+    if as_json:
+        _print_json(answer)
+    else:
+        typer.echo(leaving.outcome(answer, wait_s))
+    if not answer["left"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What the tool should do, in a few words.")],
     k: Annotated[int, typer.Option("-k", min=1, max=50, help="How many tools at most.")] = 5,

@@ -1,4 +1,4 @@
-"""How a node leaves without a failed call: others are chosen, what runs ends, then nothing more is taken.
+"""How a node stops without a failed call: others are chosen, what runs ends, then nothing more is taken.
 
 draining    peers choose other owners, `/readyz` answers 503; whoever still comes is served
 refusing    only when it is about to stop: new calls are refused before they run, so that an entry node takes them
@@ -80,7 +80,7 @@ class Draining:
             return False
         return True
 
-    async def leave(self, within_s: float) -> None:
+    async def finish(self, within_s: float) -> None:
         """Begin, and wait; towards the end of `within_s` refuse what is new, and then cut what still runs."""
         gateway = self._gateway
         self.begin()

@@ -17,6 +17,7 @@ from node.operator.peers import PeerDetail, PeerStatus
 from node.operator.ports import (
     CallStatus,
     DrainStatus,
+    LeaveStatus,
     NodeStatus,
     SearchAnswer,
     SearchHit,
@@ -141,6 +142,10 @@ class Operations:
     async def drain(self, on: bool, wait_s: float) -> DrainStatus:
         state = await self._app.drain(wait_s) if on else self._app.undrain()
         return cast(DrainStatus, state._asdict())
+
+    async def leave(self, wait_s: float, cut: bool) -> LeaveStatus:
+        state = await self._app.leaving.leave(wait_s, cut=cut)
+        return cast(LeaveStatus, state._asdict())
 
     def _named(self, name: str) -> Principal:
         known = self._app.authenticator.principals()

@@ -1,6 +1,6 @@
 """The operator's HTTP API: `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, beside `/mcp`.
 
-JSON, and read-only but for `/api/v1/drain`.
+JSON, and read-only but for `/api/v1/drain` and `/api/v1/leave`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class OperatorApi:
             web.get("/api/v1/peers/{name}", _edge(self._peer)),
             web.get("/api/v1/explain", _edge(self._explain)),
             web.post("/api/v1/drain", _edge(self._drain)),
+            web.post("/api/v1/leave", _edge(self._leave)),
             web.get("/api/v1/search", _edge(self._search)),
             web.get("/api/v1/servers", _edge(self._servers)),
             web.get("/api/v1/calls", _edge(self._calls)),
@@ -115,11 +116,15 @@ class OperatorApi:
 
     async def _drain(self, request: web.Request) -> web.Response:
         await self._operating(request)
-        if request.content_type != "application/json":
-            # Which a web page of another origin cannot send without asking first, and nobody here would agree.
-            raise Invalid("send the body as application/json")
-        on, wait_s = _drain_asked(jsons.loads_object(await request.read() or b"{}", "the body"))
-        return _json(await self._operator.drain(on, wait_s))
+        body = await _body(request)
+        on = _flag(body, "on", True, "true (send new work elsewhere) or false (take it again)")
+        return _json(await self._operator.drain(on, _wait_s(body)))
+
+    async def _leave(self, request: web.Request) -> web.Response:
+        await self._operating(request)
+        body = await _body(request)
+        cut = _flag(body, "cut", False, "true (calls that still run are cut) or false (they keep the node)")
+        return _json(await self._operator.leave(_wait_s(body), cut))
 
     async def _operating(self, request: web.Request) -> Principal:
         principal = await self._caller(request)
@@ -152,13 +157,25 @@ def _text(request: web.Request, name: str) -> str:
     return text
 
 
-def _drain_asked(body: dict[str, Any]) -> tuple[bool, float]:
-    on, wait_s = body.get("on", True), body.get("wait_s", 0)
-    if not isinstance(on, bool):
-        raise Invalid("'on' must be true (send new work elsewhere) or false (take it again)")
+async def _body(request: web.Request) -> dict[str, Any]:
+    if request.content_type != "application/json":
+        # Which a web page of another origin cannot send without asking first, and nobody here would agree.
+        raise Invalid("send the body as application/json")
+    return jsons.loads_object(await request.read() or b"{}", "the body")
+
+
+def _flag(body: dict[str, Any], name: str, default: bool, meaning: str) -> bool:
+    value = body.get(name, default)
+    if not isinstance(value, bool):
+        raise Invalid(f"{name!r} must be {meaning}")
+    return value
+
+
+def _wait_s(body: dict[str, Any]) -> float:
+    wait_s = body.get("wait_s", 0)
     if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 <= wait_s <= DRAIN_WAIT_S_MAX:
         raise Invalid(f"'wait_s' must be a number of seconds from 0 to {DRAIN_WAIT_S_MAX}")
-    return on, float(wait_s)
+    return float(wait_s)
 
 
 def _refuse_rebound_name(request: web.Request) -> None:

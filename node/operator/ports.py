@@ -96,6 +96,19 @@ class DrainStatus(TypedDict):
     done: bool
 
 
+class LeaveStatus(TypedDict):
+    """`left`: the peers `told` have taken the goodbye, those `untold` could not be told, and the process ends. Else
+    calls run still (as in `DrainStatus`), and the node goes on draining.
+    """
+
+    left: bool
+    in_flight: int
+    for_peers: int
+    sessions: int
+    told: list[str]
+    untold: list[str]
+
+
 class SearchHit(TypedDict):
     """`server` is the name to call it by; `signature` its compact form; `health` the owning server's state.
 
@@ -179,3 +192,9 @@ class Operator(Protocol):
 
     async def drain(self, on: bool, wait_s: float) -> DrainStatus:
         """Send new work elsewhere, or take it again; returns once no call runs, after `wait_s` seconds at most."""
+
+    async def leave(self, wait_s: float, cut: bool) -> LeaveStatus:
+        """Drain for `wait_s` seconds at most, tell every peer that this node leaves for good, and end the process.
+
+        Calls that run still keep it from leaving, unless they may be `cut`. Raises `Conflict` if it runs alone.
+        """

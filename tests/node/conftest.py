@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from node.catalog import Catalog
 from proto.names import NodeId
 from proto.records import Kind, Record
+
+if TYPE_CHECKING:
+    from tests.node.working import Work
 
 EU, US, AP = (NodeId("mesh.test", region, f"{region}-1") for region in ("eu", "us", "ap"))
 
@@ -52,3 +55,14 @@ def make_server() -> Callable[..., list[Record]]:
 @pytest.fixture
 def make_tool() -> Callable[..., Record]:
     return tool
+
+
+@pytest.fixture
+async def work() -> AsyncIterator[Work]:
+    # Most tests here need no whole node.
+    from tests.node.working import Work
+
+    work = Work()
+    await work.start()
+    yield work
+    await work.close()

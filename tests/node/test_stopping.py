@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
-from federation.ca import init_ca, issue
+from federation.ca import init_ca
 from node.app import App, serve
 from node.catalog import Catalog
-from node.config import parse
 from node.draining import Draining
 from node.gateway import Gateway
 from node.guard.open import OpenGuard
@@ -27,25 +24,7 @@ from proto.calls import Answer, Call, Notification, Target
 from proto.errors import Unavailable
 from proto.names import NodeId
 from tests.node.waiting import WAIT_S, until
-
-MESH = "mesh.test"
-
-SLOW = """
-import asyncio, sys
-from mcp.server.mcpserver import MCPServer
-
-server = MCPServer("slow", log_level="WARNING")
-
-@server.tool()
-async def work() -> str:
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(sys.argv[1]), limit=2**20)
-    said = await reader.readline()
-    writer.close()
-    return said.decode().strip()
-
-server.run()
-"""
-"""Its one tool dials the test and ends when it is told what to answer."""
+from tests.node.working import MESH, Work, app_of, settings_of, up, working
 
 
 class _Silent:
@@ -57,66 +36,6 @@ class _Silent:
 
 def _none(name: str) -> Target:
     raise Unavailable(f"no {name}")
-
-
-class Work:
-    """What the slow tool is at: `begun` is set once it runs, `end` lets it answer."""
-
-    def __init__(self) -> None:
-        self.begun = asyncio.Event()
-        self._writers: list[asyncio.StreamWriter] = []
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._came, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
-        self.server = {"command": [sys.executable, "-c", SLOW, str(port)]}
-
-    async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.append(writer)
-        self.begun.set()
-
-    def end(self, said: str) -> None:
-        for writer in self._writers:
-            writer.write(said.encode() + b"\n")
-
-    async def close(self) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.close()
-            await writer.wait_closed()
-
-
-@pytest.fixture
-async def work() -> AsyncIterator[Work]:
-    work = Work()
-    await work.start()
-    yield work
-    await work.close()
-
-
-def app_of(settings: dict[str, Any], base: Path) -> App:
-    return App(parse({"http": {"listen": "127.0.0.1:0"}, "search": {"embedder": "none"}, **settings}, base))
-
-
-def up(app: App, owner: str) -> Callable[[], bool]:
-    return lambda: (found := app.catalog.find(owner, "slow")) is not None and found.up
-
-
-@asynccontextmanager
-async def working(app: App, work: Work, mode: str = "auto") -> AsyncIterator[asyncio.Task[str]]:
-    """An agent of this node has called the slow tool, which runs; the task is its answer, or why there is none."""
-
-    async def use() -> str:
-        async with Client(f"{app.url}/mcp/slow", mode=mode) as agent:
-            # The SDK looks the tool's schema up when the answer is there, unless it knows it: the node is gone then.
-            await agent.list_tools()
-            return str((await agent.call_tool("work", {})).content)
-
-    task = asyncio.create_task(use())
-    await asyncio.wait((task, begun := asyncio.create_task(work.begun.wait())), return_when=asyncio.FIRST_COMPLETED)
-    assert begun.done(), task
-    yield task
-    await asyncio.gather(task, return_exceptions=True)
 
 
 @pytest.fixture
@@ -131,7 +50,7 @@ async def alone(tmp_path: Path, work: Work) -> AsyncIterator[App]:
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_a_call_that_runs_when_the_node_is_told_to_stop_is_answered(alone: App, work: Work, mode: str) -> None:
     async with working(alone, work, mode) as call:
-        draining = asyncio.create_task(alone.draining.leave(WAIT_S))
+        draining = asyncio.create_task(alone.draining.finish(WAIT_S))
         await asyncio.sleep(0)
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{alone.url}/readyz") as response:
@@ -150,7 +69,7 @@ async def test_a_call_that_never_ends_holds_a_stop_up_no_longer_than_the_bound(
     alone: App, work: Work, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with working(alone, work) as call:
-        await alone.draining.leave(0.05)
+        await alone.draining.finish(0.05)
         assert "1 calls have not ended within 0.05 s and are cut" in caplog.text
         assert alone.gateway.in_flight == 1
         await alone.stop()
@@ -160,11 +79,11 @@ async def test_a_call_that_never_ends_holds_a_stop_up_no_longer_than_the_bound(
 
 async def test_a_node_without_calls_does_not_wait(alone: App) -> None:
     async with asyncio.timeout(WAIT_S):
-        await alone.draining.leave(3_600)
+        await alone.draining.finish(3_600)
 
 
 async def test_what_comes_once_a_node_has_left_is_refused_before_it_runs(alone: App, work: Work) -> None:
-    await alone.draining.leave(WAIT_S)
+    await alone.draining.finish(WAIT_S)
     async with Client(f"{alone.url}/mcp/slow") as agent:
         with pytest.raises(MCPError, match="this node is stopping and took no part of the call"):
             await agent.call_tool("work", {})
@@ -177,7 +96,7 @@ async def test_what_comes_once_a_node_has_left_is_refused_before_it_runs(alone: 
 
 async def test_a_node_with_calls_that_do_not_end_refuses_new_ones_before_it_cuts(alone: App, work: Work) -> None:
     async with working(alone, work) as call:
-        leaving = asyncio.create_task(alone.draining.leave(1.0))
+        leaving = asyncio.create_task(alone.draining.finish(1.0))
         async with asyncio.timeout(WAIT_S), Client(f"{alone.url}/mcp/slow") as agent:
             while not alone.gateway.refusing:
                 await agent.list_tools()
@@ -222,13 +141,13 @@ async def test_a_signal_drains_and_a_second_one_ends_the_draining(
 ) -> None:
     app = app_of({"servers": {"slow": work.server}}, tmp_path)
     began = asyncio.Event()
-    leave = app.leave
+    finish = app.finish
 
     async def watched() -> None:
         began.set()
-        await leave()
+        await finish()
 
-    monkeypatch.setattr(app, "leave", watched)
+    monkeypatch.setattr(app, "finish", watched)
     serving = asyncio.create_task(serve(app))
     await until(app, up(app, app.catalog.me.name))
     async with working(app, work) as call:
@@ -243,28 +162,17 @@ async def test_a_signal_drains_and_a_second_one_ends_the_draining(
 async def test_peers_see_a_node_drain_and_get_the_answers_that_it_still_owes_them(tmp_path: Path, work: Work) -> None:
     init_ca(tmp_path / "ca", MESH)
 
-    def settings(region: str, **more: Any) -> dict[str, Any]:
-        name = f"{region}-1"
-        files = issue(tmp_path / "ca", NodeId.of(MESH, region, name), tmp_path / name, hosts=["127.0.0.1"])
-        tls = {"ca": str(files.ca), "cert": str(files.cert), "key": str(files.key)}
-        static = more.pop("static", [])
-        return {
-            "node": {"name": name, "region": region, "mesh": MESH, "data_dir": str(tmp_path / name / "data")},
-            "federation": {"listen": "127.0.0.1:0", "tls": tls, "static": static, "mdns": {"enabled": False}},
-            **more,
-        }
-
     async with AsyncExitStack() as stack:
-        ap = app_of(settings("ap", servers={"slow": work.server}), tmp_path)
+        ap = app_of(settings_of("ap", tmp_path, servers={"slow": work.server}), tmp_path)
         stack.push_async_callback(ap.stop)
         await ap.start()
         assert ap.federation is not None
-        eu = app_of(settings("eu", static=[f"127.0.0.1:{ap.federation.bound_port}"]), tmp_path)
+        eu = app_of(settings_of("eu", tmp_path, static=[f"127.0.0.1:{ap.federation.bound_port}"]), tmp_path)
         stack.push_async_callback(eu.stop)
         await eu.start()
         await until(eu, up(eu, "ap-1"))
         async with working(eu, work) as call:
-            draining = asyncio.create_task(ap.leave())
+            draining = asyncio.create_task(ap.finish())
             await until(eu, lambda: eu.catalog.owners["ap-1"].draining)
             assert up(eu, "ap-1")()
             work.end("owed " * 100_000)

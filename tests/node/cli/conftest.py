@@ -171,6 +171,10 @@ class Twin:
         self.asked.append((on, wait_s))
         return {"draining": on, "in_flight": 0, "for_peers": 0, "sessions": 0, "done": on}
 
+    async def leave(self, wait_s: float, cut: bool) -> Any:
+        self.asked.append((wait_s, cut))
+        return {"left": False, "in_flight": 1, "for_peers": 0, "sessions": 0, "told": [], "untold": []}
+
     def calls(self, most: int) -> list[dict[str, Any]]:
         return []
 

@@ -61,6 +61,10 @@ class MemoryOperator:
         self.asked.append((on, wait_s))
         return {"draining": on}
 
+    async def leave(self, wait_s: float, cut: bool) -> dict[str, Any]:
+        self.asked.append((wait_s, cut))
+        return {"left": True}
+
     def servers(self, principal: Principal) -> list[Any]:
         return [{"name": "time"}] if principal.tenant else [{"name": "time"}, {"name": "git"}]
 
@@ -200,7 +204,7 @@ async def test_a_page_whose_name_points_here_reads_nothing(serve: Any, keys: Aut
 
 
 @pytest.mark.parametrize("path", [*FOR_OPERATORS, "/api/v1/servers", "/api/v1/search?q=x"])
-async def test_all_but_draining_is_read_only(serve: Any, path: str) -> None:
+async def test_all_but_draining_and_leaving_is_read_only(serve: Any, path: str) -> None:
     node = await serve(OpenAuthenticator())
     async with node.session.post(node.url + path, json={}) as response:
         assert response.status in (404, 405)
@@ -238,31 +242,57 @@ async def test_draining_is_turned_on_and_off(serve: Any, operator: MemoryOperato
     assert operator.asked == []
 
 
+async def test_a_node_is_told_to_leave(serve: Any, operator: MemoryOperator, keys: Authenticator) -> None:
+    node = await serve(keys)
+    url = node.url + "/api/v1/leave"
+    headers = {"Authorization": "Bearer key-of-op"}
+    for body, asked in (({}, (0.0, False)), ({"wait_s": 2.5, "cut": True}, (2.5, True))):
+        async with node.session.post(url, json=body, headers=headers) as response:
+            assert await response.json() == {"left": True}
+        assert operator.asked.pop() == asked
+    async with node.session.post(url, json={}, headers={"Authorization": "Bearer key-of-agent"}) as response:
+        assert response.status == 403
+    assert (await node.get("/api/v1/leave", **headers))[0] in (404, 405)
+    assert operator.asked == []
+
+
 @pytest.mark.parametrize(
-    ("body", "word"),
+    ("verb", "body", "word"),
     [
-        ("[]", "object"),
-        ("{", "JSON"),
-        ('{"on": 1}', "'on'"),
-        ('{"wait_s": -1}', "'wait_s'"),
-        ('{"wait_s": 3601}', "'wait_s'"),
-        ('{"wait_s": true}', "'wait_s'"),
-        ('{"wait_s": "1"}', "'wait_s'"),
+        *(
+            (verb, body, word)
+            for verb in ("drain", "leave")
+            for body, word in [
+                ("[]", "object"),
+                ("{", "JSON"),
+                ('{"wait_s": -1}', "'wait_s'"),
+                ('{"wait_s": 3601}', "'wait_s'"),
+                ('{"wait_s": true}', "'wait_s'"),
+                ('{"wait_s": "1"}', "'wait_s'"),
+            ]
+        ),
+        ("drain", '{"on": 1}', "'on'"),
+        ("leave", '{"cut": "yes"}', "'cut'"),
     ],
 )
-async def test_a_bad_drain_is_refused_by_field(serve: Any, operator: MemoryOperator, body: str, word: str) -> None:
+async def test_a_bad_order_is_refused_by_field(
+    serve: Any, operator: MemoryOperator, verb: str, body: str, word: str
+) -> None:
     node = await serve(OpenAuthenticator())
     headers = {"Content-Type": "application/json"}
-    async with node.session.post(node.url + "/api/v1/drain", data=body, headers=headers) as response:
+    async with node.session.post(f"{node.url}/api/v1/{verb}", data=body, headers=headers) as response:
         assert response.status == 400
         assert word in (await response.json(content_type=None))["detail"]
     assert operator.asked == []
 
 
-async def test_a_page_of_another_origin_cannot_drain_the_node(serve: Any, operator: MemoryOperator) -> None:
+@pytest.mark.parametrize("verb", ["drain", "leave"])
+async def test_a_page_of_another_origin_cannot_drain_the_node_nor_make_it_leave(
+    serve: Any, operator: MemoryOperator, verb: str
+) -> None:
     """What a page may send without asking first is a form or plain text; JSON makes the browser ask."""
     node = await serve(OpenAuthenticator())
-    url = node.url + "/api/v1/drain"
+    url = f"{node.url}/api/v1/{verb}"
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         async with node.session.post(url, data=b"{}", headers={"Content-Type": kind}) as response:
             assert response.status == 400
