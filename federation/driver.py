@@ -24,6 +24,7 @@ from federation.events import (
     Close,
     Effects,
     Event,
+    Expel,
     Forget,
     Listed,
     Liveness,
@@ -33,6 +34,7 @@ from federation.events import (
     Save,
     SaveEpoch,
     Send,
+    Spoke,
     Tick,
 )
 from federation.finding import Finder, unfit
@@ -51,7 +53,7 @@ from federation.tls import MeshTls
 from federation.traffic import Traffic
 from federation.view import View
 from proto.calls import Answer, Call, Exchange, Target
-from proto.errors import Invalid, MeshError, Unavailable
+from proto.errors import Conflict, Invalid, MeshError, Unavailable
 from proto.frames import Beat, Down, Farewell, Hello, Reject
 from proto.names import NodeId
 from proto.records import Record, RecordKey
@@ -248,6 +250,7 @@ class Federation:
                 age_ms=wall - saved.heard_ms,
                 now_ms=now,
                 software=self._software,
+                speaker=self._log.instance,
             )
             self._roster.add(Peer(view, now))
             log.info("%r restored from disk", view)
@@ -255,7 +258,8 @@ class Federation:
             self._tell(saved.owner)
 
     def _make_peer(self, node: NodeId) -> Peer:
-        return Peer(View(node, self._mesh, software=self._software), self._clock.now_ms())
+        view = View(node, self._mesh, software=self._software, speaker=self._log.instance)
+        return Peer(view, self._clock.now_ms())
 
     async def _announce(self, discovery: Discovery) -> None:
         try:
@@ -283,7 +287,9 @@ class Federation:
     # ---- events: links, subscribers, time -------------------------------------------------------
 
     def link_opened(self, peer: NodeId, credentials: Credentials | None) -> None:
-        self._handle(peer, Opened(authority=credentials is not None and credentials.authority))
+        authority = credentials is not None and credentials.authority
+        address = known.link.address if (known := self._roster.get(peer)) is not None else ""
+        self._handle(peer, Opened(authority, address))
 
     def link_received(self, peer: NodeId, frame: Down) -> None:
         if (known := self._roster.get(peer)) is not None:
@@ -309,13 +315,21 @@ class Federation:
 
     def hello(self, sub: Subscriber, hello: Hello) -> None:
         """A subscriber's Hello (`service.ServiceUser`)."""
+        known = self._roster.get(sub.peer)
+        if known is not None and (why := known.core.bearers.refusal(hello.instance, self._clock.now_ms())):
+            raise Conflict(why, reason=Reason.CLONE)
         for effect in self._log.subscribe(sub, hello, self._clock.wall_ms()):
             match effect:
                 case SaveEpoch(epoch):
                     self._store.raise_epoch(epoch)
                 case Alarm():
                     self._alarm(sub.peer, effect)
+        self.spoke(sub)
         self._service.wake()
+
+    def spoke(self, sub: Subscriber) -> None:
+        """A subscriber has said something (`service.ServiceUser`)."""
+        self._handle(sub.peer, Spoke(sub.instance, sub.address))
 
     def dialled_by(self, peer: NodeId, address: str) -> None:
         """A peer proved itself by dialling us (`service.ServiceUser`)."""
@@ -403,6 +417,8 @@ class Federation:
                     self._tasks.spawn(self._ask(node, effect), f"who hears {node}")
                 case Became(state, cause):
                     self._became(known, state, cause)
+                case Expel(instance, why):
+                    self._service.expel(node, instance, Conflict(why, reason=Reason.CLONE))
                 case Listed():
                     self._tell(node)
                 case Alarm():

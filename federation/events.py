@@ -35,9 +35,13 @@ class Liveness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stream to the owner, authenticated by TLS, is open. `authority`: its certificate carries that role."""
+    """A stream to the owner, authenticated by TLS, is open. `authority`: its certificate carries that role.
+
+    `address`: where it was dialled.
+    """
 
     authority: bool = False
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,14 @@ class CallsFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoke:
+    """A process of the owner, authenticated by TLS, has said something as a subscriber: which one, and whence."""
+
+    instance: bytes
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Witnessed:
     """The end of `AskWitnesses`, with its `question`: who had something to say, and which of them hear the node.
 
@@ -78,7 +90,7 @@ class Witnessed:
     question: int = 0
 
 
-Event = Opened | Received | Broken | Tick | CallsFailed | Witnessed
+Event = Opened | Received | Broken | Tick | CallsFailed | Spoke | Witnessed
 
 
 # ---- effects -------------------------------------------------------------------------------------
@@ -165,6 +177,14 @@ class AskWitnesses:
 
 
 @dataclass(frozen=True, slots=True)
+class Expel:
+    """End the subscriptions of this process of the owner, and tell it why."""
+
+    instance: bytes
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Alarm:
     """Something that an operator has to know of; `name` is stable, `message` tells the mend."""
 
@@ -172,5 +192,5 @@ class Alarm:
     message: str
 
 
-Effect = Send | Close | Changed | Save | Forget | SaveEpoch | Listed | Became | Probe | AskWitnesses | Alarm
+Effect = Send | Close | Changed | Save | Forget | SaveEpoch | Listed | Became | Probe | AskWitnesses | Expel | Alarm
 Effects = list[Effect]

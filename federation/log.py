@@ -42,9 +42,14 @@ REJECTS_SHOWN = 100
 
 @dataclass(slots=True)
 class Subscriber:
-    """One peer's place in the log. `acked` and `rejects` are what it has told."""
+    """One peer's place in the log. `acked` and `rejects` are what it has told.
+
+    `address`: where it says that it can be dialled; `instance`: of its process, empty of an earlier release.
+    """
 
     peer: NodeId
+    address: str = ""
+    instance: bytes = b""
     cursor: int = 0
     epoch: int = 0
     acked: int = 0
@@ -151,6 +156,7 @@ class Log:
                 reason="protocol",
             )
         sub.protocol, sub.features, sub.software = protocol, common(hello.features), hello.software
+        sub.instance = hello.instance
         effects = self._catch_up(sub, hello, wall_ms)
         epoch, seq = hello.known
         if epoch == self.epoch and max(self._floor, 1) <= seq <= self.seq:

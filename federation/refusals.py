@@ -128,6 +128,7 @@ _BY_KIND = {
 }
 _BY_ALARM = {
     "clone": Reason.CLONE,
+    "identity_contested": Reason.CLONE,
     "old_epoch": Reason.EPOCH,
     "protocol": Reason.PROTOCOL,
     "too_large": Reason.FULL,

@@ -88,7 +88,8 @@ class _Assembly:
 class View:
     """One owner's records. `handle(event, now_ms)` is the only way in; everything else is for reading."""
 
-    def __init__(self, owner: NodeId, mesh: str, *, software: str = "") -> None:
+    def __init__(self, owner: NodeId, mesh: str, *, software: str = "", speaker: bytes = b"") -> None:
+        """`software` and `speaker` (the instance of this process) are what this node says of itself in its Hello."""
         self.owner = owner
         self.version: Version = NOTHING_KNOWN
         self.instance = b""
@@ -102,6 +103,7 @@ class View:
         self._grace_from_ms = 0
         self._mesh = mesh
         self._software = software
+        self._speaker = speaker
         self._authority = False
         self._governed = False
         self._held = Holdings()
@@ -127,12 +129,13 @@ class View:
         age_ms: int,
         now_ms: int,
         software: str = "",
+        speaker: bytes = b"",
     ) -> View:
         """A saved view, stale for `age_ms`. Its tools are listed for a fresh grace: a restart is no absence.
 
         Governance records are held as they were saved, until the owner's certificate is seen again.
         """
-        view = cls(owner, mesh, software=software)
+        view = cls(owner, mesh, software=software, speaker=speaker)
         view.version, view.instance, view.loaded = version, instance, loaded
         # Saved before the owner was loaded: which of them it still has, only its next snapshot can tell.
         view._held.restore(records, said=loaded)
@@ -211,7 +214,7 @@ class View:
         known = self.version if self._exactly else Version(self.version.epoch, 0)
         held = self.records
         sent = manifest(held.values()) if len(held) <= MANIFEST_MAX else {}
-        return [Send(Hello(self._mesh, known, sent, software=self._software))]
+        return [Send(Hello(self._mesh, known, sent, software=self._software, instance=self._speaker))]
 
     def _frame(self, frame: Down, now_ms: int) -> Effects:
         if self.phase is Phase.IDLE:

@@ -27,7 +27,10 @@ class Farewell(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What the receiver speaks and already holds. `manifest` may be empty: then every body is sent."""
+    """What the receiver speaks and already holds. `manifest` may be empty: then every body is sent.
+
+    `instance`: of the receiver's process life, as in its Welcome; empty from earlier releases.
+    """
 
     mesh: str
     known: Version = NOTHING_KNOWN
@@ -36,6 +39,7 @@ class Hello:
     protocol_max: int = PROTOCOL_MAX
     features: frozenset[str] = FEATURES
     software: str = ""
+    instance: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,6 +314,7 @@ class Hello(_message.Message):
     KNOWN_SEQ_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     SOFTWARE_FIELD_NUMBER: _builtins.int
+    INSTANCE_FIELD_NUMBER: _builtins.int
     mesh: _builtins.str
     protocol_min: _builtins.int
     protocol_max: _builtins.int
@@ -321,6 +322,8 @@ class Hello(_message.Message):
     """0: nothing known"""
     known_seq: _builtins.int
     software: _builtins.str
+    instance: _builtins.bytes
+    """of the receiver's process, as in its Welcome: two at a time are two processes"""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -336,10 +339,11 @@ class Hello(_message.Message):
         known_seq: _builtins.int = ...,
         manifest: _abc.Iterable[Global___ManifestEntry] | None = ...,
         software: _builtins.str = ...,
+        instance: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "known_epoch", b"known_epoch", "known_seq", b"known_seq", "manifest", b"manifest", "mesh", b"mesh", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "software", b"software"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "instance", b"instance", "known_epoch", b"known_epoch", "known_seq", b"known_seq", "manifest", b"manifest", "mesh", b"mesh", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "software", b"software"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,6 +25,9 @@ from proto.versions import FEATURES_MAX
 WORD_CHARS_MAX = 100
 """Of a software's name or a feature; what is longer is cut, being for people, or is no feature of ours."""
 
+INSTANCE_MAX = 64
+"""Bytes of a process's instance; ours have 16."""
+
 FOREIGN_MAX = 20
 """Foreign records of one frame that are named."""
 
@@ -83,6 +86,7 @@ def up_to_wire(frame: frames.Up) -> pb.SyncUp:
                         known_seq=frame.known.seq,
                         manifest=_entries_to_wire(frame.manifest),
                         software=frame.software,
+                        instance=frame.instance,
                     )
                 )
             case frames.Ack():
@@ -107,6 +111,7 @@ def up_from_wire(wire: pb.SyncUp) -> frames.Up | None:
                 protocol_max=hello.protocol_max,
                 features=_features(hello.features),
                 software=hello.software[:WORD_CHARS_MAX],
+                instance=hello.instance[:INSTANCE_MAX],
             )
         case "ack":
             return frames.Ack(wire.ack.seq)

@@ -158,7 +158,7 @@ def _return(world: World, name: str) -> None:
 
 def clone(world: World) -> None:
     if (process := _someone(world)) is not None and len(world.processes[process.name]) == 1:
-        twin = world.start(process.name, clone_of=process)
+        twin = world.start(process.name, clone_of=process, anew=world.rng.random() < 0.5)
         twin.publish([world.record(twin.name, i) for i in range(world.rng.randrange(1, TOOLS))], [])
 
 

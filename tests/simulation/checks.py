@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from federation import view as view_module
-from federation.events import Liveness
+from federation.events import Alarm, Effect, Liveness
 from federation.liveness import SILENCE_MS
+from federation.peer import CONTESTED
 from federation.view import Phase
 from proto.errors import Invalid
 from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version, manifest
@@ -79,6 +80,12 @@ class Checks:
         """Silence is the word of a node about another: its own freeze or lag must never be taken for it."""
         if state is Liveness.SUSPECT and "silent" in cause and self._sound(name) and self._linked(process, name):
             self._fail(f"{process} suspects {name} falsely: {cause}")
+
+    def raised(self, process: Process, name: str, effect: Effect) -> None:
+        """Who restarts, moves, or loses its disk is no clone of itself."""
+        contested = isinstance(effect, Alarm) and effect.name == CONTESTED
+        if contested and name not in self._world.cloned:
+            self._fail(f"{process} takes {name}, which was never cloned, for two")
 
     # ---- after each step ------------------------------------------------------------------------
 

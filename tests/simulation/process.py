@@ -12,6 +12,7 @@ from federation.events import (
     Close,
     Effects,
     Event,
+    Expel,
     Forget,
     Listed,
     Liveness,
@@ -21,6 +22,7 @@ from federation.events import (
     Save,
     SaveEpoch,
     Send,
+    Spoke,
     Tick,
 )
 from federation.log import Log, Subscriber
@@ -103,12 +105,13 @@ class Process:
                 records=saved.records.values(),
                 age_ms=wall - saved.heard_ms,
                 now_ms=self.world.now_ms,
+                speaker=self.log.instance,
             )
             self._know(saved.owner.name, view)
             self.heard[saved.owner.name] = view.records
 
     def _know(self, name: str, view: View | None = None) -> Peer:
-        peer = self.peers[name] = Peer(view or View(node_id(name), MESH), self.world.now_ms)
+        peer = self.peers[name] = Peer(view or View(node_id(name), MESH, speaker=self.log.instance), self.world.now_ms)
         self.heard[name], self.told[name], self.listed[name] = {}, peer.pulse.state, peer.view.listed
         self.dial_ms[name] = self.world.now_ms
         return peer
@@ -160,7 +163,7 @@ class Process:
         self.streams[stream.owner.name] = stream
         stream.last_frame_ms = self.world.now_ms
         self.authority[stream.owner.name] = stream.authority
-        self.handle(stream.owner.name, Opened(stream.authority))
+        self.handle(stream.owner.name, Opened(stream.authority, repr(stream.owner)))
 
     def received(self, stream: Stream, frame: Down) -> None:
         if self.streams.get(stream.owner.name) is stream:
@@ -223,10 +226,15 @@ class Process:
                     self.told[name] = state
                     self.world.checks.became(self, name, state, cause)
                     self.world.note(f"{self.name}: {name} is {state}{': ' + cause if cause else ''}")
+                case Expel(instance):
+                    for stream in list(self.subscribers):
+                        if stream.receiver.name == name and stream.receiver.log.instance == instance:
+                            self.world.close(stream)
                 case Listed(listed):
                     self.listed[name] = listed
                     self.world.note(f"{self.name}: {name} is {'listed' if listed else 'not listed'}")
                 case _:
+                    self.world.checks.raised(self, name, effect)
                     self.world.alarmed(self, name, effect)
 
     def save(self, owner: NodeId, change: Save) -> None:
@@ -248,8 +256,12 @@ class Process:
     def subscribed(self, stream: Stream, frame: Up) -> None:
         if not stream.open:
             return
+        name = stream.receiver.name
         match frame:
             case Hello():
+                if self.peers[name].bearers.refusal(frame.instance, self.world.now_ms):
+                    self.world.close(stream)
+                    return
                 try:
                     effects = self.log.subscribe(stream.sub, frame, self.world.wall_ms(self.name))
                 except Conflict:
@@ -263,9 +275,11 @@ class Process:
                 stream.greeted = True
                 if stream not in self.subscribers:
                     self.subscribers.append(stream)
+                self.handle(name, Spoke(frame.instance, repr(stream.receiver)))
                 self.pump()
             case Ack(seq):
                 self.log.acknowledged(stream.sub, seq)
+                self.handle(name, Spoke(stream.sub.instance, repr(stream.receiver)))
             case reject:
                 self.world.note(f"{stream.receiver.name} rejects {reject.key.id}: {reject.reason}")
 

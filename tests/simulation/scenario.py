@@ -17,7 +17,8 @@ from tests.simulation.world import World
 class Scenario:
     """One world, driven by commands:
 
-    start NODE… [loading]   crash NODE   restart NODE   leave NODE   lose-disk NODE   clone NODE
+    start NODE… [loading]   crash NODE   restart NODE   leave NODE   lose-disk NODE
+    clone NODE [anew]       crash-last NODE
     publish NODE TOOL…      delete NODE TOOL…           loaded NODE  freeze NODE MS
     rule NODE NAME…         grant NODE   revoke NODE    slow NODE MS_LATE MS
     jump NODE MS            calls-fail NODE OWNER       drain NODE   stay NODE
@@ -52,6 +53,8 @@ class Scenario:
                         world.start(name, loaded_after_ms=10**9 if "loading" in names else 0)
             case ["crash", name]:
                 world.crash(self._node(name))
+            case ["crash-last", name]:
+                world.crash(world.processes[name][-1])
             case ["restart", name]:
                 world.stop(self._node(name), Farewell.RESTART)
             case ["leave", name]:
@@ -59,8 +62,8 @@ class Scenario:
             case ["lose-disk", name]:
                 world.disks[name] = MemoryViewStore()
                 world.skew_ms[name] = -3_600_000
-            case ["clone", name]:
-                world.start(name, clone_of=self._node(name))
+            case ["clone", name, *how]:
+                world.start(name, clone_of=self._node(name), anew="anew" in how)
             case ["loaded", name]:
                 self._node(name).log.set_loaded()
             case ["publish", name, *tools]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from federation import view as view_module
+from federation.bearers import Bearers
 from federation.dedupe import Repeats
 from federation.events import Effects, Event, Liveness, Opened, Received, Save
 from federation.liveness import Pulse
@@ -56,7 +57,7 @@ def test_the_world_is_rich_enough_to_clone_raise_epochs_and_resync() -> None:
     alarms: set[str] = set()
     for seed in range(30):
         alarms |= run(seed).alarms.keys()
-    assert {"clone", "epoch_raised", "resync"} <= alarms
+    assert {"clone", "epoch_raised", "identity_contested", "resync"} <= alarms
 
 
 # ---- planted faults: each check has one that only it can be relied on to catch -------------------
@@ -94,6 +95,17 @@ def accepts_clones(patch: pytest.MonkeyPatch) -> None:
         return welcome(self, w, now_ms)
 
     patch.setattr(View, "_welcome", trusting)
+
+
+def takes_a_restart_for_a_clone(patch: pytest.MonkeyPatch) -> None:
+    heard = Bearers.heard
+
+    def hasty(self: Bearers, instance: bytes, address: str, now_ms: int) -> bytes:
+        before = self._met.keys() - {instance}
+        heard(self, instance, address, now_ms)
+        return instance if before else b""
+
+    patch.setattr(Bearers, "heard", hasty)
 
 
 def saves_the_cursor_apart_from_the_view(patch: pytest.MonkeyPatch) -> None:
@@ -346,6 +358,7 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (merges_snapshots, "is not what its owner had|never made|sent no body|differs"),
     (ignores_epochs, "epoch fell|at 0.0 is not what"),
     (accepts_clones, "is not what its owner had|never was|differs"),
+    (takes_a_restart_for_a_clone, "which was never cloned"),
     (saves_the_cursor_apart_from_the_view, "the disk of"),
     (skips_a_change, "is not what its owner had|differs"),
     (applies_any_delta, "is not what its owner had|differs|all was sent up to"),

@@ -94,11 +94,13 @@ class World:
 
     # ---- nodes ----------------------------------------------------------------------------------
 
-    def start(self, name: str, *, loaded_after_ms: int = 0, clone_of: Process | None = None) -> Process:
-        """A process of `name`; a clone has its model's epoch, and a copy of nothing else."""
+    def start(
+        self, name: str, *, loaded_after_ms: int = 0, clone_of: Process | None = None, anew: bool = False
+    ) -> Process:
+        """A process of `name`; a clone has its model's epoch (or `anew` its own), and a copy of nothing else."""
         if clone_of is not None:
             self.cloned.add(name)
-            process = Process(self, name, MemoryViewStore(), epoch=clone_of.log.epoch)
+            process = Process(self, name, MemoryViewStore(), epoch=None if anew else clone_of.log.epoch)
         else:
             process = Process(self, name, self.disks[name])
         self.calm.disturb(name, self.now_ms)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from federation.events import Liveness
 from federation.refusals import Reason
 from proto.frames import Farewell
@@ -65,3 +67,21 @@ async def test_status_tells_what_became_of_a_peer_and_what_it_speaks(mesh: Mesh)
     assert (gone.tools, gone.stale) == (2, True)
     # What an owner that is not heard may have changed is not known: that is told as lag.
     await status_where(b, lambda s: s.lag_s > gone.lag_s)
+
+
+async def test_a_second_process_of_one_identity_is_refused_named_and_told_and_the_first_goes_on(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.bearers.OVERLAP_MS", 200)
+    b, heard = await mesh.node("b")
+    first, _ = await mesh.node("a", at(b), records=[tool("one")])
+    await heard.until(lambda: heard.ids("a") == {"time/one"})
+    second, _ = await mesh.node("a", at(b), records=[tool("two")])
+    told = await refusal_where(second, lambda r: r.reason is Reason.CLONE)
+    assert told.side == "there"
+    assert f"one at {at(first)}, and later one at {at(second)}, which is refused" in told.message
+    (alarm,) = b.alarms
+    assert (alarm.about, alarm.name) == (node_id("a").uri, "identity_contested")
+    assert (await refusal_where(b, lambda r: r.reason is Reason.CLONE)).side == "here"
+    assert heard.ids("a") == {"time/one"}
+    assert heard.states["a"] == [Liveness.ALIVE]
