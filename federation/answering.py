@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -30,7 +31,7 @@ log = logging.getLogger("toolmesh.federation.calls")
 TEXT_BYTES_MAX = 64 * 1024 * 1024
 CALLS_PER_PEER_MAX = 1024
 INCOMING_BYTES_MAX = 256 * 1024 * 1024
-"""Of long texts that are on their way here, of all peers together."""
+"""Of long texts that are on their way here, of all peers together; one peer may take up half of it."""
 UNCLAIMED_S = 30.0
 FINISH_S = 3.0
 """How long a stop waits for what still runs. Whoever drains first has waited longer before."""
@@ -75,7 +76,7 @@ class ForwardServer:
         self.instance = secrets.token_hex(16)
         self.closing = False
         self._closed = False
-        self._incoming_bytes = 0
+        self._incoming_bytes: Counter[str] = Counter()
         self._sessions: set[ForwardSession] = set()
         self._open_by_peer: dict[str, int] = {}
         self._forgetting: asyncio.TimerHandle | None = None
@@ -121,15 +122,21 @@ class ForwardServer:
         else:
             self._open_by_peer.pop(peer, None)
 
-    def reserve(self, size: int) -> bool:
-        """Make room for a long text that a peer announces, until `release`; False if there is none."""
-        if self._incoming_bytes + size > INCOMING_BYTES_MAX:
+    def reserve(self, peer: str, size: int) -> bool:
+        """Make room for a long text that a peer announces, until `release`; False if there is none.
+
+        One that announces and does not send must not keep the others from sending.
+        """
+        mine, all_ = self._incoming_bytes[peer] + size, self._incoming_bytes.total() + size
+        if mine > INCOMING_BYTES_MAX // 2 or all_ > INCOMING_BYTES_MAX:
             return False
-        self._incoming_bytes += size
+        self._incoming_bytes[peer] = mine
         return True
 
-    def release(self, size: int) -> None:
-        self._incoming_bytes -= size
+    def release(self, peer: str, size: int) -> None:
+        self._incoming_bytes[peer] -= size
+        if not self._incoming_bytes[peer]:
+            del self._incoming_bytes[peer]
 
     def remember(self, key: RunKey, outcome: Outcome) -> None:
         """A run has ended. What is kept of it is given up in time even where no other call comes."""

@@ -50,6 +50,7 @@ class _Incoming:
         self.frame = frame
         self.size = self.left = frame.chunked_bytes
         self.refused = refused
+        self.deadline: asyncio.TimerHandle | None = None
 
 
 class ForwardSession:
@@ -177,13 +178,18 @@ class ForwardSession:
                     "pass large data by reference (a resource, a URL)"
                 ),
             )
-        if not server.reserve(frame.chunked_bytes):
+        if not server.reserve(self._peer.uri, frame.chunked_bytes):
             raise self._refused(
                 Reason.FULL,
                 Unavailable("this node is receiving too many long texts at once; it did not run, try again"),
             )
         server.count(self._peer.uri, 1)
-        self._incoming[call.call_id] = _Incoming(frame)
+        incoming = self._incoming[call.call_id] = _Incoming(frame)
+        incoming.deadline = asyncio.get_running_loop().call_later(call.budget_ms / 1000, self._too_late, call)
+
+    def _too_late(self, call: Call) -> None:
+        expired = Expired(f"its params had not arrived after {call.budget_ms} ms, its deadline; it did not run")
+        self._fail(call.call_id, expired)
 
     def _check(self, call: Call) -> None:
         if len(call.via) > HOPS_MAX or any(name != self._peer.name for name in call.via):
@@ -254,7 +260,7 @@ class ForwardSession:
             why = Exhausted(
                 f"the client's reply is {frame.chunked_bytes} bytes; at most {QUESTION_BYTES_MAX} are taken"
             )
-        elif not self._server.reserve(frame.chunked_bytes):
+        elif not self._server.reserve(self._peer.uri, frame.chunked_bytes):
             why = Unavailable("this node is receiving too many long texts at once; ask again")
         self._incoming[call_id] = _Incoming(frame, refused=why is not None)
         if why is not None:
@@ -288,10 +294,12 @@ class ForwardSession:
         incoming = self._incoming.pop(call_id, None)
         if incoming is None:
             return
+        if incoming.deadline is not None:
+            incoming.deadline.cancel()
         if isinstance(incoming.frame, calls.Open):
             self._server.count(self._peer.uri, -1)
         if not incoming.refused:
-            self._server.release(incoming.size)
+            self._server.release(self._peer.uri, incoming.size)
 
     # ---- repeats and queries ----
 

@@ -170,7 +170,10 @@ class Owner(RuleBasedStateMachine):
         open_calls = sum(self.server.open_calls(peer.uri) for peer in PEERS)
         coming = [i for w in self.wires for i in w.session._incoming.values()]
         assert open_calls == self.server.in_flight + len(coming)
-        assert self.server._incoming_bytes == sum(i.size for i in coming)
+        by_peer: Counter[str] = Counter()
+        for wire in self.wires:
+            by_peer[wire.peer.uri] += sum(i.size for i in wire.session._incoming.values())
+        assert self.server._incoming_bytes == by_peer
 
 
 Owner.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)

@@ -17,7 +17,7 @@ from proto.errors import (
     Unavailable,
 )
 from proto.mesh_pb2_grpc import MeshStub
-from tests.wire.forwarding import Held, Pair, a_call, echo, the_end
+from tests.wire.forwarding import ENTRY, OWNER, Held, Pair, a_call, echo, the_end
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -72,6 +72,25 @@ async def test_names_too_long_to_be_remembered_are_refused_whoever_bears_them(pa
         stream.cancel()
     assert repr(pair.owner.forward.repeats) == "Repeats(0 running, 0 past, 0 bytes kept)"
     assert pair.owner.forward.refusals.totals["here", Reason.FRAME] == 3
+
+
+async def test_params_that_were_announced_and_do_not_come_keep_their_place_until_the_deadline_of_their_call(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("federation.answering.INCOMING_BYTES_MAX", 2_000_000)
+    async with pair.channel() as channel:
+        stream = MeshStub(channel).Forward()
+        await stream.write(pb.CallUp(call_id="slow", open=pb.Open(chunked_bytes=900_000, budget_ms=500)))
+        await stream.write(pb.CallUp(call_id="more", open=pb.Open(chunked_bytes=900_000, budget_ms=60_000)))
+        refused = await stream.read()
+        assert (refused.call_id, refused.error.kind) == ("more", pb.ErrorKind.ERROR_KIND_UNAVAILABLE)
+        # Another peer's share of the room is its own.
+        assert pair.owner.forward.reserve(OWNER.uri, 900_000)
+        late = await stream.read()
+        assert (late.call_id, late.error.kind) == ("slow", pb.ErrorKind.ERROR_KIND_EXPIRED)
+        assert pair.owner.forward.reserve(ENTRY.uri, 900_000)
+        stream.cancel()
+    assert pair.owner.ran == []
 
 
 async def test_unknown_frames_are_ignored_and_bad_ones_refused_alone(pair: Pair) -> None:

@@ -255,7 +255,7 @@ async def test_messages_beyond_the_bound_are_refused_by_name_and_the_call_goes_o
 async def test_an_owner_without_room_for_a_long_reply_says_so_and_the_next_one_gets_through(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("federation.answering.INCOMING_BYTES_MAX", 2 * MB)
+    monkeypatch.setattr("federation.answering.INCOMING_BYTES_MAX", 4 * MB)
     sizes = iter((3 * MB, 1 * MB))
 
     class Painter(Caller):
