@@ -22,7 +22,7 @@ from node import balance
 from proto.frames import Delta, Down, Farewell, Snapshot, Welcome
 from proto.names import NodeId
 from proto.records import Version
-from tests.simulation import calling
+from tests.simulation import calling, chaos
 from tests.simulation import process as process_module
 from tests.simulation.chaos import Failure, run
 from tests.simulation.process import Process
@@ -106,6 +106,7 @@ def takes_a_restart_for_a_clone(patch: pytest.MonkeyPatch) -> None:
         return instance if before else b""
 
     patch.setattr(Bearers, "heard", hasty)
+    patch.setattr(chaos, "_DEEDS", [(weight, deed) for weight, deed in chaos._DEEDS if deed is not chaos.clone])
 
 
 def saves_the_cursor_apart_from_the_view(patch: pytest.MonkeyPatch) -> None:
