@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -10,6 +12,9 @@ from proto.errors import Invalid
 DEFAULT_PORT = 2379
 ENDPOINTS_MAX = 16
 """A cluster has three, five or seven members."""
+
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +31,20 @@ class Endpoint:
         try:
             parts = urlsplit(url)
             port = DEFAULT_PORT if parts.port is None else parts.port
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and port > 0
+            host = parts.hostname or ""
+            good = parts.scheme in ("http", "https") and _is_host(host) and port > 0
         except ValueError:
             good = False
-        if not good or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        if "@" in url:
+            # Not repeated: what stands before it may be a password.
+            raise Invalid(
+                "an endpoint of etcd holds '@': a login is given as username and password, not in the address"
+            )
+        if not good or parts.path.strip("/") or parts.query or parts.fragment:
             raise Invalid(
                 f"{url!r} is no endpoint of etcd: write scheme, host and port only, like https://etcd-1.example.org:2379"
             )
-        return cls(parts.scheme == "https", parts.hostname or "", port)
+        return cls(parts.scheme == "https", host, port)
 
     @property
     def target(self) -> str:
@@ -41,6 +52,15 @@ class Endpoint:
 
     def __str__(self) -> str:
         return f"{'https' if self.secure else 'http'}://{self.target}"
+
+
+def _is_host(text: str) -> bool:
+    if ":" not in text:
+        return _HOST_NAME.fullmatch(text) is not None
+    try:
+        return ipaddress.ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,12 @@ def _message(kind: str, text: str, context: dict[str, Any], value: Any, path: Ke
             return "keys must be text; put them in quotes"
         case "literal_error":
             return f"must be one of {context['expected']}"
+        case "too_long":
+            return f"must hold at most {context['max_length']} items, not {context['actual_length']}"
+        case "string_too_long":
+            return f"must have at most {context['max_length']} characters"
+        case "string_too_short":
+            return "must not be empty"
         case "string_pattern_mismatch":
             return f"may hold only characters that match {context['pattern']}"
     return text.removeprefix("Input ").replace("should be", "must be", 1).split(", unable to parse")[0]

@@ -69,6 +69,8 @@ def _etcd(config: NodeConfig) -> Iterator[Broken]:
         return
     endpoints = etcd.parsed()
     for i, endpoint in enumerate(endpoints):
+        if endpoint in endpoints[:i]:
+            yield (*here, "endpoints", i), f"'{endpoint}' is named twice; remove one of them"
         if not (endpoint.secure or etcd.insecure or is_loopback(endpoint.host)):
             yield (
                 (*here, "endpoints", i),

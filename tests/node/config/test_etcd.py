@@ -33,6 +33,14 @@ def test_endpoints_are_urls_with_a_default_port(load_text: Load) -> None:
     ("etcd", "where", "problem"),
     [
         ("endpoints: ['etcd-1:2379']", "endpoints[0]", "is no endpoint of etcd"),
+        ("endpoints: ['http://127.0.0.1 ']", "endpoints[0]", "is no endpoint of etcd"),
+        ("endpoints: ['http://127.0.0.1:0']", "endpoints[0]", "is no endpoint of etcd"),
+        ("endpoints: ['http://127.0.0.1:70000']", "endpoints[0]", "is no endpoint of etcd"),
+        ("endpoints: ['http://::1:2379']", "endpoints[0]", "is no endpoint of etcd"),
+        ("endpoints: [2379]", "endpoints[0]", "must be text, not a number"),
+        ("endpoints: 'http://127.0.0.1'", "endpoints", "must be a list, not a string"),
+        ("endpoints: ['http://[::1]', 'http://[::1]:2379/']", "endpoints[1]", "is named twice"),
+        (f"endpoints: {[f'http://127.0.0.1:{n}' for n in range(1, 18)]}", "endpoints", "at most 16 items, not 17"),
         ("endpoints: ['http://etcd-1']", "endpoints[0]", "federation.etcd.insecure: true"),
         ("endpoints: ['https://etcd-1']", "tls", "name in tls.ca"),
         ("endpoints: ['http://[::1]'], tls: {ca: a}", "tls", "no endpoint is https"),
@@ -44,6 +52,7 @@ def test_endpoints_are_urls_with_a_default_port(load_text: Load) -> None:
         ("endpoints: ['http://127.0.0.1'], prefix: team", "prefix", "may hold only"),
         ("endpoints: ['http://127.0.0.1'], prefix: /team/", "prefix", "may hold only"),
         ("endpoints: ['http://127.0.0.1'], lease_s: 1", "lease_s", "greater than or equal to 5"),
+        ("endpoints: ['http://127.0.0.1'], lease_s: true", "lease_s", "must be a number, not true"),
         ("lease_s: 20, prefix: /x", "endpoints", "so lease_s, prefix would have no effect"),
     ],
 )
@@ -51,6 +60,12 @@ def test_what_could_not_work_or_would_leak_is_refused(refused: Refused, etcd: st
     (line,) = refused(settings(etcd))
     assert f": federation.etcd.{where}: " in line
     assert problem in line
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(refused: Refused) -> None:
+    (line,) = refused(settings("endpoints: ['https://root:sesame@etcd-1:2379']"))
+    assert "a login is given as username and password" in line
+    assert "sesame" not in line
 
 
 def test_http_beyond_loopback_is_there_for_those_who_say_so(load_text: Load) -> None:
