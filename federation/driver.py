@@ -120,7 +120,7 @@ class Federation:
         self._server: grpc.aio.Server | None = None
         self._saver = Saver(store, self._clock.wall_ms)
         self._roster = Roster(me, tls, self._make_peer, self, self._tasks, self.refusals, self._clock)
-        self._finder = Finder(me, tls, self._roster.reached, self._clock, self.refusals)
+        self._finder = Finder(me, tls, self._roster.reached, self._clock, self.refusals, self._roster.dials)
 
     def __repr__(self) -> str:
         return f"Federation({self._log!r}, {self._roster!r})"
@@ -365,6 +365,7 @@ class Federation:
                 known.traffic.tick(now)
                 self._handle(known.node, Tick(self._lag_ms))
             if count % BEAT_TICKS == 0:
+                self._roster.forget_strangers({s.sub.peer for s in self._service.sessions})
                 self._service.beat(self._make_beat(hashed=count // BEAT_TICKS % HASH_BEATS == HASH_BEATS - 1))
             count += 1
             if now - noted >= HEARD_MS:
@@ -388,7 +389,8 @@ class Federation:
 
     def _handle(self, node: NodeId, event: Event) -> None:
         if (known := self._roster.get(node)) is not None:
-            self._carry_out(known, known.core.handle(event, self._clock.now_ms()))
+            with self._alarms.contain(node.uri):
+                self._carry_out(known, known.core.handle(event, self._clock.now_ms()))
 
     def _carry_out(self, known: Known, effects: Effects) -> None:
         node, link = known.node, known.link

@@ -26,6 +26,8 @@ RETRY_MIN_S = 0.5
 RETRY_MAX_S = 10.0
 REFUSED_S = 30.0
 DISCOVERY_RETRY_S = 10.0
+UNNAMED_MS = 600_000
+"""An address that no discovery has named for so long is no longer looked into, nor shown."""
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class _Trial:
     error: str = ""
     since_ms: int = 0
     """When it was first refused."""
+    found_ms: int = 0
 
 
 def unfit(me: NodeId, node: NodeId) -> Forbidden | None:
@@ -61,7 +64,10 @@ class Finder:
         reached: Callable[[NodeId, str], None],
         clock: Clock | None = None,
         refusals: Refusals | None = None,
+        dials: Callable[[str], bool] = lambda _: False,
     ) -> None:
+        """`dials`: whether a peer is looked for at an address already; such a one is not asked who it is."""
+        self._dials = dials
         self._clock: Clock = clock or SystemClock()
         self._refusals = refusals or Refusals(self._clock)
         self._me = me
@@ -88,13 +94,17 @@ class Finder:
         address, claimed = found.address, found.claimed
         if not address or address in self._own or claimed == self._me:
             return
+        if len(self._trials) >= ADDRESSES_MAX:
+            self._forget_unnamed(self._clock.now_ms())
         if claimed is not None:
             if why := unfit(self._me, claimed):
                 self._refuse(address, why)
             else:
                 self._reached(claimed, address)
-        elif address not in self._trials and len(self._trials) < ADDRESSES_MAX:
-            trial = self._trials[address] = _Trial()
+        elif address in self._trials:
+            self._trials[address].found_ms = self._clock.now_ms()
+        elif not self._dials(address) and len(self._trials) < ADDRESSES_MAX:
+            trial = self._trials[address] = _Trial(found_ms=self._clock.now_ms())
             trial.task = asyncio.create_task(self._prove(address, trial), name=f"who is {address}")
 
     def _refuse(self, address: str, error: MeshError) -> None:
@@ -103,6 +113,7 @@ class Finder:
             self._refusals.note(side_of(error), address, reason_of(error), why)
         if address in self._trials or len(self._trials) < ADDRESSES_MAX:
             trial = self._trials.setdefault(address, _Trial())
+            trial.found_ms = trial.found_ms if trial.task else self._clock.now_ms()
             if not trial.error:
                 trial.since_ms = self._clock.now_ms()
             if trial.error != why:
@@ -144,6 +155,7 @@ class Finder:
     def unproved(self) -> Sequence[PeerStatus]:
         """Addresses of which no node could be made, why, and since when."""
         now = self._clock.now_ms()
+        self._forget_unnamed(now)
         return [
             PeerStatus(
                 None,
@@ -156,6 +168,13 @@ class Finder:
             for address, trial in self._trials.items()
             if trial.error
         ]
+
+    def _forget_unnamed(self, now_ms: int) -> None:
+        for address, trial in list(self._trials.items()):
+            if now_ms - trial.found_ms >= UNNAMED_MS:
+                del self._trials[address]
+                if trial.task is not None:
+                    trial.task.cancel()
 
     async def close(self) -> None:
         tasks = [t.task for t in self._trials.values() if t.task is not None]

@@ -27,6 +27,8 @@ class Known:
     core: Peer
     link: Link
     traffic: Traffic
+    found_ms: int = 0
+    """When discovery last named it, or it dialled this node."""
     dialling: asyncio.Task[None] | None = None
     line: Line | None = None
     last_error: str = ""

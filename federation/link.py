@@ -122,6 +122,11 @@ class Link:
     def addresses(self) -> Sequence[str]:
         return tuple(self._addresses)
 
+    @property
+    def refused(self) -> bool:
+        """The latest stream ended in a refusal, of the peer or by it: somebody is there."""
+        return self._refused
+
     def add_address(self, address: str) -> bool:
         """A further place to try; whether it was new. Beyond `ADDRESSES_MAX` the one tried last is dropped."""
         if address in self._addresses:

@@ -11,6 +11,9 @@ from proto.calls import Answer, Call, Exchange
 from proto.names import NodeId
 from proto.records import Record, RecordKey, Version
 
+AGAIN_S = 240.0
+"""An address that still stands is found again after so long at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -24,7 +27,8 @@ class Discovery(Protocol):
     """A way to find peers. What it no longer finds is not removed: the stream decides who is there."""
 
     async def run(self, found: Callable[[Found], None]) -> None:
-        """Until cancelled, call `found` for each address, again whenever it may have changed."""
+        """Until cancelled, call `found` for each address, again whenever it may have changed, and every
+        `AGAIN_S` or sooner for as long as it stands: who is not found and not met is forgotten."""
 
     async def announce(self, me: NodeId, address: str, mesh: str) -> None:
         """Let others find this node at `address`. Raises `Unavailable`; the node runs on without it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Protocol
 
 from federation.clock import Clock
@@ -19,6 +19,7 @@ from federation.tls import MeshTls, learn_identity
 from federation.traffic import Traffic
 from proto.errors import Exhausted, Forbidden, MeshError
 from proto.names import NodeId
+from proto.records import NOTHING_KNOWN
 
 log = logging.getLogger("toolmesh.federation.roster")
 
@@ -28,6 +29,9 @@ PEERS_MAX = 256
 SPREAD_S = 0.02
 SPREAD_MAX_S = 1.0
 """First dials are spread over so long for each peer that is known: a mesh that boots as one dials everybody at once."""
+
+STRANGER_MS = 600_000
+"""A peer that is gone, of which nothing is held, and that nothing has named for so long is a peer no longer."""
 
 GONE = frozenset({Liveness.DOWN, Liveness.UNREACHABLE, Liveness.LEFT})
 
@@ -88,7 +92,7 @@ class Roster:
     def add(self, core: Peer) -> Known:
         node, traffic = core.view.owner, Traffic(self._clock.now_ms())
         link = Link(node, self._tls, self.advertise, self._user, traffic=traffic, refusals=self._refusals)
-        known = self._known[node] = Known(core, link, traffic)
+        known = self._known[node] = Known(core, link, traffic, found_ms=self._clock.now_ms())
         return known
 
     # ---- dialling -------------------------------------------------------------------------------
@@ -113,6 +117,7 @@ class Roster:
         known = self._known.get(node) or self._admit(node, address, proved=proved)
         if known is None:
             return
+        known.found_ms = self._clock.now_ms()
         if address and known.link.add_address(address):
             log.info("%s may answer at %s", node, address)
         self._dial(known)
@@ -188,6 +193,22 @@ class Roster:
             log.info("%s does not become a peer at %s: %s", rival.uri, address, e.message)
         finally:
             self._proving.discard(incumbent)
+
+    def forget_strangers(self, present: Set[NodeId]) -> None:
+        """Called now and then. Who was only claimed to exist and never met, and who has been away until its view was
+        deleted, would else be told as down for good. `present`: those that subscribe here. Who is found again returns.
+        """
+        now = self._clock.now_ms()
+        for known in self:
+            core = known.core
+            gone = core.pulse.state in GONE and core.view.version == NOTHING_KNOWN and known.node not in present
+            idle_ms = now - max(known.found_ms, core.pulse.since_ms)
+            if gone and idle_ms >= STRANGER_MS and not known.link.refused:
+                self._forget(known, "nothing is held of it, and nothing has named it for ten minutes")
+
+    def dials(self, address: str) -> bool:
+        """Whether a peer is looked for there."""
+        return any(address in known.link.addresses for known in self)
 
     def _make_room(self) -> bool:
         idle = [k for k in self if k.core.pulse.state in GONE and not k.core.view.size]

@@ -26,7 +26,7 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from federation.ports import Found
+from federation.ports import AGAIN_S, Found
 from federation.tls import split_address
 from proto.errors import Invalid, Unavailable
 from proto.names import NodeId
@@ -37,6 +37,8 @@ SERVICE = "_toolmesh._tcp.local."
 RESOLVE_TIMEOUT_MS = 3_000
 RESOLVING_MAX = 64
 """Names being looked up at a time; a flood of announcements beyond it is ignored until they are announced again."""
+LISTED_MAX = 256
+"""Names that are looked up again every `AGAIN_S`, for as long as they are announced."""
 RETRY_S = 30.0
 """How long to wait before trying again where the interface cannot be used."""
 _TXT_VALUE_MAX = 250
@@ -74,10 +76,19 @@ class MdnsDiscovery:
                 await self._release()
 
     async def _browse(self, zeroconf: AsyncZeroconf, found: Callable[[Found], None]) -> None:
+        listed: dict[str, None] = {}
+
         def changed(*, name: str, state_change: ServiceStateChange, **_: object) -> None:
             if state_change is ServiceStateChange.Removed:
+                listed.pop(name, None)
                 log.debug("mDNS no longer lists %s; its stream decides whether it is there", name)
-            elif name not in self._resolving and len(self._resolving) < RESOLVING_MAX:
+                return
+            if len(listed) < LISTED_MAX:
+                listed[name] = None
+            resolve(name)
+
+        def resolve(name: str) -> None:
+            if name not in self._resolving and len(self._resolving) < RESOLVING_MAX:
                 task = asyncio.create_task(self._resolve(zeroconf.zeroconf, name, found), name=f"mdns {name}")
                 self._resolving[name] = task
                 task.add_done_callback(lambda _: self._resolving.pop(name, None))
@@ -85,7 +96,10 @@ class MdnsDiscovery:
         # Asked by multicast (QM): a unicast answer to port 5353 reaches only one of several processes here.
         browser = AsyncServiceBrowser(zeroconf.zeroconf, SERVICE, handlers=[changed], question_type=DNSQuestionType.QM)
         try:
-            await asyncio.Event().wait()
+            while True:
+                await asyncio.sleep(AGAIN_S)
+                for name in list(listed):
+                    resolve(name)
         finally:
             await browser.async_cancel()
             for task in list(self._resolving.values()):

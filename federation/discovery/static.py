@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from federation.ports import Found
+from federation.ports import AGAIN_S, Found
 from federation.tls import split_address
 from proto.names import NodeId
 
@@ -22,10 +22,11 @@ class StaticDiscovery:
         self._addresses = tuple(dict.fromkeys(addresses))
 
     async def run(self, found: Callable[[Found], None]) -> None:
-        """Each address once; then until cancelled, nothing: a list does not change."""
-        for address in self._addresses:
-            found(Found(address))
-        await asyncio.Event().wait()
+        """The same addresses every `AGAIN_S`, until cancelled: a list does not change."""
+        while True:
+            for address in self._addresses:
+                found(Found(address))
+            await asyncio.sleep(AGAIN_S)
 
     async def announce(self, me: NodeId, address: str, mesh: str) -> None:
         """Nothing: whoever wants to find this node has it on a list."""

@@ -12,7 +12,7 @@ from federation.ca import init_ca, issue
 from federation.clock import SystemClock
 from federation.driver import Federation
 from federation.events import Liveness, Save
-from federation.finding import ADDRESSES_MAX, Finder
+from federation.finding import ADDRESSES_MAX, UNNAMED_MS, Finder
 from federation.memory import MemoryViewStore
 from federation.ports import Found
 from federation.saving import Saver
@@ -122,6 +122,28 @@ async def test_an_address_says_how_long_it_has_been_refused_whatever_the_reasons
     clock.now = 8_500
     (status,) = finder.unproved()
     assert status.since_ms == 7_500
+
+
+async def test_an_address_that_nothing_names_any_longer_is_shown_no_more(tls: MeshTls) -> None:
+    class Stepped(SystemClock):
+        now = 1_000
+
+        def now_ms(self) -> int:
+            return self.now
+
+    clock = Stepped()
+    finder = Finder(ME, tls, lambda node, address: None, clock, dials=lambda address: address == "10.0.0.9:1")
+    finder.found(Found("10.0.0.1:1", FOREIGN))
+    finder.found(Found("not an address"))
+    finder.found(Found("10.0.0.9:1"))
+    clock.now += UNNAMED_MS // 2
+    finder.found(Found("10.0.0.1:1", FOREIGN))
+    clock.now += UNNAMED_MS // 2
+    assert [s.address for s in finder.unproved()] == ["10.0.0.1:1"]
+    assert set(finder._trials) == {"10.0.0.1:1"}
+    clock.now += UNNAMED_MS // 2
+    assert list(finder.unproved()) == []
+    await finder.close()
 
 
 class Deaf:
