@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from federation.clock import Clock
+
+log = logging.getLogger("toolmesh.federation")
 
 ALARMS_MAX = 64
 
@@ -53,6 +58,15 @@ class Alarms:
         while len(self._latest) > self._alarms_max:
             self._latest.popitem(last=False)
         return news
+
+    @contextmanager
+    def contain(self, about: str) -> Iterator[None]:
+        """A fault of ours in what concerns one peer ends here, logged: beats go on, and the peer is dialled again."""
+        try:
+            yield
+        except Exception as e:
+            if self.note(about, "fault", f"{type(e).__name__}: {e}"):
+                log.exception("a fault in what concerns %s", about)
 
     def latest(self) -> tuple[Raised, ...]:
         """Newest first."""

@@ -196,6 +196,23 @@ async def test_a_node_serves_its_own_with_every_peer_gone(mesh: Mesh, tmp_path: 
     assert lonely.bound_port > 0
 
 
+async def test_a_fault_of_this_node_in_what_a_peer_says_does_not_end_its_stream_and_is_told(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b, heard = await mesh.node("b")
+
+    def changed(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(heard, "changed", changed)
+    a, _ = await mesh.node("a", at(b), records=[tool("one")])
+    await status_where(b, lambda s: s.tools == 1)
+    a.publish([tool("two")], ())
+    await status_where(b, lambda s: s.tools == 2 and s.state is Liveness.ALIVE)
+    (alarm,) = b.alarms
+    assert (alarm.about, alarm.name, alarm.message) == (node_id("a").uri, "fault", "ZeroDivisionError: a bug")
+
+
 async def test_a_snapshot_of_many_parts_arrives_whole(mesh: Mesh) -> None:
     a, _ = await mesh.node("a", records=[tool(f"t{i}") for i in range(1200)])
     b, heard = await mesh.node("b", at(a))
