@@ -28,6 +28,7 @@ class Hosting:
         self._publish = publish
         self._upstreams: dict[str, Upstream] = {}
         self._offered: dict[str, Offered] = {}
+        self._strays: dict[str, list[str]] = {}
         self._settled: dict[str, asyncio.Event] = {}
         self._adding: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
@@ -88,6 +89,7 @@ class Hosting:
         settled.set()
         if name not in self._upstreams:
             del self._settled[name]
+            self._strays.pop(name, None)
             self._change((), self._offered.pop(name).withdraw())
 
     async def settled(self) -> None:
@@ -117,7 +119,18 @@ class Hosting:
             return
         if offer.health.state != "starting":
             self._settled[name].set()
+        if offer.health.state == "up":
+            self._look_for_slips(offer)
         self._change(*self._offered[name].take(offer))
+
+    def _look_for_slips(self, offer: Offer) -> None:
+        """Only a server that runs shows that a name in its configuration is none of its tools."""
+        name, safe = offer.spec.name, offer.spec.retry_safe
+        known = {tool.get("name") for tool in offer.tools}
+        strays = [] if isinstance(safe, bool) else sorted(t for t in set(safe) if t not in known)
+        if strays and strays != self._strays.get(name):
+            log.warning("server %s: retry_safe names what is no tool of it: %s", name, ", ".join(strays))
+        self._strays[name] = strays
 
     def _change(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> None:
         if puts or deletes:

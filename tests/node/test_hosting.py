@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from node.catalog import Catalog
 from node.hosting import Hosting
+from node.upstreams.offer import Health
 from node.upstreams.spec import UpstreamSpec
 from proto.errors import Unavailable
 from proto.names import NodeId
@@ -101,3 +103,14 @@ async def test_a_stop_while_a_server_is_being_added_ends_both(
     assert catalog.find(nodes[0].name, "sleeps") is None
     with pytest.raises(Unavailable, match="stopping"):
         await hosting.add("sleeps", sleeps)
+
+
+async def test_a_name_in_retry_safe_that_no_tool_bears_is_said_once(
+    hosting: Hosting, caplog: pytest.LogCaptureFixture
+) -> None:
+    await hosting.add("text", replace(GOOD, retry_safe=("count_words", "cuont", "ant")))
+    upstream = hosting._upstreams["text"]
+    hosting._told(upstream, replace(upstream.offer, health=Health("down", 1, "it exited")))
+    hosting._told(upstream, upstream.offer)
+    said = [m for m in caplog.messages if "retry_safe" in m]
+    assert said == ["server text: retry_safe names what is no tool of it: ant, cuont"]
