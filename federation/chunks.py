@@ -196,7 +196,7 @@ class Lanes(Generic[F]):
     def finish(self, call_id: str) -> None:
         """The call is over: drop its lane, unless its last frame still waits in it."""
         lane = self._lanes.get(call_id)
-        if lane is not None and not (lane.items and lane.items[-1].last):
+        if lane is not None and not any(item.last for item in lane.items):
             self.drop(call_id)
 
     def next(self) -> F | None:

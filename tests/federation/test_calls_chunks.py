@@ -108,6 +108,14 @@ def test_a_finished_call_keeps_only_a_last_frame_that_still_waits() -> None:
     assert drain(waiting) == [("cancelled", "cancel")]
 
 
+def test_a_grant_put_after_the_last_frame_does_not_cost_it() -> None:
+    waiting = lanes()
+    waiting.put("a", ("a", "cancel"), last=True)
+    waiting.put("a", ("a", "window"))
+    waiting.finish("a")
+    assert drain(waiting) == [("a", "cancel")]
+
+
 def test_a_dropped_call_may_begin_anew() -> None:
     waiting = lanes()
     waiting.put("c", ("c", "old"))
