@@ -120,7 +120,7 @@ class Federation:
         self._server: grpc.aio.Server | None = None
         self._saver = Saver(store, self._clock.wall_ms)
         self._roster = Roster(me, tls, self._make_peer, self, self._tasks, self.refusals, self._clock)
-        self._finder = Finder(me, tls, self._roster.reached, self._clock, self.refusals, self._roster.dials)
+        self._finder = Finder(me, tls, self._roster.reached, self._clock, self.refusals, self._roster.met_at)
 
     def __repr__(self) -> str:
         return f"Federation({self._log!r}, {self._roster!r})"
@@ -135,7 +135,7 @@ class Federation:
         if self._tls.identity() != self._me:
             raise Invalid(f"the certificate names {self._tls.identity().uri}, not {self._me.uri}; issue one for it")
         self._store.open()
-        self._log.epoch = self._store.begin_epoch(self._clock.wall_ms())
+        self._log.epoch = self._store.begin_epoch(self._clock.wall_ms(), self._log.instance)
         server, self._port, self._roster.advertise = bind(self._listen, self._advertise, self._tls, self._service)
         self._restore()
         await server.start()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from federation import epochs
 from federation.admission import RECORDS_MAX, check_record, view_hash
 from federation.events import Alarm, Effects, SaveEpoch
 from proto.errors import Conflict, Exhausted
@@ -26,8 +27,8 @@ PART_RECORDS = 500
 PART_BYTES = 1024 * 1024
 """Bounds of one Delta or Snapshot frame (one body may be as large as the latter): far below gRPC's message limit."""
 
-PART_NAMES = 5000
-"""Manifest entries per Snapshot frame, some 80 bytes each."""
+PART_NAMES = 1000
+"""Manifest entries per Snapshot frame, some 80 bytes each: a frame is read in a few milliseconds."""
 
 EPOCH_LEAD_MS = 366 * 24 * 3600 * 1000
 """How far beyond this node's clock a peer's memory may push its epoch: no peer can use up the numbers."""
@@ -179,8 +180,7 @@ class Log:
         if len(self._raises) >= RAISES_MAX:
             return [Alarm("identity_contested", f"{what}, again: another process holds this node's identity, stop one")]
         self._raises.append(wall_ms)
-        # Not just one more: two lives that both lost their disk would meet at the same epoch, and pass for clones.
-        self.epoch = epoch + 1 + int.from_bytes(self.instance[:3])
+        self.epoch = epochs.beyond(epoch, self.instance)
         return [SaveEpoch(self.epoch), Alarm("epoch_raised", f"{what}: its epoch is {self.epoch} now")]
 
     def _restart(self, sub: Subscriber, held: Mapping[RecordKey, bytes]) -> None:

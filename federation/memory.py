@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from federation import epochs
 from federation.events import Save
 from federation.ports import SavedView
 from proto.names import NodeId
@@ -22,8 +23,8 @@ class MemoryViewStore:
     def open(self) -> None:
         """Nothing to do."""
 
-    def begin_epoch(self, wall_ms: int) -> int:
-        self._epoch = max(self._epoch + 1, wall_ms)
+    def begin_epoch(self, wall_ms: int, instance: bytes) -> int:
+        self._epoch = epochs.first(self._epoch, wall_ms, instance)
         return self._epoch
 
     def raise_epoch(self, epoch: int) -> None:

@@ -63,8 +63,8 @@ class ViewStore(Protocol):
     def open(self) -> None:
         """Raises `Unavailable` if another process holds it, `Invalid` if a newer release wrote it."""
 
-    def begin_epoch(self, wall_ms: int) -> int:
-        """The epoch of this process life, max(saved + 1, `wall_ms`), saved before it is returned."""
+    def begin_epoch(self, wall_ms: int, instance: bytes) -> int:
+        """The epoch of this process life, see `epochs.first`, saved before it is returned."""
 
     def raise_epoch(self, epoch: int) -> None:
         """Save a higher epoch; a lower one is ignored."""

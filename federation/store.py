@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from federation import epochs
 from federation.events import Save
 from federation.ports import SavedView
 from proto.errors import Invalid, MeshError, Unavailable
@@ -119,8 +120,8 @@ class SqliteViewStore:
             except sqlite3.Error as e:
                 raise self._unavailable(e) from None
 
-    def begin_epoch(self, wall_ms: int) -> int:
-        return self._set_epoch(lambda saved: max(saved + 1, wall_ms))
+    def begin_epoch(self, wall_ms: int, instance: bytes) -> int:
+        return self._set_epoch(lambda saved: epochs.first(saved, wall_ms, instance))
 
     def raise_epoch(self, epoch: int) -> None:
         self._set_epoch(lambda saved: max(saved, epoch))

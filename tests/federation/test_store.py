@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from federation import epochs
 from federation.events import Save
 from federation.memory import MemoryViewStore
 from federation.ports import SavedView, ViewStore
@@ -16,6 +17,7 @@ from proto.errors import Invalid, Unavailable
 from proto.names import NodeId
 from proto.records import Kind, Record, Version
 
+INSTANCE = b"instance" * 2
 A, B = NodeId.of("mesh.test", "eu", "a"), NodeId.of("mesh.test", "us", "b")
 X, Y = (Record.of(Kind.TOOL, f"srv/{n}", {"name": n, "text": "é\n"}) for n in "xy")
 
@@ -28,12 +30,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ViewStore]
     made.close()
 
 
-def test_an_epoch_is_the_clock_or_one_more_than_the_last(store: ViewStore) -> None:
-    assert store.begin_epoch(1_000) == 1_000
-    assert store.begin_epoch(500) == 1_001
-    store.raise_epoch(5_000)
-    store.raise_epoch(4_000)
-    assert store.begin_epoch(2_000) == 5_001
+def test_an_epoch_is_the_clock_or_beyond_the_last(store: ViewStore) -> None:
+    assert store.begin_epoch(1_000, INSTANCE) == 1_000
+    assert store.begin_epoch(500, INSTANCE) == epochs.beyond(1_000, INSTANCE)
+    store.raise_epoch(5_000_000)
+    store.raise_epoch(4_000_000)
+    assert store.begin_epoch(2_000, INSTANCE) == epochs.beyond(5_000_000, INSTANCE)
 
 
 def test_cursor_and_records_are_saved_together_and_come_back_together(store: ViewStore) -> None:
@@ -99,7 +101,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"this is no database" * 500)
     store = SqliteViewStore(tmp_path)
     store.open()
-    assert store.begin_epoch(7) == 7
+    assert store.begin_epoch(7, INSTANCE) == 7
     store.close()
     assert (tmp_path / FILE).with_suffix(".damaged").read_bytes().startswith(b"this is no")
 

@@ -72,9 +72,10 @@ class Process:
         """So many effects are still carried out, then it crashes."""
         self.planned_ms = world.now_ms
         self.ticks = 0
+        instance = world.rng.randbytes(16)
         if epoch is None:
-            epoch = disk.begin_epoch(world.wall_ms(name))
-        self.log = Log(self.me, MESH, epoch, world.rng.randbytes(16))
+            epoch = disk.begin_epoch(world.wall_ms(name), instance)
+        self.log = Log(self.me, MESH, epoch, instance)
         self.peers: dict[str, Peer] = {}
         self.book = Book(world)
         self.heard: dict[str, dict[RecordKey, Record]] = {}
