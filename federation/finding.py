@@ -64,10 +64,10 @@ class Finder:
         reached: Callable[[NodeId, str], None],
         clock: Clock | None = None,
         refusals: Refusals | None = None,
-        dials: Callable[[str], bool] = lambda _: False,
+        met_at: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`dials`: whether a peer is looked for at an address already; such a one is not asked who it is."""
-        self._dials = dials
+        """`met_at`: whether a peer was found at an address before; such a one is not asked who it is."""
+        self._met_at = met_at
         self._clock: Clock = clock or SystemClock()
         self._refusals = refusals or Refusals(self._clock)
         self._me = me
@@ -103,7 +103,7 @@ class Finder:
                 self._reached(claimed, address)
         elif address in self._trials:
             self._trials[address].found_ms = self._clock.now_ms()
-        elif not self._dials(address) and len(self._trials) < ADDRESSES_MAX:
+        elif not self._met_at(address) and len(self._trials) < ADDRESSES_MAX:
             trial = self._trials[address] = _Trial(found_ms=self._clock.now_ms())
             trial.task = asyncio.create_task(self._prove(address, trial), name=f"who is {address}")
 

@@ -104,7 +104,8 @@ class Link:
         self._tls = tls
         self._advertise = advertise
         self._user = user
-        self._addresses: deque[str] = deque(maxlen=ADDRESSES_MAX)
+        self._addresses: deque[str] = deque()
+        self._met_at: set[str] = set()
         self._up: deque[Up] = deque()
         self._up_ready = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -128,13 +129,25 @@ class Link:
         return self._refused
 
     def add_address(self, address: str) -> bool:
-        """A further place to try; whether it was new. Beyond `ADDRESSES_MAX` the one tried last is dropped."""
+        """A further place to try; whether it was new. Beyond `ADDRESSES_MAX` the one tried last is dropped.
+
+        Anybody on a link can name addresses for a peer, so one where it was met goes only if it was met at them all.
+        """
         if address in self._addresses:
             return False
+        if len(self._addresses) >= ADDRESSES_MAX:
+            last_first = tuple(reversed(self._addresses))
+            gone = next((a for a in last_first if not self.met_at(a)), last_first[0])
+            self._addresses.remove(gone)
+            self._met_at.discard(gone)
         self._addresses.appendleft(address)
         if not self.connected:
             self._hurry.set()
         return True
+
+    def met_at(self, address: str) -> bool:
+        """Whether TLS has proved the peer there, and nobody else since."""
+        return address in self._met_at
 
     def send(self, frame: Up) -> None:
         """Queue a frame for the open stream."""
@@ -271,6 +284,7 @@ class Link:
                     call = channel.stream_stream(_SYNC)(metadata=((ADVERTISE_KEY, self._advertise),))
                     await call.wait_for_connection()
                 self.connected = True
+                self._met_at.add(address)
                 self._greeted_s = time.monotonic()
                 self._user.link_opened(self.peer, self.credentials)
                 writer = asyncio.create_task(self._write(call), name=f"sync up to {self.peer}")
@@ -386,6 +400,7 @@ class Link:
             self._note(side_of(e), reason_of(e), e.message)
             return e.message
         if proved != self.peer:
+            self._met_at.discard(address)
             message = f"{address} proves to be {proved.uri}, not {self.peer.uri}"
             self._note("here", Reason.IDENTITY, message)
             return message

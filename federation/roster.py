@@ -206,9 +206,9 @@ class Roster:
             if gone and idle_ms >= STRANGER_MS and not known.link.refused:
                 self._forget(known, "nothing is held of it, and nothing has named it for ten minutes")
 
-    def dials(self, address: str) -> bool:
-        """Whether a peer is looked for there."""
-        return any(address in known.link.addresses for known in self)
+    def met_at(self, address: str) -> bool:
+        """Whether a peer was found there, not merely said to be."""
+        return any(known.link.met_at(address) for known in self)
 
     def _make_room(self) -> bool:
         idle = [k for k in self if k.core.pulse.state in GONE and not k.core.view.size]

@@ -132,7 +132,7 @@ async def test_an_address_that_nothing_names_any_longer_is_shown_no_more(tls: Me
             return self.now
 
     clock = Stepped()
-    finder = Finder(ME, tls, lambda node, address: None, clock, dials=lambda address: address == "10.0.0.9:1")
+    finder = Finder(ME, tls, lambda node, address: None, clock, met_at=lambda address: address == "10.0.0.9:1")
     finder.found(Found("10.0.0.1:1", FOREIGN))
     finder.found(Found("not an address"))
     finder.found(Found("10.0.0.9:1"))

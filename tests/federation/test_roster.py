@@ -108,9 +108,3 @@ async def test_a_peer_that_is_away_is_kept_with_its_view_and_forgotten_with_it(r
     room.say(A, Opened(), Received(welcome), Received(snapshot), Broken("gone"))
     assert room.pass_ms(KEEP_MS - 60_000) == {A}
     assert room.pass_ms(STRANGER_MS + 120_000) == set()
-
-
-async def test_an_address_where_a_peer_is_looked_for_is_known(room: Room) -> None:
-    room.roster.reached(A, "10.0.0.1:1")
-    assert room.roster.dials("10.0.0.1:1")
-    assert not room.roster.dials("10.0.0.2:1")

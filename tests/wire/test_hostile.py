@@ -20,7 +20,7 @@ from federation import service, tls
 from federation.ca import init_ca
 from federation.driver import Federation
 from federation.events import Liveness
-from federation.link import FRAME_BYTES_MAX
+from federation.link import ADDRESSES_MAX, FRAME_BYTES_MAX
 from federation.ports import Found
 from federation.refusals import MESSAGE_CHARS_MAX, Reason, reason_of
 from federation.statuses import error_of
@@ -298,6 +298,21 @@ async def test_a_clone_and_a_stale_epoch_are_told_to_whoever_speaks_so(
         why = await told.why()
         noted = await refusal_where(scene.node, lambda r: r.reason is reason)
     assert (why.reason, why.message) == (reason.value, noted.message)
+
+
+async def test_what_is_said_of_an_address_neither_hides_who_is_there_nor_displaces_where_a_peer_was_met(
+    scene: Scene,
+) -> None:
+    quiet, _ = await scene.mesh.node("quiet")
+    scene.node._finder.found(Found(at(quiet), node_id("ghost")))
+    scene.node._finder.found(Found(at(quiet)))
+    await scene.heard.until(lambda: scene.heard.state("quiet") is Liveness.ALIVE)
+    for port in range(1, 30):
+        scene.node._finder.found(Found(f"127.0.0.1:{port}", node_id("quiet")))
+    known = scene.node._roster.get(node_id("quiet"))
+    assert known is not None
+    assert at(quiet) in known.link.addresses
+    assert len(known.link.addresses) == ADDRESSES_MAX
 
 
 async def test_a_peer_that_advertises_no_address_is_heard_and_not_dialled(scene: Scene) -> None:
