@@ -106,9 +106,7 @@ class Federation:
         self._alarms = Alarms(self._clock)
         self.refusals = Refusals(self._clock)
         self._draining = False
-        self._calls = 0
-        self._lag_ms = 0
-        self._port = 0
+        self._calls = self._lag_ms = self._port = 0
         self._started = self._stopped = False
         self.parted: frozenset[NodeId] = frozenset()
         """Peers that have taken the goodbye."""
