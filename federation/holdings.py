@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Set
 
 from proto.records import Kind, Record, RecordKey
 
+ENTRY_BYTES = 48
+"""Of a manifest entry on the wire, besides its id."""
+
 
 class Holdings:
     """`said`: what the owner says now. `kept`: what it had before a restart that it has not finished.
@@ -27,8 +30,14 @@ class Holdings:
     def __repr__(self) -> str:
         return f"{len(self.said)}" + (f"+{len(self.kept)} kept" if self.kept else "")
 
-    def all(self) -> dict[RecordKey, Record]:
-        return {**self.kept, **self.said}
+    def all(self) -> Mapping[RecordKey, Record]:
+        """Everything, to be read at once and not to be kept."""
+        return {**self.kept, **self.said} if self.kept else self.said
+
+    def manifest(self, bytes_max: int) -> dict[RecordKey, bytes]:
+        """Digests of all that is held; nothing if they would not fit."""
+        size = sum(ENTRY_BYTES + len(key.id.encode("utf-8", "surrogatepass")) for key in self.keys())
+        return {key: record.digest for key, record in self.all().items()} if size <= bytes_max else {}
 
     def put(self, record: Record) -> None:
         """The owner says this."""
@@ -48,16 +57,23 @@ class Holdings:
         self.tools -= key.kind is Kind.TOOL
         return True
 
+    def get(self, key: RecordKey) -> Record | None:
+        return self.said.get(key) or self.kept.get(key)
+
+    def keys(self) -> Set[RecordKey]:
+        """Of all that is held; not to be kept."""
+        return self.said.keys() | self.kept.keys() if self.kept else self.said.keys()
+
     def keep(self, records: Mapping[RecordKey, Record]) -> None:
         """Old records, of which only the owner's next word can tell whether it still has them."""
         self.kept = dict(records)
         self.tools = sum(key.kind is Kind.TOOL for part in (self.said, self.kept) for key in part)
 
-    def restart(self, said: Set[RecordKey]) -> None:
-        """The owner begins anew, and will say `said`: the rest of what is held is kept."""
-        held = self.all()
-        self.said, self.bytes = {}, 0
-        self.keep({k: r for k, r in held.items() if k not in said})
+    def replace(self, said: dict[RecordKey, Record], listed: Set[RecordKey]) -> None:
+        """The owner says `said` from now on, of all that it has `listed`: the rest of what is held is kept."""
+        kept = {k: r for part in (self.kept, self.said) for k, r in part.items() if k not in listed}
+        self.said, self.bytes = said, sum(len(r.body) for r in said.values())
+        self.keep(kept)
 
     def settle(self) -> set[RecordKey]:
         """Nothing old is kept any longer; what that was."""

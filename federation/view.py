@@ -38,7 +38,7 @@ from federation.holdings import Holdings
 from proto.errors import Invalid
 from proto.frames import Ack, Beat, Bye, Delta, Down, Farewell, Hello, Mode, Reject, Snapshot, Welcome
 from proto.names import NodeId
-from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version, manifest
+from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version
 from proto.versions import PROTOCOL_MAX, PROTOCOL_MIN, agreed
 
 GRACE_MS = 60_000
@@ -53,8 +53,9 @@ LOADING_MS = 120_000
 RESYNC_PAUSE_MS = 60_000
 """Between two resyncs that a view hash asked for: a bug of ours must not become a storm."""
 
-MANIFEST_MAX = 20_000
-"""A longer manifest is not sent (some 80 bytes each); the owner then sends every body."""
+MANIFEST_BYTES_MAX = 6 * 1024 * 1024
+"""A longer manifest would not fit one frame, and is not sent: the owner then sends every body. That of 50,000 records
+with ids of 60 characters has 5.4 MB."""
 
 INSTANCE_MAX = 64
 """Bytes; ours have 16."""
@@ -75,12 +76,16 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class _Assembly:
-    """A snapshot on its way."""
+    """A snapshot on its way. Each body is judged when it comes, so that the end of a large one is mere set work.
+
+    `all`: digests by key, as its owner lists them. `good`: bodies that may stand in the view; `bad`: why others do not.
+    """
 
     epoch: int
     instance: bytes
     all: dict[RecordKey, bytes] = field(default_factory=dict)
-    bodies: dict[RecordKey, Record] = field(default_factory=dict)
+    good: dict[RecordKey, Record] = field(default_factory=dict)
+    bad: dict[RecordKey, str] = field(default_factory=dict)
     bytes: int = 0
     foreign: bool = False
 
@@ -151,7 +156,7 @@ class View:
     @property
     def records(self) -> dict[RecordKey, Record]:
         """What is held of the owner, including what it had before a restart that it has not finished."""
-        return self._held.all()
+        return dict(self._held.all())
 
     @property
     def exact(self) -> dict[RecordKey, Record]:
@@ -195,7 +200,7 @@ class View:
             self._afresh |= not self._governed
             return self._greet()
         self._governed = False
-        gone = {key: record for key, record in self.records.items() if key.kind in GOVERNANCE}
+        gone = {key: record for key, record in self._held.all().items() if key.kind in GOVERNANCE}
         if not gone:
             return self._greet()
         rejects = []
@@ -212,9 +217,17 @@ class View:
         self.phase, self._assembly = Phase.GREETED, None
         self._exactly = self.loaded and not self._afresh
         known = self.version if self._exactly else Version(self.version.epoch, 0)
-        held = self.records
-        sent = manifest(held.values()) if len(held) <= MANIFEST_MAX else {}
-        return [Send(Hello(self._mesh, known, sent, software=self._software, instance=self._speaker))]
+        return [
+            Send(
+                Hello(
+                    self._mesh,
+                    known,
+                    self._held.manifest(MANIFEST_BYTES_MAX),
+                    software=self._software,
+                    instance=self._speaker,
+                )
+            )
+        ]
 
     def _frame(self, frame: Down, now_ms: int) -> Effects:
         if self.phase is Phase.IDLE:
@@ -359,10 +372,17 @@ class View:
         if self.phase is not Phase.ASSEMBLING or assembly is None or s.epoch != assembly.epoch:
             return self._resync(f"a snapshot of epoch {s.epoch} that nothing announced", now_ms)
         assembly.all.update(s.all)
-        assembly.bodies.update((r.key, r) for r in s.bodies)
-        assembly.bytes += sum(len(r.body) for r in s.bodies)
+        for record in s.bodies:
+            assembly.bytes += len(record.body)
+            if (reason := self._fault(record)) is None:
+                assembly.good[record.key] = record
+            else:
+                assembly.bad[record.key] = reason
         assembly.foreign |= bool(s.foreign)
-        if max(len(assembly.all), len(assembly.bodies)) > 2 * RECORDS_MAX or assembly.bytes > 2 * VIEW_BYTES_MAX:
+        if (
+            max(len(assembly.all), len(assembly.good) + len(assembly.bad)) > 2 * RECORDS_MAX
+            or assembly.bytes > 2 * VIEW_BYTES_MAX
+        ):
             return self._refuse(
                 "too_large",
                 f"{self.owner} offers more than {2 * RECORDS_MAX} records or {2 * VIEW_BYTES_MAX} bytes; split it",
@@ -372,29 +392,40 @@ class View:
         return self._complete(assembly, s, now_ms)
 
     def _complete(self, assembly: _Assembly, s: Snapshot, now_ms: int) -> Effects:
-        held, rejects = self.records, []
+        before = self._held.keys()
+        held = self._held.get
+        said: dict[RecordKey, Record] = {}
+        puts: dict[RecordKey, Record] = {}
+        rejected: dict[RecordKey, tuple[bytes, str]] = {}
+        size = 0
+        for key, digest in assembly.all.items():
+            record = assembly.good.get(key) or held(key)
+            if record is None or record.digest != digest:
+                reason = assembly.bad.get(key) or f"its owner listed {key.id!r} and sent no body for it"
+            else:
+                # What is held already was verified when it came; whether it may still govern, hangs on this stream.
+                known = held(key)
+                fault = self._fault(record) if record is known and key.kind in GOVERNANCE else None
+                reason = fault or self._crowded(len(said), size + len(record.body)) or ""
+                if not reason:
+                    said[key] = record
+                    size += len(record.body)
+                    if known is None or known.digest != digest:
+                        puts[key] = record
+            if reason:
+                rejected[key] = (digest, reason)
         if not self._held.kept:
             self._kept_since_ms = now_ms
-        self._held.restart(assembly.all.keys())
-        self.rejected = {}
-        for key, digest in assembly.all.items():
-            record = assembly.bodies.get(key) or held.get(key)
-            if record is None or record.digest != digest:
-                reason: str | None = f"its owner listed {key.id!r} and sent no body for it"
-                self.rejected[key] = (digest, reason or "")
-            else:
-                reason = self._admit(record)
-            if reason is not None:
-                rejects.append(Reject(s.to_seq, key, reason))
+        self._held.replace(said, assembly.all.keys())
+        self.rejected = rejected
         self.loaded, self._afresh, self._governed = False, False, self._authority
         if s.loaded:
             self._settle()
         self.phase, self._assembly, self._foreign = Phase.LIVE, None, assembly.foreign
         self.version, self.instance = Version(assembly.epoch, s.to_seq), assembly.instance
         self.owner_seq = max(self.owner_seq, s.to_seq)
-        after = self.records
-        puts = {k: r for k, r in after.items() if k not in held or held[k].digest != r.digest}
-        return self._changed(puts, held.keys() - after.keys()) + self._answer(rejects) + self._fresh()
+        rejects = [Reject(s.to_seq, key, reason) for key, (_, reason) in rejected.items()]
+        return self._changed(puts, before - self._held.keys()) + self._answer(rejects) + self._fresh()
 
     def _beat(self, b: Beat, now_ms: int) -> Effects:
         if self.phase is not Phase.LIVE:
@@ -414,19 +445,30 @@ class View:
 
     def hash(self) -> bytes:
         """Over what the owner has said, rejected records included."""
-        said = manifest(self._held.said.values())
+        said = {key: record.digest for key, record in self._held.said.items()}
         said.update((key, digest) for key, (digest, _) in self.rejected.items())
         return view_hash(said)
 
-    def _admit(self, record: Record) -> str | None:
-        """Among what the owner says: None, or why the record is rejected."""
+    def _fault(self, record: Record) -> str | None:
+        """Why the owner may not say this; None if it may."""
         try:
-            if len(self._held.said) >= RECORDS_MAX or self._held.bytes + len(record.body) > VIEW_BYTES_MAX:
-                raise Invalid(f"the view of {self.owner} is full: {RECORDS_MAX} records, {VIEW_BYTES_MAX} bytes")
             check_record(record, self.owner, authority=self._authority)
         except Invalid as e:
-            self.rejected[record.key] = (record.digest, e.message)
             return e.message
+        return None
+
+    def _crowded(self, count: int, size: int) -> str | None:
+        """Why there is no room beside `count` records, for `size` bytes in all; None if there is."""
+        if count < RECORDS_MAX and size <= VIEW_BYTES_MAX:
+            return None
+        return f"the view of {self.owner} is full: {RECORDS_MAX} records, {VIEW_BYTES_MAX} bytes"
+
+    def _admit(self, record: Record) -> str | None:
+        """Among what the owner says: None, or why the record is rejected."""
+        full = self._crowded(len(self._held.said), self._held.bytes + len(record.body))
+        if (reason := full or self._fault(record)) is not None:
+            self.rejected[record.key] = (record.digest, reason)
+            return reason
         self.rejected.pop(record.key, None)
         self._held.put(record)
         return None

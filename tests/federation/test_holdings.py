@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from federation.holdings import Holdings
+from federation.holdings import ENTRY_BYTES, Holdings
 from proto.records import Kind, Record
 
 RECORDS = [
@@ -17,7 +17,7 @@ RECORDS = [
 STEPS = st.one_of(
     st.tuples(st.just("put"), st.sampled_from(RECORDS)),
     st.tuples(st.just("drop"), st.sampled_from(RECORDS)),
-    st.tuples(st.just("restart"), st.sampled_from(RECORDS)),
+    st.tuples(st.just("replace"), st.sampled_from(RECORDS)),
     st.tuples(st.just("settle"), st.none()),
 )
 
@@ -34,15 +34,17 @@ def test_counts_agree_with_what_is_held_after_every_step(steps: list[tuple[str, 
                 was = r.key in held.all()
                 assert held.drop(r.key) is was
                 assert r.key not in held.all()
-            case "restart", Record() as r:
-                before = held.all()
-                held.restart({r.key})
-                assert held.all() == {k: v for k, v in before.items() if k != r.key}
+            case "replace", Record() as r:
+                before = dict(held.all())
+                held.replace({r.key: r}, {r.key, RECORDS[0].key})
+                assert held.said == {r.key: r}
+                assert held.kept == {k: v for k, v in before.items() if k not in (r.key, RECORDS[0].key)}
             case _:
                 gone = set(held.kept)
                 assert held.settle() == gone
         assert held.said.keys().isdisjoint(held.kept)
         assert len(held) == len(held.all())
+        assert held.keys() == held.all().keys() == {r.key for r in RECORDS if held.get(r.key)}
         assert held.tools == sum(k.kind is Kind.TOOL for k in held.all())
         assert held.bytes == sum(len(r.body) for r in held.said.values())
 
@@ -54,3 +56,13 @@ def test_clearing_tells_what_was_held() -> None:
     assert repr(held) == "1+1 kept"
     assert set(held.clear()) == {RECORDS[0].key, RECORDS[2].key}
     assert (len(held), held.tools, held.bytes) == (0, 0, 0)
+
+
+def test_a_manifest_that_would_not_fit_is_empty() -> None:
+    held = Holdings()
+    held.restore(RECORDS[:1], said=False)
+    held.put(RECORDS[2])
+    listed = {r.key: r.digest for r in (RECORDS[0], RECORDS[2])}
+    size = sum(ENTRY_BYTES + len(key.id) for key in listed)
+    assert held.manifest(size) == listed
+    assert held.manifest(size - 1) == {}

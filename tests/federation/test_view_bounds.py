@@ -88,3 +88,23 @@ def test_one_that_says_what_is_not_known_here_is_not_held_to_its_hash() -> None:
     assert owner.view.hash_matches is True
     owner.says(Delta(5, 1, 2, foreign=("kind 99",)))
     assert owner.says(Beat(2, view_hash=b"over more than is held")) == []
+
+
+def test_bodies_are_judged_as_they_come_and_what_is_held_is_not_judged_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    check = view_module.check_record
+
+    def counting(record: Record, owner: NodeId, *, authority: bool) -> None:
+        judged.append(record.id)
+        check(record, owner, authority=authority)
+
+    monkeypatch.setattr(view_module, "check_record", counting)
+    owner, good, bad = Owner(), tool("good"), forged("bad")
+    owner.says(Snapshot(5, 2, manifest([good]), (good, bad), last=False))
+    assert judged == ["time/good", "time/bad"]
+    owner.says(Snapshot(5, 2, manifest([bad]), (), last=True))
+    assert set(owner.view.records) == {good.key}
+    assert "digest does not match" in owner.view.rejected[bad.key][1]
+    owner.says(Welcome(6, b"j", 0, Mode.SNAPSHOT, True))
+    owner.says(Snapshot(6, 1, manifest([good])))
+    assert (judged, set(owner.view.records)) == (["time/good", "time/bad"], {good.key})
