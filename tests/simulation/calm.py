@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 SETTLE_MS = 8_000
-"""After a disturbance of either, two nodes hear each other again within this: a pause, a dial, a beat."""
+"""After a disturbance of either, two nodes hear each other again within this: a pause, a dial, a beat.
+
+Whoever was frozen meanwhile has had less: what it was awake for counts.
+"""
 
 
 class Calm:
@@ -20,8 +23,8 @@ class Calm:
         pair = frozenset((a, b))
         self._pairs[pair] = max(self._pairs.get(pair, 0), until_ms)
 
-    def of(self, name: str, now_ms: int) -> bool:
-        return now_ms - self._nodes.get(name, 0) >= SETTLE_MS
+    def since_ms(self, name: str) -> int:
+        return self._nodes.get(name, 0)
 
-    def between(self, a: str, b: str, now_ms: int) -> bool:
-        return now_ms - self._pairs.get(frozenset((a, b)), 0) >= SETTLE_MS
+    def between_since_ms(self, a: str, b: str) -> int:
+        return self._pairs.get(frozenset((a, b)), 0)

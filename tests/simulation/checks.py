@@ -11,6 +11,7 @@ from federation.peer import CONTESTED
 from federation.view import Phase
 from proto.errors import Invalid
 from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version, manifest
+from tests.simulation.calm import SETTLE_MS
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -78,7 +79,7 @@ class Checks:
 
     def became(self, process: Process, name: str, state: Liveness, cause: str) -> None:
         """Silence is the word of a node about another: its own freeze or lag must never be taken for it."""
-        if state is Liveness.SUSPECT and "silent" in cause and self._sound(name) and self._linked(process, name):
+        if state is Liveness.SUSPECT and "silent" in cause and self._quiet(process, name):
             self._fail(f"{process} suspects {name} falsely: {cause}")
 
     def raised(self, process: Process, name: str, effect: Effect) -> None:
@@ -133,16 +134,18 @@ class Checks:
             if view.version != (log.epoch, log.seq):
                 self._fail(f"{where} stands at {view.version}, all was sent up to {log.epoch}.{log.seq}")
 
-    def _sound(self, name: str) -> bool:
-        """One process, never cloned, and undisturbed for long enough."""
+    def _quiet(self, process: Process, name: str) -> bool:
+        """Nothing has disturbed `name`, or come between the two, for so long that `process` must have heard it."""
+        world = self._world
+        since_ms = world.calm.between_since_ms(process.name, name)
+        linked = world.network.sound(process.name, name) and process.awake_ms(since_ms) >= SETTLE_MS
+        return linked and self._sound(name, process)
+
+    def _sound(self, name: str, seen_by: Process) -> bool:
+        """One process, never cloned, and undisturbed for long enough while `seen_by` was awake."""
         world = self._world
         alone = len(world.processes[name]) == 1 and name not in world.cloned
-        return alone and world.calm.of(name, world.now_ms)
-
-    def _linked(self, process: Process, name: str) -> bool:
-        """Nothing has come between the two for long enough."""
-        world = self._world
-        return world.network.sound(process.name, name) and world.calm.between(process.name, name, world.now_ms)
+        return alone and seen_by.awake_ms(world.calm.since_ms(name)) >= SETTLE_MS
 
     def _epoch(self, process: Process, name: str, version: Version, where: str) -> None:
         key = (process.name, process.log.instance, name)
@@ -188,7 +191,7 @@ class Checks:
                 self._fail(f"{where} is fresh and not listed")
         elif view.phase is Phase.IDLE and alive:
             self._fail(f"{where}: it counts as alive without a stream")
-        if not alive and self._sound(name) and self._sound(process.name) and self._linked(process, name):
+        if not alive and self._quiet(process, name) and self._sound(process.name, process):
             self._fail(f"{where}: nothing has disturbed either, and it is {pulse!r}")
         if alive and on_time and pulse.silence_ms(now) > SILENCE_MS + SLACK_MS:
             self._fail(f"{where}: it counts as alive after {pulse.silence_ms(now)} ms of silence")

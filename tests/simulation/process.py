@@ -65,6 +65,8 @@ class Process:
         self.alive = True
         self.draining = False
         self.frozen_until_ms = 0
+        self._naps: list[tuple[int, int]] = []
+        """From when to when it was frozen, or will have been."""
         self.slow_ms = 0
         self.flushes = 0.5
         """How likely a tick is to find the disk free."""
@@ -122,6 +124,16 @@ class Process:
             self._know(name)
 
     # ---- time -----------------------------------------------------------------------------------
+
+    def freeze(self, span_ms: int) -> None:
+        began_ms, self.frozen_until_ms = self.world.now_ms, max(self.frozen_until_ms, self.world.now_ms + span_ms)
+        self._naps.append((max([began_ms, *(until for _, until in self._naps)]), self.frozen_until_ms))
+
+    def awake_ms(self, since_ms: int) -> int:
+        """How much of the time since then it was awake."""
+        now = self.world.now_ms
+        slept = sum(max(0, min(until, now) - max(began, since_ms)) for began, until in self._naps)
+        return now - since_ms - slept
 
     def tick(self) -> None:
         now = self.world.now_ms

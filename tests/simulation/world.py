@@ -173,7 +173,7 @@ class World:
 
     def freeze(self, process: Process, span_ms: int) -> None:
         self.note(f"{process.name} freezes for {span_ms} ms")
-        process.frozen_until_ms = max(process.frozen_until_ms, self.now_ms + span_ms)
+        process.freeze(span_ms)
         self.calm.disturb(process.name, process.frozen_until_ms)
 
     def slow(self, process: Process, slow_ms: int, span_ms: int) -> None:
