@@ -50,6 +50,8 @@ log = logging.getLogger("toolmesh.node")
 
 SOFTWARE = f"toolmesh/{version('toolmesh')}"
 HTTP_CLOSE_S = 5.0
+HTTP_LINE_BYTES_MAX = 32 * 1024
+"""The longest question that a search takes, in characters of four bytes, percent-encoded, and then some."""
 
 
 class App:
@@ -202,7 +204,13 @@ class App:
         app.add_routes(self.ingress.routes())
         app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
         # A modern client's disconnect is its cancellation; the legacy ingress shields its calls from it.
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=HTTP_CLOSE_S)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=HTTP_CLOSE_S,
+            max_line_size=HTTP_LINE_BYTES_MAX,
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, http.host, http.port, ssl_context=_http_tls(self.config))
         try:

@@ -24,6 +24,9 @@ from router.router import Router
 OWNERS_MAX = 64
 """Owners that are looked at one by one; the rest is counted."""
 
+REASONS_MAX = 2
+"""In the one line of the verdict; the findings have them all."""
+
 ACTIONS = (Action.SEARCH, Action.LIST, Action.CALL)
 
 _TIERS = {Tier.NODE: "this node", Tier.ZONE: "same zone", Tier.REGION: "same region", Tier.FAR: "another region"}
@@ -130,7 +133,9 @@ class Case:
             yield no(About.OWNER, f"{node} ({where}) is {owner.liveness}{since}{why}{gone}", mend)
             return
         yield self._server(server)
-        if self._meant.tool and self._meant.tool not in server.tools:
+        if self._meant.tool and _untold(server):
+            yield say(About.TOOL, f"the tools of {server.qualified} are not known: it has not come up yet")
+        elif self._meant.tool and self._meant.tool not in server.tools:
             like = near(self._meant.tool, self._meant, self._of.catalog)
             mend = f"nearest names: {', '.join(like)}" if like else ""
             if owner.id != me:
@@ -265,7 +270,7 @@ class Case:
         if not self._call.allows(server.resource(tool)):
             return f"{self._principal.subject} may not call it"
         if tool and tool not in server.tools:
-            return "it has no such tool"
+            return "its tools are not known yet" if _untold(server) else "it has no such tool"
         return "its definition differs from the one that is listed" if agreed else "it takes no part in the service"
 
     def _visible(self) -> bool:
@@ -279,6 +284,8 @@ class Case:
     def _verdict(self, visible: bool, goes: list[Server]) -> str:
         who = self._principal.subject
         if not self._having:
+            if any(map(_untold, self._shown)):
+                return f"not known: {self._all_no(About.SERVER)}; which tools it has is known once it is up"
             return f"not in the mesh: {self._first_no(About.TOOL, About.SERVER, About.OWNER)}"
         if not visible:
             if any(s.owner.listed for s in self._having):
@@ -287,7 +294,7 @@ class Case:
         if self._conflict:
             return f"visible to {who}, by qualified names only: {self._conflict}"
         if not goes:
-            why = self._first_no(About.SERVER, About.OWNER, About.POLICY)
+            why = self._all_no(About.SERVER, About.OWNER) or self._first_no(About.POLICY)
             return f"visible to {who}, but nobody can take a call now: {why}"
         here = self._of.catalog.owners[self._of.catalog.me.name].place
         where = _TIERS[tier(here, goes[0].owner.place)]
@@ -303,6 +310,17 @@ class Case:
                 if finding["about"] == kind and finding["ok"] is False:
                     return finding["text"]
         return "see below"
+
+    def _all_no(self, *about: About) -> str:
+        """What stands in the way, of these kinds: the first few, and how many more."""
+        found = [f["text"] for kind in about for f in self._findings if f["about"] == kind and f["ok"] is False]
+        more = len(found) - REASONS_MAX
+        return "; ".join(found[:REASONS_MAX]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _untold(server: Server) -> bool:
+    """It has never been up since its node started, so nobody knows its tools."""
+    return server.info is not None and not server.tools and not server.up and server.owner.liveness in SERVING
 
 
 def _away(server: Server) -> str:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 
@@ -19,6 +19,9 @@ URL_VARIABLE = "TOOLMESH_URL"
 KEY_VARIABLE = "TOOLMESH_KEY"
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 CONNECT_TIMEOUT_S = 5.0
+
+URL_BYTES_MAX = 32_000
+"""Of a path and what is asked there; a node reads no longer line (`node.app.HTTP_LINE_BYTES_MAX`)."""
 
 REVISION = "2026-07-28"
 _META = "io.modelcontextprotocol/"
@@ -92,6 +95,8 @@ class Remote:
         raise _rpc_error(answer.get("error"))
 
     async def _send(self, method: str, path: str, **options: Any) -> tuple[int, str, bytes]:
+        if len(path) + len(urlencode(options.get("params", {}))) > URL_BYTES_MAX:
+            raise Invalid("what is asked for is far longer than any name or question; shorten it")
         headers = dict(options.pop("headers", {}))
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -115,11 +120,15 @@ class Remote:
         except aiohttp.ClientSSLError as e:
             reason = getattr(e.os_error, "reason", "") or "the handshake failed"
             raise Unavailable(f"{self.url} cannot be reached by TLS ({reason}); is http:// meant?") from None
-        except aiohttp.ClientConnectionError as e:
+        except aiohttp.ClientConnectorError as e:
             raise Unavailable(
                 f"no node answers at {self.url} ({_reason(e)}); start one with 'toolmesh up -c FILE', "
                 f"or name another with --url or {URL_VARIABLE}"
             ) from None
+        except aiohttp.ClientConnectionError:
+            # What speaks TLS only ends a connection that begins without.
+            mend = "is https:// meant?" if self.url.startswith("http:") else "is it stopping? See its log"
+            raise Unavailable(f"{self.url} hung up without an answer; {mend}") from None
         except aiohttp.ClientError as e:
             raise Unavailable(f"{self.url} does not answer like a node: {_reason(e)}") from None
         if response.status == 401:

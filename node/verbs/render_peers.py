@@ -25,7 +25,7 @@ def peers(answer: dict[str, Any], now: datetime | None = None) -> list[Renderabl
     """Of `{"software": str, "peers": [PeerStatus]}`: a line each."""
     now = now or datetime.now(UTC)
     if not answer["peers"]:
-        return [Text("no peer is known: see federation.static and mDNS in 'toolmesh check'")]
+        return [Text("no peer is known: 'toolmesh check' says whether this node federates, and how it looks for them")]
     rows = (
         (
             *_who(p), p["state"], _began(p, now), lag(p), ms(p["rtt_ms"]),

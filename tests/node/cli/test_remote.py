@@ -15,6 +15,19 @@ from federation.ca import init_ca, issue
 from node.verbs import remote
 from proto.names import NodeId
 
+VERBS = (
+    ["status"],
+    ["peers"],
+    ["peers", "ap-1"],
+    ["explain", "a/b"],
+    ["drain"],
+    ["drain", "--undo"],
+    ["leave", "--yes"],
+    ["search", "x"],
+    ["call", "a", "b"],
+)
+"""Each that asks a running node."""
+
 
 def test_the_words_of_the_protocol_are_those_of_its_vocabulary() -> None:
     assert f"{remote._META}protocolVersion" == mcp_types.PROTOCOL_VERSION_META_KEY
@@ -161,7 +174,7 @@ def test_a_refused_connection_says_how_to_start_a_node(run: Any) -> None:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-        for verb in (["status"], ["search", "x"], ["call", "a", "b"]):
+        for verb in VERBS:
             ran = run(*verb, "--url", f"http://127.0.0.1:{port}")
             assert ran.status == 1
             assert ran.err == (
@@ -176,7 +189,7 @@ def test_a_key_is_asked_for_where_one_is_needed(run: Any, node: Any, tmp_path: P
     assert "callers without a key; give one with --key-file or TOOLMESH_KEY" in ran.err
     wrong = tmp_path / "key"
     wrong.write_text("wrong-key\n")
-    for verb in (["status"], ["call", "a", "b"]):
+    for verb in VERBS:
         ran = run(*verb, "--url", node.url, "--key-file", str(wrong))
         assert ran.status == 1
         assert "does not accept this key" in ran.err
@@ -198,6 +211,15 @@ def test_a_bad_option_is_named(run: Any, args: list[str], word: str) -> None:
     ran = run("status", *args)
     assert ran.status == 2
     assert word in ran.err
+
+
+@pytest.mark.parametrize("verb", [["explain"], ["explain", "text"], ["peers"], ["search"]])
+def test_what_no_request_can_carry_is_not_sent(run: Any, node: Any, verb: list[str]) -> None:
+    ran = run(*verb, "x" * 33_000, **node.environment)
+    assert (ran.status, ran.err) == (
+        2,
+        "toolmesh: what is asked for is far longer than any name or question; shorten it\n",
+    )
 
 
 def test_a_key_that_no_header_can_carry_is_refused_unseen(run: Any) -> None:
@@ -260,7 +282,7 @@ def http(status: str, kind: str, body: bytes) -> bytes:
             http("503 X", "application/problem+json", b'{"kind":"unavailable","detail":"draining"}'),
             "toolmesh: draining",
         ),
-        (b"", "no node answers"),
+        (b"", "hung up without an answer; is https:// meant?"),
     ],
 )
 def test_what_is_no_node_is_told(run: Any, raw_server: Any, answer: bytes, words: str) -> None:

@@ -88,6 +88,27 @@ def test_a_server_that_is_down_tells_its_cause(world: Any, nodes: Nodes, finding
     assert "exited with status 3" in answer["verdict"]
 
 
+def test_a_server_that_never_came_up_is_not_said_to_lack_a_tool(world: Any, nodes: Nodes, findings: Find) -> None:
+    world.hosts(nodes[1], "ledger", health={"state": "down", "cause": "no such program"})
+    answer = world.ask("ledger/post_entry")
+    assert answer["verdict"] == (
+        "not known: ledger--us-1 is down: no such program; which tools it has is known once it is up"
+    )
+    (tool,) = findings(answer, "tool")
+    assert (tool["ok"], tool["text"]) == (None, "the tools of ledger--us-1 are not known: it has not come up yet")
+    assert [o["why_not"] for o in answer["owners"]] == ["its tools are not known yet"]
+
+
+def test_a_service_of_which_no_member_is_up_says_why_of_more_than_one(world: Any, nodes: Nodes) -> None:
+    for node in nodes:
+        down = {"state": "down", "cause": f"out of disk in {node.region}"}
+        world.hosts(node, "units", "convert", service="units", stateless=True, health=down)
+    assert world.ask("units/convert")["verdict"] == (
+        "visible to anonymous, but nobody can take a call now: units--ap-1 is down: out of disk in ap; "
+        "units--eu-1 is down: out of disk in eu; and 1 more"
+    )
+
+
 def test_a_tool_that_the_server_lacks_is_told_apart_from_a_server_that_is_not_there(
     world: Any, nodes: Nodes, findings: Find
 ) -> None:
