@@ -31,12 +31,12 @@ def main() -> int:
     args = parser.parse_args()
     if args.seed is not None:
         return replay(args.seed)
-    began, told, failed = time.monotonic(), Outcome(0, 0, 0, 0, Counter(), ""), 0
+    began, told, failed = time.monotonic(), Outcome(0, 0, 0, 0, Counter(), ()), 0
     for one in outcomes(range(args.first, args.first + args.seeds), args.jobs):
-        told = Outcome(*(a + b for a, b in zip(told[:4], one[:4], strict=True)), told.alarms + one.alarms, "")
-        if one.failure:
+        told = Outcome(*(a + b for a, b in zip(told[:4], one[:4], strict=True)), told.alarms + one.alarms, ())
+        for failure in one.failures:
             failed += 1
-            print(one.failure, file=sys.stderr, flush=True)
+            print(failure, file=sys.stderr, flush=True)
             if not args.keep_going:
                 return 1
     took = time.monotonic() - began
