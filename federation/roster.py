@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator, Set
@@ -140,9 +141,7 @@ class Roster:
     async def close(self) -> None:
         """Hang up every line. The dialling ends with the tasks."""
         self._dialling = False
-        for known in self:
-            if known.line is not None:
-                await known.line.close()
+        await asyncio.gather(*(known.line.close() for known in self if known.line is not None))
 
     # ---- who may be one -------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class MeshService(MeshServicer):
         self._certificate = certificate
         self._greeting: Counter[NodeId] = Counter()
         self._open: Counter[NodeId] = Counter()
-        self._left = False
+        self._farewell: Farewell | None = None
         self.sessions: list[Session] = []
 
     def subscribers(self, peer: NodeId) -> list[Subscriber]:
@@ -144,10 +144,10 @@ class MeshService(MeshServicer):
     async def farewell(self, reason: Farewell, timeout_s: float) -> frozenset[NodeId]:
         """Say goodbye to every subscriber and end its stream; who does not read is left behind.
 
-        Returns those that took it within the time. Who dials in after a goodbye for good is told the same, and does not
-        take this node for back.
+        Returns those that took it within the time. Who dials in afterwards does not take this node for back: after a
+        goodbye for good it is told the same, otherwise its stream ends with no word.
         """
-        self._left = reason is Farewell.LEAVE
+        self._farewell = reason
         sessions = list(self.sessions)
         for session in sessions:
             session.farewell = reason
@@ -171,6 +171,8 @@ class MeshService(MeshServicer):
         reader: asyncio.Task[None] | None = None
         try:
             session = Session(self._enter(context), context)
+            if self._farewell not in (None, Farewell.LEAVE):
+                return
             session.sub.address = self._advertised(session)
             self._user.dialled_by(session.sub.peer, session.sub.address)
             await self._greet(session)
@@ -248,8 +250,7 @@ class MeshService(MeshServicer):
             self.sessions.remove(old)
         if len(self.sessions) >= SESSIONS_MAX:
             raise Exhausted(f"{self._me} has {SESSIONS_MAX} subscribers already", reason=Reason.FULL)
-        if self._left:
-            session.farewell = Farewell.LEAVE
+        session.farewell = self._farewell
         self.sessions.append(session)
 
     async def _greet(self, session: Session) -> None:

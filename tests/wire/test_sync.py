@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -96,6 +98,32 @@ async def test_a_witness_that_does_not_hear_it_either_makes_a_silent_node_down(m
     await a.stop()
     await b_heard.until(lambda: b_heard.state("a") is Liveness.DOWN)
     assert "not heard by c either" in next(s.cause for s in b.peers() if s.node == node_id("a"))
+
+
+async def test_a_node_that_stops_is_not_taken_for_back_by_whoever_dials_it_meanwhile(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = await mesh.node("a")
+    _, heard = await mesh.node("b", at(a))
+    await heard.until(lambda: heard.state("a") is Liveness.ALIVE)
+    dialled = asyncio.Event()
+    enter, close = a._service._enter, a._forward.close
+
+    def entered(context: Any) -> Any:
+        dialled.set()
+        return enter(context)
+
+    async def close_late() -> None:
+        """As where long answers are still owed."""
+        async with asyncio.timeout(WAIT_S):
+            await dialled.wait()
+        await close()
+
+    monkeypatch.setattr(a._service, "_enter", entered)
+    monkeypatch.setattr(a._forward, "close", close_late)
+    await a.stop()
+    await heard.until(lambda: heard.state("a") is Liveness.UNREACHABLE)
+    assert heard.states["a"] == [Liveness.ALIVE, Liveness.SUSPECT, Liveness.UNREACHABLE]
 
 
 async def test_leaving_deletes_the_view_here_and_on_disk(mesh: Mesh, tmp_path: Path) -> None:
