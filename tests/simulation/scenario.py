@@ -18,7 +18,7 @@ class Scenario:
     """One world, driven by commands:
 
     start NODE… [loading]   crash NODE   restart NODE   leave NODE   lose-disk NODE
-    clone NODE [anew]       crash-last NODE
+    clone NODE [anew]       crash-last NODE             archive NODE     old-disk NODE
     publish NODE TOOL…      delete NODE TOOL…           loaded NODE  freeze NODE MS
     rule NODE NAME…         grant NODE   revoke NODE    slow NODE MS_LATE MS
     jump NODE MS            calls-fail NODE OWNER       drain NODE   stay NODE
@@ -62,6 +62,10 @@ class Scenario:
             case ["lose-disk", name]:
                 world.disks[name] = MemoryViewStore()
                 world.skew_ms[name] = -3_600_000
+            case ["archive", name]:
+                world.archive_disk(name)
+            case ["old-disk", name]:
+                world.disks[name] = world.archive.pop(name)
             case ["clone", name, *how]:
                 world.start(name, clone_of=self._node(name), anew="anew" in how)
             case ["loaded", name]:
