@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
+from functools import partial
 
 import grpc
 
@@ -37,24 +38,27 @@ from federation.events import (
     Spoke,
     Tick,
 )
-from federation.finding import Finder, unfit
+from federation.finding import Finder, announce
 from federation.known import Known
 from federation.listening import bind
 from federation.log import Log, Subscriber
 from federation.peer import Peer
 from federation.ports import Answerer, Discovery, ViewListener, ViewStore
 from federation.refusals import Reason, Refusals, reason_of_alarm
+from federation.restoring import Restoration
 from federation.roster import Roster
 from federation.saving import Saver
 from federation.service import MeshService
 from federation.status import PeerStatus
 from federation.tasks import Tasks
+from federation.telling import Teller
+from federation.ticking import Ticker
 from federation.tls import MeshTls
 from federation.traffic import Traffic
 from federation.view import View
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Conflict, Invalid, MeshError, Unavailable
-from proto.frames import Beat, Down, Farewell, Hello, Reject
+from proto.frames import Down, Farewell, Hello, Reject
 from proto.names import NodeId
 from proto.records import Record, RecordKey
 
@@ -62,15 +66,10 @@ __all__ = ["Clock", "Federation", "PeerStatus", "SystemClock"]
 
 log = logging.getLogger("toolmesh.federation")
 
-TICK_MS = 250
-BEAT_TICKS = 4
-HASH_BEATS = 30
-"""Every so many beats carry the view hash."""
-
-HEARD_MS = 600_000
-"""How often it is noted on disk whom this node hears, so that a view's age survives a restart."""
-
 FAREWELL_S = 3.0
+
+RESTORE_S = 1.0
+"""A start waits so long for views from disk; the rest of large ones is put back while the node is at work already."""
 
 
 class Federation:
@@ -98,7 +97,7 @@ class Federation:
         self._tls = tls
         self._discoveries = tuple(discoveries)
         self._store = store
-        self._listener = listener
+        self._listener = Teller(listener)
         self._answer = answer
         self._software = software
         self._clock: Clock = clock or SystemClock()
@@ -106,7 +105,8 @@ class Federation:
         self._alarms = Alarms(self._clock)
         self.refusals = Refusals(self._clock)
         self._draining = False
-        self._calls = self._lag_ms = self._port = 0
+        self._calls = self._port = 0
+        self._ticker = Ticker(self._clock, self)
         self._started = self._stopped = False
         self.parted: frozenset[NodeId] = frozenset()
         """Peers that have taken the goodbye."""
@@ -118,6 +118,8 @@ class Federation:
         self._server: grpc.aio.Server | None = None
         self._saver = Saver(store, self._clock.wall_ms)
         self._roster = Roster(me, tls, self._make_peer, self, self._tasks, self.refusals, self._clock)
+        restored = partial(View.restored, mesh=mesh, software=software, speaker=self._log.instance)
+        self._restoration = Restoration(store, self._clock, restored, self._put_back, me)
         self._finder = Finder(me, tls, self._roster.reached, self._clock, self.refusals, self._roster.met_at)
 
     def __repr__(self) -> str:
@@ -126,7 +128,7 @@ class Federation:
     # ---- facade ---------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Restore views (the listener is told), listen, begin to dial. Waits for no peer.
+        """Listen, restore views (the listener is told), begin to dial. Waits for no peer, nor long for large views.
 
         Raises `Unavailable` if the port or the store is taken, `Invalid` if the certificate is another node's.
         """
@@ -135,17 +137,35 @@ class Federation:
         self._store.open()
         self._log.epoch = self._store.begin_epoch(self._clock.wall_ms(), self._log.instance)
         server, self._port, self._roster.advertise = bind(self._listen, self._advertise, self._tls, self._service)
-        self._restore()
         await server.start()
         self._server = server
         self._started = True
         self._finder.own_address(self._roster.advertise)
+        self._tasks.spawn(self._ticker.run(), "tick")
+        restored = self._tasks.spawn(self._remember(), "restore views")
+        await asyncio.wait({restored}, timeout=RESTORE_S)
+        if self._restoration.problem is not None:
+            raise self._restoration.problem
+
+    async def _remember(self) -> None:
+        """Views first: nobody is dialled, and nobody made a peer, whose saved view is still on its way."""
+        early = await self._restoration.run()
+        if (problem := self._restoration.problem) is not None:
+            log.error("views cannot be read, so none are saved; the node runs on without: %s", problem.message)
+        else:
+            self._tasks.spawn(self._saver.run(), "save views")
         self._roster.dial_all()
-        self._tasks.spawn(self._saver.run(), "save views")
-        self._tasks.spawn(self._ticking(), "tick")
+        for peer, address in early.items():
+            try:
+                self.dialled_by(peer, address)
+            except MeshError as e:
+                log.warning("%s at %s is no peer: %s", peer.uri, address, e.message)
         for discovery in self._discoveries:
             self._tasks.spawn(self._finder.run(discovery), f"discover by {discovery!r}")
-            self._tasks.spawn(self._announce(discovery), f"announce by {discovery!r}")
+            self._tasks.spawn(
+                announce(discovery, self._me, self._roster.advertise, self._mesh), f"announce by {discovery!r}"
+            )
+        await self._listener.told()
 
     def publish(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> None:
         """This node's own records; equal digests change nothing. A record that cannot be one is left out."""
@@ -164,7 +184,7 @@ class Federation:
     def set_draining(self, draining: bool) -> None:
         """Tell peers, with the next beat (at once), whether to send new work here."""
         self._draining = draining
-        self._service.beat(self._make_beat(hashed=False))
+        self.beat(hashed=False)
 
     def target(self, owner: str) -> Target:
         """Where calls for this node name go. Raises `Unavailable` with the reason unless it is alive."""
@@ -226,44 +246,21 @@ class Federation:
         await self._roster.close()
         if self._server is not None:
             await self._server.stop(grace=FAREWELL_S)
-        if self._started:
-            self._note_heard()
+        if self._started and self._restoration.done and self._restoration.problem is None:
+            self.note_heard()
             await self._saver.flush()
         self._store.close()
 
     # ---- starting -------------------------------------------------------------------------------
 
-    def _restore(self) -> None:
-        now, wall = self._clock.now_ms(), self._clock.wall_ms()
-        for saved in self._store.views():
-            if unfit(self._me, saved.owner):
-                continue
-            view = View.restored(
-                saved.owner,
-                self._mesh,
-                version=saved.version,
-                instance=saved.instance,
-                loaded=saved.loaded,
-                records=saved.records.values(),
-                age_ms=wall - saved.heard_ms,
-                now_ms=now,
-                software=self._software,
-                speaker=self._log.instance,
-            )
-            self._roster.add(Peer(view, now))
-            log.info("%r restored from disk", view)
-            self._listener.changed(saved.owner, tuple(view.records.values()), ())
-            self._tell(saved.owner)
+    def _put_back(self, view: View) -> None:
+        self._roster.add(Peer(view, self._clock.now_ms()))
+        self._listener.changed(view.owner, tuple(view.records.values()), ())
+        self._tell(view.owner)
 
     def _make_peer(self, node: NodeId) -> Peer:
         view = View(node, self._mesh, software=self._software, speaker=self._log.instance)
         return Peer(view, self._clock.now_ms())
-
-    async def _announce(self, discovery: Discovery) -> None:
-        try:
-            await discovery.announce(self._me, self._roster.advertise, self._mesh)
-        except MeshError as e:
-            log.warning("%r cannot announce this node: %s", discovery, e.message)
 
     def _publish_each(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> bool:
         changed = self._log.publish((), deletes)
@@ -331,6 +328,8 @@ class Federation:
 
     def dialled_by(self, peer: NodeId, address: str) -> None:
         """A peer proved itself by dialling us (`service.ServiceUser`)."""
+        if self._restoration.defers(peer, address):
+            return
         if address and address != self._roster.advertise:
             self._roster.reached(peer, address, proved=True)
         if (known := self._roster.get(peer)) is not None:
@@ -350,36 +349,27 @@ class Federation:
         known = self._roster.get(peer)
         return known.traffic if known is not None else None
 
-    async def _ticking(self) -> None:
-        planned, count, noted = self._clock.now_ms(), 0, self._clock.now_ms()
-        while True:
-            planned += TICK_MS
-            await asyncio.sleep(max(0, planned - self._clock.now_ms()) / 1000)
-            now = self._clock.now_ms()
-            self._lag_ms = max(0, now - planned)
-            if self._lag_ms > TICK_MS:
-                planned = now
-            for known in self._roster:
-                known.traffic.tick(now)
-                self._handle(known.node, Tick(self._lag_ms))
-            if count % BEAT_TICKS == 0:
-                self._roster.forget_strangers({s.sub.peer for s in self._service.sessions})
-                self._service.beat(self._make_beat(hashed=count // BEAT_TICKS % HASH_BEATS == HASH_BEATS - 1))
-            count += 1
-            if now - noted >= HEARD_MS:
-                noted = now
-                self._note_heard()
+    def tick(self, now_ms: int, lag_ms: int) -> None:
+        """Time passes (`ticking.TickUser`)."""
+        for known in self._roster:
+            known.traffic.tick(now_ms)
+            self._handle(known.node, Tick(lag_ms))
 
-    def _make_beat(self, *, hashed: bool) -> Beat:
-        return self._log.beat(
-            load=self._calls,
-            lag_ms=self._lag_ms,
-            draining=self._draining,
-            wall_ms=self._clock.wall_ms(),
-            hashed=hashed,
+    def beat(self, *, hashed: bool) -> None:
+        """Peers are told that this node lives, and how."""
+        self._roster.forget_strangers({s.sub.peer for s in self._service.sessions})
+        self._service.beat(
+            self._log.beat(
+                load=self._calls,
+                lag_ms=self._ticker.lag_ms,
+                draining=self._draining,
+                wall_ms=self._clock.wall_ms(),
+                hashed=hashed,
+            )
         )
 
-    def _note_heard(self) -> None:
+    def note_heard(self) -> None:
+        """On disk, whom this node hears."""
         now = self._clock.now_ms()
         self._saver.heard(known.node for known in self._roster if known.core.pulse.hears(now))
 

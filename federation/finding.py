@@ -51,6 +51,14 @@ def unfit(me: NodeId, node: NodeId) -> Forbidden | None:
     return None
 
 
+async def announce(discovery: Discovery, me: NodeId, address: str, mesh: str) -> None:
+    """Let others find this node; where that fails, the log says why."""
+    try:
+        await discovery.announce(me, address, mesh)
+    except MeshError as e:
+        log.warning("%r cannot announce this node: %s", discovery, e.message)
+
+
 class Finder:
     """Runs the discoveries; calls `reached(node, address)` for each address whose node is known.
 

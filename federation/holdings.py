@@ -88,8 +88,8 @@ class Holdings:
 
     def restore(self, records: Iterable[Record], *, said: bool) -> None:
         """From disk, as said or as kept."""
+        held = {r.key: r for r in records}
         if said:
-            for record in records:
-                self.put(record)
+            self.replace(held, frozenset())
         else:
-            self.keep({r.key: r for r in records})
+            self.keep(held)

@@ -56,7 +56,7 @@ class SavedView:
 class ViewStore(Protocol):
     """Durable state of the federation. Every method is one transaction and may block for milliseconds.
 
-    The driver calls `open`, `begin_epoch`, `raise_epoch`, `views` and `close` on the loop (rare, or at start) and the
+    The driver calls `open`, `begin_epoch`, `raise_epoch` and `close` on the loop (rare, or at start) and the
     rest in a worker thread, perhaps at the same time. All raise `Unavailable` if the disk fails.
     """
 

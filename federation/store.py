@@ -177,9 +177,11 @@ class SqliteViewStore:
             db.execute("DELETE FROM views WHERE owner = ?", (owner.uri,))
 
     def close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
+        """Waits for a transaction that a worker thread is in."""
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
 
 
 def _record(kind: str, record_id: str, digest: bytes, body: bytes, key_id: str, signature: bytes) -> Record:

@@ -15,10 +15,10 @@ bad records, and costs one resync, of names only, since every good body is held.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from federation.admission import RECORDS_MAX, VIEW_BYTES_MAX, check_record, view_hash
+from federation.assembly import Assembly
 from federation.events import (
     Alarm,
     Broken,
@@ -74,22 +74,6 @@ class Phase(StrEnum):
     LIVE = "live"
 
 
-@dataclass(slots=True)
-class _Assembly:
-    """A snapshot on its way. Each body is judged when it comes, so that the end of a large one is mere set work.
-
-    `all`: digests by key, as its owner lists them. `good`: bodies that may stand in the view; `bad`: why others do not.
-    """
-
-    epoch: int
-    instance: bytes
-    all: dict[RecordKey, bytes] = field(default_factory=dict)
-    good: dict[RecordKey, Record] = field(default_factory=dict)
-    bad: dict[RecordKey, str] = field(default_factory=dict)
-    bytes: int = 0
-    foreign: bool = False
-
-
 class View:
     """One owner's records. `handle(event, now_ms)` is the only way in; everything else is for reading."""
 
@@ -115,7 +99,7 @@ class View:
         self._kept_since_ms = 0
         self._exactly = False
         self._afresh = False
-        self._assembly: _Assembly | None = None
+        self._assembly: Assembly | None = None
         # It has said what this version cannot read, so that its hash is over more than is held here.
         self._foreign = False
         self._cloned_epoch = 0
@@ -276,7 +260,7 @@ class View:
             )
         self.owner_seq = w.seq
         if w.mode is Mode.SNAPSHOT:
-            self.phase, self._assembly = Phase.ASSEMBLING, _Assembly(w.epoch, w.instance)
+            self.phase, self._assembly = Phase.ASSEMBLING, Assembly(w.epoch, w.instance)
             return []
         if self.phase is not Phase.GREETED or w.epoch != self.version.epoch or not self._exactly:
             return self._refuse("welcome", f"{self.owner} offers changes to a version that is not held here")
@@ -371,18 +355,8 @@ class View:
         assembly = self._assembly
         if self.phase is not Phase.ASSEMBLING or assembly is None or s.epoch != assembly.epoch:
             return self._resync(f"a snapshot of epoch {s.epoch} that nothing announced", now_ms)
-        assembly.all.update(s.all)
-        for record in s.bodies:
-            assembly.bytes += len(record.body)
-            if (reason := self._fault(record)) is None:
-                assembly.good[record.key] = record
-            else:
-                assembly.bad[record.key] = reason
-        assembly.foreign |= bool(s.foreign)
-        if (
-            max(len(assembly.all), len(assembly.good) + len(assembly.bad)) > 2 * RECORDS_MAX
-            or assembly.bytes > 2 * VIEW_BYTES_MAX
-        ):
+        assembly.take(s, self._fault)
+        if assembly.count > 2 * RECORDS_MAX or assembly.bytes > 2 * VIEW_BYTES_MAX:
             return self._refuse(
                 "too_large",
                 f"{self.owner} offers more than {2 * RECORDS_MAX} records or {2 * VIEW_BYTES_MAX} bytes; split it",
@@ -391,40 +365,19 @@ class View:
             return []
         return self._complete(assembly, s, now_ms)
 
-    def _complete(self, assembly: _Assembly, s: Snapshot, now_ms: int) -> Effects:
+    def _complete(self, assembly: Assembly, s: Snapshot, now_ms: int) -> Effects:
         before = self._held.keys()
-        held = self._held.get
-        said: dict[RecordKey, Record] = {}
-        puts: dict[RecordKey, Record] = {}
-        rejected: dict[RecordKey, tuple[bytes, str]] = {}
-        size = 0
-        for key, digest in assembly.all.items():
-            record = assembly.good.get(key) or held(key)
-            if record is None or record.digest != digest:
-                reason = assembly.bad.get(key) or f"its owner listed {key.id!r} and sent no body for it"
-            else:
-                # What is held already was verified when it came; whether it may still govern, hangs on this stream.
-                known = held(key)
-                fault = self._fault(record) if record is known and key.kind in GOVERNANCE else None
-                reason = fault or self._crowded(len(said), size + len(record.body)) or ""
-                if not reason:
-                    said[key] = record
-                    size += len(record.body)
-                    if known is None or known.digest != digest:
-                        puts[key] = record
-            if reason:
-                rejected[key] = (digest, reason)
+        said, puts, self.rejected = assembly.whole(self._held, self._fault, self._crowded)
         if not self._held.kept:
             self._kept_since_ms = now_ms
         self._held.replace(said, assembly.all.keys())
-        self.rejected = rejected
         self.loaded, self._afresh, self._governed = False, False, self._authority
         if s.loaded:
             self._settle()
         self.phase, self._assembly, self._foreign = Phase.LIVE, None, assembly.foreign
         self.version, self.instance = Version(assembly.epoch, s.to_seq), assembly.instance
         self.owner_seq = max(self.owner_seq, s.to_seq)
-        rejects = [Reject(s.to_seq, key, reason) for key, (_, reason) in rejected.items()]
+        rejects = [Reject(s.to_seq, key, reason) for key, (_, reason) in self.rejected.items()]
         return self._changed(puts, before - self._held.keys()) + self._answer(rejects) + self._fresh()
 
     def _beat(self, b: Beat, now_ms: int) -> Effects:

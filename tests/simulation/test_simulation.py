@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from federation import view as view_module
+from federation.assembly import Assembly
 from federation.bearers import Bearers
 from federation.dedupe import Repeats
 from federation.events import Effects, Event, Liveness, Opened, Received, Save
@@ -66,7 +67,7 @@ def test_the_world_is_rich_enough_to_clone_raise_epochs_and_resync() -> None:
 def merges_snapshots(patch: pytest.MonkeyPatch) -> None:
     complete = View._complete
 
-    def merging(self: View, assembly: view_module._Assembly, s: Snapshot, now_ms: int) -> Effects:
+    def merging(self: View, assembly: Assembly, s: Snapshot, now_ms: int) -> Effects:
         for key, record in self.records.items():
             assembly.all.setdefault(key, record.digest)
         return complete(self, assembly, s, now_ms)
