@@ -23,10 +23,11 @@ from node import balance
 from proto.frames import Delta, Down, Farewell, Snapshot, Welcome
 from proto.names import NodeId
 from proto.records import Version
-from tests.simulation import calling, chaos
+from tests.simulation import batches, calling, chaos
 from tests.simulation import process as process_module
 from tests.simulation.chaos import Failure, run
 from tests.simulation.process import Process
+from tests.simulation.world import World
 
 SEEDS = 100
 MUTANT_SEEDS = 150
@@ -52,6 +53,17 @@ def test_what_a_seed_once_found_stays_mended(seed: int) -> None:
 def test_a_seed_replays_exactly() -> None:
     one, two = run(7), run(7)
     assert (one.steps, list(one.transcript)) == (two.steps, list(two.transcript))
+
+
+def test_a_seed_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(seed: int) -> World:
+        if seed % 2:
+            raise Failure(f"seed {seed}")
+        return run(seed)
+
+    monkeypatch.setattr(batches, "run", broken)
+    (outcome,) = batches.outcomes(range(1, 5), jobs=1)
+    assert (outcome.seeds, outcome.failures) == (2, ("seed 1", "seed 3"))
 
 
 def test_the_world_is_rich_enough_to_clone_raise_epochs_and_resync() -> None:
