@@ -214,6 +214,11 @@ class Federation:
         return tuple((type(d).__name__.removesuffix("Discovery").lower(), d.problem) for d in self._discoveries)
 
     @property
+    def restored(self) -> bool:
+        """Every view on disk is one of a peer again."""
+        return self._restoration.done
+
+    @property
     def alarms(self) -> tuple[Raised, ...]:
         """The latest, newest first."""
         return self._alarms.latest()
@@ -268,8 +273,10 @@ class Federation:
             try:
                 changed |= self._log.publish((record,), ())
             except MeshError as e:
-                log.error("own record %s is left out: %s", record.id, e.message)
-                self.refusals.note("here", self._me.uri, Reason.RECORD, f"{record.kind} {record.id!r}: {e.message}")
+                named = f"{record.kind} record {record.id!r}"
+                message = e.message if e.message.startswith(named) else f"{named}: {e.message}"
+                log.error("left out of what this node owns: %s", message)
+                self.refusals.note("here", self._me.uri, Reason.RECORD, message)
         return changed
 
     async def _run_call(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:

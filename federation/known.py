@@ -18,6 +18,7 @@ from federation.status import HISTORY_MAX, REJECTED_SHOWN, PeerStatus, Transitio
 from federation.traffic import Traffic
 from proto.frames import Beat, Down, Welcome
 from proto.names import NodeId
+from proto.versions import common
 
 
 @dataclass(slots=True)
@@ -66,7 +67,9 @@ class Known:
         view, pulse = self.core.view, self.core.pulse
         if pulse.state is Liveness.LEFT:
             return 0.0
-        since = [ms for ms in (self.behind_since_ms, view.stale_since_ms) if ms is not None]
+        # What may have changed since its last word is not known; from an earlier life, since the view is stale.
+        unheard_ms = None if view.stale_since_ms is None else self.framed_ms or view.stale_since_ms
+        since = [ms for ms in (self.behind_since_ms, unheard_ms) if ms is not None]
         return max(0, now_ms - min(since)) / 1000 if since else 0.0
 
     def status(
@@ -96,7 +99,7 @@ class Known:
             skew_ms=self.skew_ms,
             software=welcome.software if welcome else next((s.software for s in subscribers), ""),
             protocol=welcome.protocol if welcome else 0,
-            features=tuple(sorted(welcome.features)) if welcome else (),
+            features=tuple(sorted(common(welcome.features))) if welcome else (),
             roles=tuple(sorted(shown.roles)) if shown else (),
             certificate_expires=shown.not_after if shown else None,
             rtt_ms=self.link.rtt_ms or None,

@@ -41,9 +41,9 @@ class PeerStatus:
     What it holds of ours: `lacks`, the changes that it has not confirmed (None: it has not subscribed);
     `refused_there`, the records that it refuses.
 
-    What it says of itself: `software`, `protocol` (0: no Welcome yet), `features`, `load` calls in flight,
-    `peer_lag_ms`, and `skew_ms`, its clock less ours, at its last beat. What its certificate says: `roles` and
-    `certificate_expires` (UTC; None: not seen yet).
+    What it says of itself: `software`, `protocol` (0: no Welcome yet), `features` (those that both have), `load` calls
+    in flight, `peer_lag_ms`, and `skew_ms`, its clock less ours, at its last beat. What its certificate says: `roles`
+    and `certificate_expires` (UTC; None: not seen yet).
     """
 
     node: NodeId | None

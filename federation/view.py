@@ -273,7 +273,7 @@ class View:
 
     def _resync(self, why: str, now_ms: int) -> Effects:
         if self._resynced_ms is not None and now_ms - self._resynced_ms < RESYNC_PAUSE_MS:
-            return [Close(f"{why}, again")]
+            return self._refuse("resync", f"{why}, again")
         self._resynced_ms = now_ms
         self._afresh = True
         return [Alarm("resync", f"asking {self.owner} for everything again: {why}"), *self._greet()]

@@ -60,6 +60,8 @@ class Operations:
         started_s = time.time() - self._app.started_ms / 1000
         if not self._app.loaded and started_s < STARTING_S:
             return "its own servers are still starting"
+        if self._app.federation is not None and not self._app.federation.restored:
+            return "what it remembers of its peers is still read from disk"
         if started_s < MEETING_S and (unmet := self._unmet()):
             return f"it has not met {', '.join(unmet)} yet, which it remembers"
         return ""

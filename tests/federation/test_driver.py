@@ -175,7 +175,7 @@ async def test_an_own_record_that_cannot_be_one_is_left_out_alone(tls: MeshTls) 
     assert "2 records" in repr(node)
     (refusal,) = node.refusals.latest()
     assert (refusal.who, refusal.reason) == (ME.uri, "record")
-    assert refusal.message.startswith("server 'Not_A_Name': ")
+    assert refusal.message.startswith("server record 'Not_A_Name': ")
     await node.stop()
     await node.stop()
 

@@ -17,7 +17,7 @@ from federation.roster import STRANGER_MS, Roster
 from federation.tasks import Tasks
 from federation.tls import MeshTls
 from federation.view import KEEP_MS, View
-from proto.frames import Down, Mode, Snapshot, Welcome
+from proto.frames import Beat, Down, Mode, Snapshot, Welcome
 from proto.names import NodeId
 from proto.records import Kind, Record
 
@@ -108,3 +108,18 @@ async def test_a_peer_that_is_away_is_kept_with_its_view_and_forgotten_with_it(r
     room.say(A, Opened(), Received(welcome), Received(snapshot), Broken("gone"))
     assert room.pass_ms(KEEP_MS - 60_000) == {A}
     assert room.pass_ms(STRANGER_MS + 120_000) == set()
+
+
+async def test_lag_counts_from_the_last_word_and_features_are_those_that_both_have(room: Room) -> None:
+    room.roster.reached(A, "10.0.0.1:1")
+    known = room.roster.get(A)
+    assert known is not None
+    room.say(A, Opened())
+    for frame in (Welcome(5, b"i" * 16, 0, Mode.SNAPSHOT, True, features=frozenset({"refuse", "levitate"})), Beat(0)):
+        known.told(frame, room.clock.now, 0)
+        room.say(A, Received(frame))
+    room.clock.now += 3_000
+    room.say(A, Broken("silent"))
+    room.clock.now += 1_000
+    status = known.status(room.clock.now, 0, ())
+    assert (status.lag_s, status.heard_ms, status.features) == (4.0, 4_000, ("refuse",))

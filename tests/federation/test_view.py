@@ -188,8 +188,10 @@ def test_a_view_hash_that_differs_asks_for_everything_once_a_minute() -> None:
     _, hello = feed(v, Beat(2, view_hash=b"x" * 16))
     assert isinstance(hello, Send)
     feed(v, welcome(), snapshot(A, B))
-    (close,) = feed(v, Beat(2, view_hash=b"x" * 16), now_ms=59_000)
+    alarm, close = feed(v, Beat(2, view_hash=b"x" * 16), now_ms=59_000)
+    assert isinstance(alarm, Alarm)
     assert isinstance(close, Close)
+    assert close.refusal == alarm.name == "resync"
 
 
 def test_a_resync_that_was_cut_short_is_asked_for_again() -> None:
