@@ -84,6 +84,7 @@ class Log:
         self._floor = 0
         self._raises: deque[int] = deque(maxlen=RAISES_MAX)
         self._hash: tuple[int, bytes] = (-1, b"")
+        self._latest_delta: tuple[tuple[int, int, bool], Delta] | None = None
 
     def __repr__(self) -> str:
         loaded = "" if self.loaded else " loading"
@@ -222,10 +223,21 @@ class Log:
         return None
 
     def _delta(self, sub: Subscriber) -> Delta:
-        """The oldest changes after the cursor that fit one frame. Each key once, as it is now."""
+        """The oldest changes after the cursor that fit one frame. Each key once, as it is now.
+
+        Whoever stands at the same seq is given the same object, so that its wire form can be shared.
+        """
+        latest = self._latest_delta
+        if latest is None or latest[0] != (self.epoch, self.seq, self.loaded) or latest[1].from_seq != sub.cursor:
+            latest = self._latest_delta = ((self.epoch, self.seq, self.loaded), self._make_delta(sub.cursor))
+        delta = latest[1]
+        sub.cursor, sub._told_loaded = delta.to_seq, sub._told_loaded or delta.loaded
+        return delta
+
+    def _make_delta(self, cursor: int) -> Delta:
         newest: list[tuple[RecordKey, int]] = []
         for key, seq in reversed(self._changes.items()):
-            if seq <= sub.cursor:
+            if seq <= cursor:
                 break
             newest.append((key, seq))
         puts: list[Record] = []
@@ -243,9 +255,7 @@ class Log:
                 puts.append(record)
                 size += len(record.body)
         complete = self.loaded and to_seq == self.seq
-        delta = Delta(self.epoch, sub.cursor, to_seq, tuple(puts), tuple(deletes), loaded=complete)
-        sub.cursor, sub._told_loaded = to_seq, sub._told_loaded or complete
-        return delta
+        return Delta(self.epoch, cursor, to_seq, tuple(puts), tuple(deletes), loaded=complete)
 
     def _snapshot(self, held: Mapping[RecordKey, bytes]) -> Iterator[Snapshot]:
         """The parts of everything as it is now; what changes meanwhile follows as deltas."""

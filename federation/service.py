@@ -121,6 +121,8 @@ class MeshService(MeshServicer):
         self._greeting: Counter[NodeId] = Counter()
         self._open: Counter[NodeId] = Counter()
         self._farewell: Farewell | None = None
+        # The frame sent last and its wire form: a change or a beat is written once for all who are sent it.
+        self._latest: tuple[Down | None, pb.SyncDown] = (None, pb.SyncDown())
         self.sessions: list[Session] = []
 
     def subscribers(self, peer: NodeId) -> list[Subscriber]:
@@ -334,7 +336,9 @@ class MeshService(MeshServicer):
                 await session.wake.wait()
 
     async def _send(self, session: Session, frame: Down) -> None:
-        wire = down_to_wire(frame)
+        if frame is not self._latest[0]:
+            self._latest = (frame, down_to_wire(frame))
+        wire = self._latest[1]
         await session.context.write(wire)
         if (traffic := self._traffic(session.sub.peer)) is not None:
             traffic.sent_bytes += wire.ByteSize()

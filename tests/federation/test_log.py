@@ -236,3 +236,19 @@ def test_a_beat_that_waited_is_brought_up_to_what_was_sent_before_it() -> None:
     assert (beat.seq, len(beat.view_hash)) == (1, 16)
     log.publish([B], ())
     assert log.current(beat) == Beat(2, 1, 2, True, b"", True, 3)
+
+
+def test_subscribers_at_one_place_are_given_one_and_the_same_frame() -> None:
+    log = make(A)
+    subs = [Subscriber(PEER) for _ in range(3)]
+    for sub in subs:
+        log.subscribe(sub, Hello("lab"), 0)
+        while log.pull(sub) is not None:
+            pass
+    log.publish([B], ())
+    first, second = log.pull(subs[0]), log.pull(subs[1])
+    assert first is second
+    log.publish([], [B.key])
+    behind = log.pull(subs[2])
+    assert isinstance(behind, Delta)
+    assert (behind.from_seq, behind.to_seq, behind.deletes) == (1, 3, (B.key,))
