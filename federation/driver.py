@@ -68,6 +68,9 @@ log = logging.getLogger("toolmesh.federation")
 
 FAREWELL_S = 3.0
 
+ASK_LAG_MS = 1_000
+"""A node that comes to its ticks later than this asks no witnesses; the verdict is reviewed in two seconds."""
+
 RESTORE_S = 1.0
 """A start waits so long for views from disk; the rest of large ones is put back while the node is at work already."""
 
@@ -442,5 +445,6 @@ class Federation:
             log.error("%s: %s", alarm.name, alarm.message)
 
     async def _ask(self, about: NodeId, question: AskWitnesses) -> None:
-        others = tuple(self._roster)
+        # Who is late itself has no time for questions, and no right to judge.
+        others = tuple(self._roster) if self._ticker.lag_ms <= ASK_LAG_MS else ()
         self._handle(about, await witnesses.ask(about, question, others, self._roster.line, self._clock.now_ms))

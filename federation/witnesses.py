@@ -19,7 +19,7 @@ async def ask(
     line: Callable[[Known], Line],
     now_ms: Callable[[], int],
 ) -> Witnessed:
-    """The word of some of `others`, drawn at random. Ends within the patience of `Line.hears`.
+    """The word of some of `others`, drawn at random, those with a line first. Ends within the patience of `Line.hears`.
 
     A witness is asked only if it is alive from here, and believed only if it still is when its answer is there: the
     word of one that is itself cut off, or was frozen, says nothing about a third.
@@ -29,7 +29,9 @@ async def ask(
         return witness.core.pulse.hears(now_ms())
 
     able = [k for k in others if k.node != about and present(k)]
-    chosen = secrets.SystemRandom().sample(able, min(question.most, len(able)))
+    # First those to whom there is a line: where a mesh is overloaded, further handshakes are what it can do without.
+    drawn = secrets.SystemRandom().sample(able, len(able))
+    chosen = sorted(drawn, key=lambda known: known.line is None)[: question.most]
     replies = await asyncio.gather(*(line(w).hears(about) for w in chosen))
     said = [(w.node.name, reply) for w, reply in zip(chosen, replies, strict=True) if reply is not None and present(w)]
     return Witnessed(tuple(name for name, _ in said), tuple(name for name, hears in said if hears), question.question)
