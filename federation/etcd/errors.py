@@ -41,12 +41,13 @@ _MEANING: dict[str, Callable[[str], MeshError]] = {
 }
 """etcd's own words, less their `etcdserver: `."""
 
+_ENDED = "it ends the connection"
 _CAUSES = (
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not vouched for by tls.ca"),
     ("Hostname Verification", "its certificate does not name this host; dial it by a name or an address that it holds"),
     ("TSI_DATA_CORRUPTED", "it refuses our certificate; give tls.cert and tls.key that it accepts"),
     ("Handshake read failed", "it ends the TLS handshake; if it speaks no TLS, write http://"),
-    ("Socket closed", "it ends the connection; if it speaks TLS, write https://"),
+    ("Socket closed", _ENDED),
     *((cause, cause) for cause in ("Connection refused", "Connection timed out", "No route to host")),
 )
 """gRPC wraps what went wrong in layers of its own; what a person needs is somewhere in them."""
@@ -68,7 +69,10 @@ def meaning(code: grpc.StatusCode, details: str, at: str) -> MeshError:
             return Unauthenticated(f"{at} refuses the login: {words[:_WORDS_MAX]}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return Exhausted(f"{at} has reached a limit: {words[:_WORDS_MAX]}")
-    return Unavailable(f"{at} does not serve: {_plain(words)}")
+    why = _plain(words)
+    if why == _ENDED and at.startswith("http://"):
+        why += "; if it speaks TLS, write https://"
+    return Unavailable(f"{at} does not serve: {why}")
 
 
 def cancelled_watch(reason: str, compact_revision: int, at: str) -> MeshError:

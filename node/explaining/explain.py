@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
+from federation.events import Liveness
+from federation.status import PeerStatus
 from node.catalog import SERVING
 from node.explaining.asked import Meant, holders, near, split_name, understand
 from node.explaining.case import OWNERS_MAX, Case, Sources
@@ -38,13 +41,19 @@ def _unknown(of: Sources, typed: str, meant: Meant, refused: list[Finding]) -> t
         return f"not running: {text}", findings
     if not of.loaded:
         findings.append(say(About.SERVER, "this node's own servers are still being started"))
-    away = [p.node.name for p in of.peers if p.node and p.state not in SERVING and not p.records]
-    if away:
-        shown = ", ".join(away[:OWNERS_MAX])
-        findings.append(say(About.OWNER, f"away, and nothing is held of them, so they may have it: {shown}"))
+    away = [p for p in of.peers if p.node and p.state not in SERVING and not p.records]
+    left = _names(p for p in away if p.state is Liveness.LEFT)
+    if away := _names(p for p in away if p.state is not Liveness.LEFT):
+        findings.append(say(About.OWNER, f"away, and nothing is held of them, so they may have it: {away}"))
+    if left:
+        findings.append(say(About.OWNER, f"left the mesh for good, and took what they had with them: {left}"))
     if refused:
         return f"not in the mesh: its record is refused; {refused[0]['text']}", findings
     return f"not in the mesh: nothing known here is named {typed!r}" + f"; {mend}" * bool(like), findings
+
+
+def _names(peers: Iterable[PeerStatus]) -> str:
+    return ", ".join(islice((p.node.name for p in peers if p.node), OWNERS_MAX))
 
 
 def _refused(of: Sources, meant: Meant) -> Iterator[Finding]:

@@ -42,7 +42,8 @@ def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
         yield "certificate", certificate(expires, now)
     model = search["embedder"] or "words only"
     counted = f"{search['embedded']} of {search['tools']} tools embedded"
-    yield "search", f"{search['mode']} ({model}), {counted}" + f"; {search['problem']}" * bool(search["problem"])
+    why = search["problem"] or ("the model is being loaded" if search["mode"] == "lexical" else "")
+    yield "search", f"{search['mode']} ({model}), {counted}" + f"; {why}" * bool(why)
     nodes = 1 + sum(bool(p["name"]) for p in answer["peers"])
     yield (
         "mesh",

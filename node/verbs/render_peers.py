@@ -18,6 +18,7 @@ LATEST_SHOWN = 8
 RECORDS_SHOWN = 20
 
 HEARD = ("alive", "draining")
+_UNSUBSCRIBED = "has not subscribed to this node: can it dial the federation.advertise of this node?"
 _SIDES = {"here": "this node", "there": "the other"}
 
 
@@ -110,7 +111,7 @@ def _notes(p: dict[str, Any], software: str, now: datetime) -> Iterator[str]:
     if p.get("refused_there"):
         yield f"it refuses {count(p['refused_there'], 'record')} of this node"
     if p["state"] in HEARD and p.get("lacks", 0) is None:
-        yield "it has not subscribed to this node: can it dial here?"
+        yield f"it {_UNSUBSCRIBED}"
     elif p["state"] in HEARD and p.get("lacks"):
         yield f"it lacks {count(p['lacks'], 'change')} of this node"
     if p.get("view_matches") is False:
@@ -136,8 +137,12 @@ def _facts(p: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     yield "held of it", held + ("" if p["listed"] else "; not in lists")
     yield "lag", lag(p) if p["state"] in HEARD else "not known while it is not heard"
     match p["lacks"]:
+        case _ if p["state"] == "left":
+            lacks = "none: it has left the mesh"
+        case _ if p["state"] not in HEARD:
+            lacks = "not known while it is not heard"
         case None:
-            lacks = "not known: it has not subscribed to this node; can it dial here?"
+            lacks = f"not known: it {_UNSUBSCRIBED}"
         case 0:
             lacks = "everything of this node is confirmed"
         case n:

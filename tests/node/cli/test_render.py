@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from node.verbs import render, tables
+from node.verbs import render, render_peers, tables
 
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 
@@ -69,6 +69,8 @@ def test_the_facts_name_the_embedder_the_certificate_and_the_extent_of_the_mesh(
     assert "calls        5 since the start, 1 failed, 2 in flight" in lines
     lines = shown(answer(mode="lexical", embedder="", embedded=0, problem="no embedder is configured"))
     assert "search       lexical (words only), 0 of 9 tools embedded; no embedder is configured" in lines
+    lines = shown(answer(mode="lexical", embedder="", embedded=0))
+    assert "search       lexical (words only), 0 of 9 tools embedded; the model is being loaded" in lines
 
 
 def test_a_way_to_find_peers_that_fails_says_why(shown: Any) -> None:
@@ -132,3 +134,30 @@ def test_a_pipe_gets_neither_colours_padding_nor_folds(shown: Any) -> None:
     assert not [line for line in lines if "\x1b" in line or line != line.rstrip()]
     assert row(lines, "s  ")[-1] == cause.strip()
     assert shown(answer())[-1] == "no servers"
+
+
+def detail(**more: Any) -> dict[str, Any]:
+    return {
+        **peer(), "id": "spiffe://m/region/ap/node/ap-1", "heard_s": 1.0, "records": 3, "listed": True, "lacks": None,
+        "view_matches": True, "protocol": 1, "features": [], "roles": [], "certificate_expires_at": None,
+        "received_bytes_s": 0.0, "sent_bytes_s": 0.0, "calls_s": 0.0, "own_calls": 0.0, "own_lag_ms": 0.0,
+        "history": [], "rejected_records": [], "refused_there": 0, "refused_there_records": [], "refusals": [],
+        "alarms": [], **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("state", "lacks", "told"),
+    [
+        ("alive", 0, "everything of this node is confirmed"),
+        ("alive", None, "can it dial the federation.advertise of this node?"),
+        ("down", 0, "not known while it is not heard"),
+        ("left", None, "none: it has left the mesh"),
+    ],
+)
+def test_what_a_peer_lacks_is_said_only_where_it_can_be_known(
+    capsys: pytest.CaptureFixture[str], state: str, lacks: int | None, told: str
+) -> None:
+    tables.show(*render_peers.peer(detail(state=state, lacks=lacks), NOW))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("its lag"))
+    assert line.endswith(told)

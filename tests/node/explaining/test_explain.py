@@ -225,6 +225,13 @@ def test_a_node_that_is_away_and_of_which_nothing_is_held_may_have_it(world: Any
     assert findings(world.ask("git/log"), "owner")[0]["text"].endswith("they may have it: us-1")
 
 
+def test_a_node_that_left_is_not_said_to_hide_what_nobody_has(world: Any, nodes: Nodes, findings: Find) -> None:
+    world.hosts(nodes[1], "other", "x")
+    world.becomes(nodes[1], Liveness.LEFT)
+    (owner,) = findings(world.ask("git/log"), "owner")
+    assert owner["text"] == "left the mesh for good, and took what they had with them: us-1"
+
+
 def test_a_tool_of_several_servers_lists_them(world: Any, nodes: Nodes) -> None:
     world.hosts(nodes[0], "ledger", "balance")
     world.hosts(nodes[1], "bank", "balance")
