@@ -151,6 +151,14 @@ async def test_a_server_that_dies_on_start_is_let_go_of_with_its_cause(alone: Ap
         assert alone.catalog.find("eu-1", "dies") is None
 
 
+async def test_a_question_of_any_length_and_script_gets_an_answer_of_a_node(alone: App) -> None:
+    async with aiohttp.ClientSession() as session:
+        for what, status in (("search?q=" + "工" * 2_000, 200), ("explain?tool=" + "x" * 10_000, 400)):
+            async with session.get(f"{alone.url}/api/v1/{what}") as response:
+                assert response.status == status
+                assert response.content_type in ("application/json", "application/problem+json")
+
+
 async def test_a_taken_port_is_said_in_one_sentence(alone: App, tmp_path: Path) -> None:
     settings = {"http": {"listen": alone.url.removeprefix("http://")}, "node": {"data_dir": str(tmp_path / "other")}}
     with pytest.raises(Unavailable, match=r"http\.listen .* choose another port"):
