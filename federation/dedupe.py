@@ -93,8 +93,7 @@ class Repeats(Generic[R]):
     def finish(self, key: RunKey, outcome: Outcome) -> None:
         """It has ended: keep what came of it, for repeats."""
         del self._running[key]
-        size = len(outcome) if isinstance(outcome, bytes) else len(outcome.message) + 256
-        self._remember(key, Kept(outcome), size)
+        self._remember(key, Kept(outcome), _size(outcome))
         self._with_text[key] = None
         while self._bytes > self._bytes_max:
             oldest, _ = self._with_text.popitem(last=False)
@@ -140,3 +139,10 @@ class Repeats(Generic[R]):
         key, past = self._past.popitem(last=False)
         self._with_text.pop(key, None)
         self._bytes -= past.size
+
+
+def _size(outcome: Outcome) -> int:
+    """Bytes, near enough: of an error, its text, its data as text, and 256 for its objects."""
+    if isinstance(outcome, bytes):
+        return len(outcome)
+    return len(outcome.message) + len(repr(outcome.data)) + 256

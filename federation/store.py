@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ log = logging.getLogger("toolmesh.federation.store")
 
 FILE = "node.db"
 SCHEMA = 1
+_KINDS = frozenset(Kind)
 
 _TABLES = """
 CREATE TABLE own (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL) STRICT;
@@ -136,9 +138,15 @@ class SqliteViewStore:
     def views(self) -> Sequence[SavedView]:
         with self._transaction() as db:
             records: dict[str, dict[RecordKey, Record]] = {}
+            strange: Counter[str] = Counter()
             for owner, *row in db.execute("SELECT owner, kind, id, digest, body, key_id, signature FROM records"):
-                record = _record(*row)
-                records.setdefault(owner, {})[record.key] = record
+                if row[0] in _KINDS:
+                    record = _record(*row)
+                    records.setdefault(owner, {})[record.key] = record
+                else:
+                    strange[row[0]] += 1
+            if strange:
+                log.warning("left out of the views: records of kinds that a newer release wrote: %s", dict(strange))
             return tuple(
                 SavedView(
                     NodeId.parse(owner), Version(epoch, seq), instance, bool(loaded), heard, records.get(owner, {})

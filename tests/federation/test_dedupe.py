@@ -162,3 +162,11 @@ class Model(RuleBasedStateMachine):
 
 Model.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestMemoryAgreesWithAPlainDictionary = Model.TestCase
+
+
+def test_an_error_counts_with_its_data(clock: Clock) -> None:
+    repeats: Repeats[str] = Repeats(clock, bytes_max=4_000)
+    for name in "12":
+        finished(repeats, name, Failed("invalid", "no", {"text": "x" * 3_000}))
+    assert isinstance(repeats.past(key("1")), Dropped)
+    assert isinstance(repeats.past(key("2")), Kept)

@@ -113,3 +113,19 @@ def test_a_file_of_a_newer_release_is_refused_and_left_alone(tmp_path: Path) -> 
     with pytest.raises(Invalid, match="newer release"):
         SqliteViewStore(tmp_path).open()
     assert (tmp_path / FILE).exists()
+
+
+def test_a_record_of_a_kind_that_a_newer_release_wrote_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteViewStore(tmp_path)
+    store.open()
+    store.save({A: Save(Version(5, 1), b"i", True, {X.key: X, Y.key: Y})}, 1)
+    store.close()
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute("UPDATE records SET kind = 'prophecy' WHERE id = ?", (Y.id,))
+    db.close()
+    store.open()
+    assert store.views()[0].records == {X.key: X}
+    assert "{'prophecy': 1}" in caplog.text
+    store.close()
