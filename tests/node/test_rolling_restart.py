@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -65,6 +66,21 @@ class Owner:
         async with asyncio.timeout(WAIT_S):
             return await self.process.wait()
 
+    async def hold(self, service: str) -> str:
+        """From now on its member answers no call. Waits for the first that runs there, and returns its mark."""
+        gate = self.directory / f"{service}.gate"
+        os.mkfifo(gate)
+        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        fd = os.open(gate, os.O_RDWR | os.O_NONBLOCK)
+        loop.add_reader(fd, told.set)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await told.wait()
+            return os.read(fd, 64).decode().split()[0]
+        finally:
+            loop.remove_reader(fd)
+            os.close(fd)
+
     def entered(self, service: str) -> list[str]:
         """What ran at its member of the service, in order."""
         ledger = self.directory / service
@@ -98,6 +114,12 @@ class Load:
             else:
                 self.failed.append(f"{mark}: {text}")
             self._ended.set()
+
+    async def ended(self, mark: str) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while mark not in self.answered and not self.failed:
+                self._ended.clear()
+                await self._ended.wait()
 
     async def peace(self) -> None:
         """Until so many more calls have ended."""
@@ -202,11 +224,15 @@ async def test_an_owner_that_is_killed_fails_no_call_of_what_may_run_twice(mesh:
     dies, stays = owners
     async with loaded(entry, "safe") as load:
         assert dies.process is not None
+        held = await dies.hold("safe")
         dies.process.kill()
         await until(entry, lambda: entry.catalog.owners[dies.name].liveness is not Liveness.ALIVE)
+        await load.ended(held)
         await load.peace()
     assert load.failed == []
     entered = Counter(mark for owner in owners for mark in owner.entered("safe"))
+    assert held in dies.entered("safe")
+    assert held in stays.entered("safe")
     assert set(load.answered) <= entered.keys()
     twice = {mark for mark, n in entered.items() if n > 1}
     assert twice <= set(dies.entered("safe")) & set(stays.entered("safe"))

@@ -1,6 +1,7 @@
 """An MCP server on bare stdio whose one tool writes a line to the file named on its command line, then takes a moment.
 
 Several calls run at a time. What is in the file ran, and as often as it stands there.
+While there is a pipe beside the file, named like it and `.gate`, a call is told through it and never answered.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 TOOL = {"name": "enter", "inputSchema": {"type": "object", "properties": {"mark": {"type": "string"}}}}
@@ -23,14 +25,18 @@ def answer(request_id: Any, result: dict[str, Any]) -> None:
         sys.stdout.flush()
 
 
-def enter(ledger: int, request_id: Any, mark: str) -> None:
+def enter(ledger: int, gate: Path, request_id: Any, mark: str) -> None:
     os.write(ledger, f"{mark}\n".encode())
+    if gate.exists():
+        gate.write_text(f"{mark}\n")
+        threading.Event().wait()
     threading.Event().wait(WORK_S)
     answer(request_id, {"content": [{"type": "text", "text": mark}]})
 
 
 def main() -> None:
     ledger = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    gate = Path(sys.argv[1] + ".gate")
     for line in sys.stdin:
         message = json.loads(line)
         method, request_id, params = message.get("method"), message.get("id"), message.get("params") or {}
@@ -43,7 +49,7 @@ def main() -> None:
         elif method == "tools/list":
             answer(request_id, {"tools": [TOOL]})
         elif method == "tools/call":
-            args = (ledger, request_id, params["arguments"]["mark"])
+            args = (ledger, gate, request_id, params["arguments"]["mark"])
             threading.Thread(target=enter, args=args, daemon=True).start()
         elif method == "ping":
             answer(request_id, {})
