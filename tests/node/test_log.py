@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from node import log
+from proto.errors import Forbidden
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,26 @@ def test_json_lines_carry_the_traceback() -> None:
     line = json.loads(out.getvalue())
     assert (line["level"], line["logger"], line["message"]) == ("error", "toolmesh.x", "failed")
     assert "KeyError: 'x'" in line["traceback"]
+
+
+FORGED = "no\n2026-01-31 12:34:56.789 ERROR   toolmesh.x: forged"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_a_peer_says_in_a_refusal_begins_no_line(as_json: bool) -> None:
+    out = io.StringIO()
+    log.set_up(as_json=as_json, stream=out)
+    try:
+        raise Forbidden(FORGED + "\r2026-\x1b[2J\u2028" + FORGED)
+    except Forbidden as e:
+        logging.getLogger("toolmesh.federation").warning("refused: %s", e.message)
+        logging.getLogger("toolmesh.federation").exception("refused: %s", e.message)
+    said = out.getvalue()
+    assert not {"\r", "\x1b", "\u2028"} & set(said)
+    if as_json:
+        assert [json.loads(line)["level"] for line in said.splitlines()] == ["warning", "error"]
+    else:
+        assert len([line for line in said.splitlines() if not line.startswith("    ")]) == 2
 
 
 def test_setting_up_twice_writes_each_line_once() -> None:
