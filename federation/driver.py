@@ -54,7 +54,7 @@ from federation.tasks import Tasks
 from federation.telling import Teller
 from federation.ticking import Ticker
 from federation.tls import MeshTls
-from federation.traffic import Traffic
+from federation.upkeep import Upkeep
 from federation.view import View
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Conflict, Invalid, MeshError, Unavailable
@@ -107,20 +107,20 @@ class Federation:
         self._tasks = Tasks()
         self._alarms = Alarms(self._clock)
         self.refusals = Refusals(self._clock)
-        self._draining = False
         self._calls = self._port = 0
         self._ticker = Ticker(self._clock, self)
-        self._started = self._stopped = False
+        self._draining = self._started = self._stopped = False
         self.parted: frozenset[NodeId] = frozenset()
         """Peers that have taken the goodbye."""
         self._log = Log(me, mesh, 0, secrets.token_bytes(16), software=software)
-        self._forward = ForwardServer(self._run_call, traffic=self._traffic, refusals=self.refusals)
+        self._roster = Roster(me, tls, self._make_peer, self, self._tasks, self.refusals, self._clock)
+        traffic = self._roster.traffic
+        self._forward = ForwardServer(self._run_call, traffic=traffic, refusals=self.refusals)
         self._service = MeshService(
-            me, self._log, self._forward, self, refusals=self.refusals, traffic=self._traffic, certificate=tls.cert_pem
+            me, self._log, self._forward, self, refusals=self.refusals, traffic=traffic, certificate=tls.cert_pem
         )
         self._server: grpc.aio.Server | None = None
         self._saver = Saver(store, self._clock.wall_ms)
-        self._roster = Roster(me, tls, self._make_peer, self, self._tasks, self.refusals, self._clock)
         restored = partial(View.restored, mesh=mesh, software=software, speaker=self._log.instance)
         self._restoration = Restoration(store, self._clock, restored, self._put_back, me)
         self._finder = Finder(me, tls, self._roster.reached, self._clock, self.refusals, self._roster.met_at)
@@ -145,6 +145,8 @@ class Federation:
         self._started = True
         self._finder.own_address(self._roster.advertise)
         self._tasks.spawn(self._ticker.run(), "tick")
+        upkeep = Upkeep(self._me, self._tls, self._clock, self._alarm, self.peers, self._finder.others_address)
+        self._tasks.spawn(upkeep.run(self._roster.advertise, self._advertise in ("", self._listen)), "upkeep")
         restored = self._tasks.spawn(self._remember(), "restore views")
         await asyncio.wait({restored}, timeout=RESTORE_S)
         if self._restoration.problem is not None:
@@ -340,7 +342,7 @@ class Federation:
         """A peer proved itself by dialling us (`service.ServiceUser`)."""
         if self._restoration.defers(peer, address):
             return
-        if address and address != self._roster.advertise:
+        if address and not self._finder.claims_ours(address, peer):
             self._roster.reached(peer, address, proved=True)
         if (known := self._roster.get(peer)) is not None:
             known.link.seen()
@@ -354,10 +356,6 @@ class Federation:
             return False, False, 0
         now = self._clock.now_ms()
         return True, known.core.pulse.hears(now), min(known.core.pulse.silence_ms(now), 0xFFFF_FFFF)
-
-    def _traffic(self, peer: NodeId) -> Traffic | None:
-        known = self._roster.get(peer)
-        return known.traffic if known is not None else None
 
     def tick(self, now_ms: int, lag_ms: int) -> None:
         """Time passes (`ticking.TickUser`)."""

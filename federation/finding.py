@@ -88,6 +88,19 @@ class Finder:
         """This node itself: never dialled."""
         self._own.add(address)
 
+    def claims_ours(self, address: str, says: NodeId) -> bool:
+        """Whether a peer gives the address of this node as its own; that is noted as a refusal."""
+        if address not in self._own:
+            return False
+        message = f"it gives {address} as its own, as this node does: mend federation.advertise where it is wrong"
+        self._refusals.note("here", says.uri, Reason.IDENTITY, message)
+        return True
+
+    def others_address(self, address: str, node: NodeId) -> None:
+        """What was taken for this node's own has proved to be where `node` answers."""
+        self._own.discard(address)
+        self._settle(address, node)
+
     async def run(self, discovery: Discovery) -> None:
         """Until cancelled; a discovery that fails is started again."""
         while True:

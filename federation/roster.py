@@ -90,6 +90,9 @@ class Roster:
     def named(self, name: str) -> Known | None:
         return next((k for k in self._known.values() if k.node.name == name), None)
 
+    def traffic(self, node: NodeId) -> Traffic | None:
+        return known.traffic if (known := self._known.get(node)) is not None else None
+
     def add(self, core: Peer) -> Known:
         node, traffic = core.view.owner, Traffic(self._clock.now_ms())
         link = Link(node, self._tls, self.advertise, self._user, traffic=traffic, refusals=self._refusals)

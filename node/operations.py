@@ -186,6 +186,7 @@ class Operations:
             "grpc": f"{app.config.federation.listen.rpartition(':')[0]}:{app.federation.bound_port}"
             if app.federation
             else "",
+            "advertised": app.config.federation.advertise if app.federation else "",
             "draining": app.gateway.draining,
             "loaded": app.loaded,
             "certificate_expires_at": rfc3339(app.tls.expires_at) if app.tls else None,

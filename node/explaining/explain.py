@@ -41,9 +41,9 @@ def _unknown(of: Sources, typed: str, meant: Meant, refused: list[Finding]) -> t
         return f"not running: {text}", findings
     if not of.loaded:
         findings.append(say(About.SERVER, "this node's own servers are still being started"))
-    away = [p for p in of.peers if p.node and p.state not in SERVING and not p.records]
-    left = _names(p for p in away if p.state is Liveness.LEFT)
-    if away := _names(p for p in away if p.state is not Liveness.LEFT):
+    empty = [p for p in of.peers if p.state not in SERVING and not p.records]
+    left = _names(p for p in empty if p.state is Liveness.LEFT)
+    if away := _names(p for p in empty if p.state is not Liveness.LEFT):
         findings.append(say(About.OWNER, f"away, and nothing is held of them, so they may have it: {away}"))
     if left:
         findings.append(say(About.OWNER, f"left the mesh for good, and took what they had with them: {left}"))

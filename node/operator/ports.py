@@ -12,6 +12,7 @@ from proto.records import Principal
 class NodeStatus(TypedDict):
     """`started_at` is RFC 3339 in UTC; `http` and `grpc` are host:port as bound, `grpc` empty where alone.
 
+    `advertised` is what peers are told instead of `grpc` (empty: they are told `grpc`).
     `certificate_expires_at` is when this node's own certificate ends (null where it runs alone).
     """
 
@@ -24,6 +25,7 @@ class NodeStatus(TypedDict):
     started_at: str
     http: str
     grpc: str
+    advertised: NotRequired[str]
     draining: bool
     loaded: bool
     certificate_expires_at: str | None

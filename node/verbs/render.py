@@ -34,7 +34,9 @@ def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     node, search, totals = answer["node"], answer["search"], answer["totals"]
     yield "node", f"{node['id']}, {node['version']}"
     yield "agents", f"{node['http']}"
-    yield "peers", f"{node['grpc']}{_found_by(answer)}" if node["grpc"] else "none: this node runs alone"
+    told = node.get("advertised")
+    reached = f"{node['grpc']}, told to dial {told}" if told and told != node["grpc"] else node["grpc"]
+    yield "peers", f"{reached}{_found_by(answer)}" if node["grpc"] else "none: this node runs alone"
     for way in answer.get("discovery", ()):
         if way["problem"]:
             yield f"by {way['name']}", way["problem"]

@@ -79,6 +79,8 @@ def test_a_way_to_find_peers_that_fails_says_why(shown: Any) -> None:
     lines = shown(status)
     assert "peers        127.0.0.1:2, found by static, etcd" in lines
     assert "by etcd      no member answers" in lines
+    status["node"]["advertised"] = "10.0.0.1:7401"
+    assert "peers        127.0.0.1:2, told to dial 10.0.0.1:7401, found by static, etcd" in shown(status)
 
 
 def test_every_node_has_its_region_state_age_and_lag(shown: Any) -> None:
