@@ -3,6 +3,8 @@
 Pure: the clock is given. A key is (entry peer, principal's identity, call id), so nobody joins or reads another
 caller's run. Finished outcomes are kept `keep_s` seconds, within `bytes_max` (then the oldest lose their text but
 are still known to have run) and `count_max` keys (then the oldest are forgotten, which `forgetful` admits).
+A promise that a call never will run is not forgotten before: its request may still be on its way. Where `count_max`
+promises stand, no more are given, which `forgetful` says too.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Refused:
 @dataclass(slots=True)
 class _Past:
     at_s: float
-    state: Kept | Dropped | Refused
+    state: Kept | Dropped
     size: int
 
 
@@ -71,6 +73,7 @@ class Repeats(Generic[R]):
         self._count_max = count_max
         self._running: dict[RunKey, R] = {}
         self._past: OrderedDict[RunKey, _Past] = OrderedDict()
+        self._promised_s: OrderedDict[RunKey, float] = OrderedDict()
         self._with_text: OrderedDict[RunKey, None] = OrderedDict()
         self._bytes = 0
         self._forgot_at_s: float | None = None
@@ -81,12 +84,14 @@ class Repeats(Generic[R]):
     def past(self, key: RunKey) -> Kept | Dropped | Refused | None:
         """What is known of a call that is not running; None: nothing, or nothing any more."""
         self.expire()
+        if key in self._promised_s:
+            return Refused()
         past = self._past.get(key)
         return past.state if past else None
 
     def begin(self, key: RunKey, run: R) -> None:
         """It is about to run. The caller has seen that `running` and `past` know nothing of it."""
-        if key in self._running or key in self._past:
+        if key in self._running or key in self._past or key in self._promised_s:
             raise ValueError(f"{key} was begun before")
         self._running[key] = run
 
@@ -102,12 +107,21 @@ class Repeats(Generic[R]):
             past.state, past.size = Dropped(), 0
 
     def refuse(self, key: RunKey) -> None:
-        """Somebody was told that this never ran: hold to it, should its request still arrive."""
-        self._remember(key, Refused(), 0)
+        """Somebody is told that this never ran: hold to it, should its request still arrive.
+
+        Not to be called while `forgetful`: the oldest promise would have to go.
+        """
+        self._promised_s[key] = self._now()
+        if len(self._promised_s) > self._count_max:
+            self._promised_s.popitem(last=False)
 
     @property
     def forgetful(self) -> bool:
-        """Within the last `keep_s` something was forgotten for want of room: not to be found proves nothing."""
+        """Not to be found proves nothing, within `keep_s` of what was forgotten for want of room; or nothing can be
+        promised."""
+        self.expire()
+        if len(self._promised_s) >= self._count_max:
+            return True
         return self._forgot_at_s is not None and self._now() - self._forgot_at_s < self.keep_s
 
     def runs(self) -> list[R]:
@@ -118,9 +132,10 @@ class Repeats(Generic[R]):
         return len(self._running)
 
     def __repr__(self) -> str:
-        return f"Repeats({len(self._running)} running, {len(self._past)} past, {self._bytes} bytes kept)"
+        past = len(self._past) + len(self._promised_s)
+        return f"Repeats({len(self._running)} running, {past} past, {self._bytes} bytes kept)"
 
-    def _remember(self, key: RunKey, state: Kept | Refused, size: int) -> None:
+    def _remember(self, key: RunKey, state: Kept, size: int) -> None:
         self.expire()
         self._past[key] = _Past(self._now(), state, size)
         self._bytes += size
@@ -133,7 +148,9 @@ class Repeats(Generic[R]):
         horizon = self._now() - self.keep_s
         while self._past and next(iter(self._past.values())).at_s <= horizon:
             self._forget_oldest()
-        return bool(self._past)
+        while self._promised_s and next(iter(self._promised_s.values())) <= horizon:
+            self._promised_s.popitem(last=False)
+        return bool(self._past or self._promised_s)
 
     def _forget_oldest(self) -> None:
         key, past = self._past.popitem(last=False)

@@ -101,6 +101,24 @@ def test_who_was_told_that_it_never_ran_is_not_contradicted(clock: Clock) -> Non
     assert repeats.past(key("1")) == Refused()
 
 
+def test_a_promise_outlives_what_room_is_wanted_for(clock: Clock) -> None:
+    repeats: Repeats[str] = Repeats(clock, count_max=2, keep_s=600)
+    repeats.refuse(key("promised"))
+    for name in "123":
+        finished(repeats, name)
+    assert repeats.past(key("promised")) == Refused()
+
+
+def test_where_too_many_promises_stand_no_more_are_given_until_some_end(clock: Clock) -> None:
+    repeats: Repeats[str] = Repeats(clock, count_max=2, keep_s=600)
+    repeats.refuse(key("1"))
+    repeats.refuse(key("2"))
+    assert repeats.forgetful
+    clock.now_s += 600
+    assert not repeats.forgetful
+    assert repeats.past(key("1")) is None
+
+
 class Model(RuleBasedStateMachine):
     """Against a plain dictionary: at most once, and the bounds."""
 
@@ -125,7 +143,7 @@ class Model(RuleBasedStateMachine):
     @rule(name=st.integers(0, 8))
     def refuse(self, name: int) -> None:
         k = key(str(name))
-        if self.repeats.running(k) is None and self.repeats.past(k) is None:
+        if self.repeats.running(k) is None and self.repeats.past(k) is None and not self.repeats.forgetful:
             self.repeats.refuse(k)
             self.ended[k] = (self.clock.now_s, None)
 
@@ -155,7 +173,7 @@ class Model(RuleBasedStateMachine):
                     assert text is not None
                 case None:
                     young = self.clock.now_s - at_s < self.KEEP_S
-                    assert not young or self.repeats.forgetful or k in self.running
+                    assert not young or (self.repeats.forgetful and text is not None) or k in self.running
         assert kept <= self.BYTES_MAX
         assert len(self.repeats) == len(self.running)
 
