@@ -38,7 +38,7 @@ from federation.events import (
     Spoke,
     Tick,
 )
-from federation.finding import Finder, announce
+from federation.finding import Finder, announce, withdraw
 from federation.known import Known
 from federation.listening import bind
 from federation.log import Log, Subscriber
@@ -242,10 +242,7 @@ class Federation:
             return
         self._stopped = True
         for discovery in self._discoveries:
-            try:
-                await discovery.withdraw()
-            except MeshError as e:
-                log.warning("%r: %s", discovery, e.message)
+            await withdraw(discovery)
         # Peers are told before new calls are refused, and say goodbye to a node that runs nothing for them.
         self.set_draining(True)
         await self._forward.finish()
@@ -325,10 +322,15 @@ class Federation:
         known = self._roster.get(sub.peer)
         if known is not None and (why := known.core.bearers.refusal(hello.instance, self._clock.now_ms())):
             raise Conflict(why, reason=Reason.CLONE)
+        before = self._log.epoch
         for effect in self._log.subscribe(sub, hello, self._clock.wall_ms()):
             match effect:
                 case SaveEpoch(epoch):
-                    self._store.raise_epoch(epoch)
+                    try:
+                        self._store.raise_epoch(epoch)
+                    except MeshError:
+                        self._log.lower(before)
+                        raise
                 case Alarm():
                     self._alarm(sub.peer, effect)
         self.spoke(sub)

@@ -59,6 +59,16 @@ async def announce(discovery: Discovery, me: NodeId, address: str, mesh: str) ->
         log.warning("%r cannot announce this node: %s", discovery, e.message)
 
 
+async def withdraw(discovery: Discovery) -> None:
+    """Be found no longer. Nothing that a discovery raises, a library's own errors included, ends the stop of a node."""
+    try:
+        await discovery.withdraw()
+    except MeshError as e:
+        log.warning("%r cannot withdraw this node: %s", discovery, e.message)
+    except Exception:
+        log.exception("%r cannot withdraw this node", discovery)
+
+
 class Finder:
     """Runs the discoveries; calls `reached(node, address)` for each address whose node is known.
 
@@ -109,6 +119,8 @@ class Finder:
                 return
             except MeshError as e:
                 log.warning("%r failed, again in %g s: %s", discovery, DISCOVERY_RETRY_S, e.message)
+            except Exception:
+                log.exception("%r failed, again in %g s", discovery, DISCOVERY_RETRY_S)
             await asyncio.sleep(DISCOVERY_RETRY_S)
 
     def found(self, found: Found) -> None:

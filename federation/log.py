@@ -184,6 +184,11 @@ class Log:
         self.epoch = epochs.beyond(epoch, self.instance)
         return [SaveEpoch(self.epoch), Alarm("epoch_raised", f"{what}: its epoch is {self.epoch} now")]
 
+    def lower(self, epoch: int) -> None:
+        """The raise that was just made could not be saved: this node speaks under no epoch that its disk may forget."""
+        self.epoch = epoch
+        self._raises.pop()
+
     def _restart(self, sub: Subscriber, held: Mapping[RecordKey, bytes]) -> None:
         sub.epoch, sub.cursor, sub.acked = self.epoch, self.seq, 0
         sub._welcome = self._make_welcome(sub, Mode.SNAPSHOT)

@@ -69,6 +69,7 @@ class Roster:
         self._refusals = refusals
         self._clock = clock
         self._known: dict[NodeId, Known] = {}
+        self._by_name: dict[str, Known] = {}
         self._rivals: dict[NodeId, tuple[NodeId, str]] = {}
         self._proving: set[NodeId] = set()
         self._dialling = False
@@ -88,7 +89,7 @@ class Roster:
         return self._known.get(node)
 
     def named(self, name: str) -> Known | None:
-        return next((k for k in self._known.values() if k.node.name == name), None)
+        return self._by_name.get(name)
 
     def traffic(self, node: NodeId) -> Traffic | None:
         return known.traffic if (known := self._known.get(node)) is not None else None
@@ -97,7 +98,12 @@ class Roster:
         node, traffic = core.view.owner, Traffic(self._clock.now_ms())
         link = Link(node, self._tls, self.advertise, self._user, traffic=traffic, refusals=self._refusals)
         known = self._known[node] = Known(core, link, traffic, found_ms=self._clock.now_ms())
+        self._index()
         return known
+
+    def _index(self) -> None:
+        """Every forwarded call asks for a name. Of two on an old disk that bear one, the first has it."""
+        self._by_name = {k.node.name: k for k in reversed(self._known.values())}
 
     # ---- dialling -------------------------------------------------------------------------------
 
@@ -222,6 +228,7 @@ class Roster:
     def _forget(self, known: Known, why: str) -> None:
         log.warning("%s (%s) is a peer no longer: %s", known.node.uri, known.core.pulse.state, why)
         del self._known[known.node]
+        self._index()
         self._rivals.pop(known.node, None)
         known.link.drop()
         if known.dialling is not None:

@@ -66,6 +66,8 @@ class Saver:
         except asyncio.CancelledError:
             # The thread goes on; whoever writes or closes next must not meet it.
             await asyncio.wait({writing})
+            if writing.exception() is not None:
+                self._put_back(pending, forgotten, heard)
             raise
         except MeshError as e:
             if not self._failing:

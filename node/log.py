@@ -17,7 +17,7 @@ _QUIET = ("aiohttp.access", "chromadb", "grpc", "httpx", "zeroconf")
 
 
 class TextFormatter(logging.Formatter):
-    """`2026-01-31 12:34:56.789 INFO    toolmesh.sync: message`, UTC; a traceback follows on lines of its own, each indented."""
+    """`2026-01-31 12:34:56.789 INFO    toolmesh.sync: message`, UTC; a traceback follows, each line indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

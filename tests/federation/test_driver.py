@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from federation.ca import init_ca, issue
 from federation.clock import SystemClock
+from federation.discovery.static import StaticDiscovery
 from federation.driver import Federation
 from federation.events import Liveness, Save
 from federation.finding import ADDRESSES_MAX, UNNAMED_MS, Finder
+from federation.log import RAISES_MAX, Subscriber
 from federation.memory import MemoryViewStore
-from federation.ports import Found
+from federation.ports import Discovery, Found
 from federation.saving import Saver
 from federation.tasks import Tasks
 from federation.tls import MeshTls
 from proto.calls import Answer, Call, Exchange
 from proto.errors import Invalid, Unavailable
+from proto.frames import Hello
 from proto.names import NodeId
 from proto.records import Kind, Record, Version
 
@@ -64,6 +68,30 @@ async def test_changes_that_wait_for_the_disk_become_one_and_a_failed_write_lose
     assert store.saves == 2
     views = {v.owner: (v.version.seq, set(v.records)) for v in store.views()}
     assert views == {A: (2, {Y.key}), B: (9, {X.key})}
+
+
+async def test_a_write_that_fails_after_whoever_waited_was_cancelled_loses_nothing() -> None:
+    loop, writing, fail = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    class Slow(FullDisk):
+        def save(self, changes: Mapping[NodeId, Save], heard_ms: int) -> None:
+            if self.full:
+                loop.call_soon_threadsafe(writing.set)
+                fail.wait(10)
+            super().save(changes, heard_ms)
+
+    store = Slow()
+    saver = Saver(store, lambda: 77)
+    saver.save(A, change(1, X))
+    flush = asyncio.create_task(saver.flush())
+    await asyncio.wait_for(writing.wait(), 10)
+    flush.cancel()
+    fail.set()
+    with pytest.raises(asyncio.CancelledError):
+        await flush
+    store.full = False
+    assert await saver.flush() is True
+    assert [set(v.records) for v in store.views()] == [{X.key}]
 
 
 async def test_what_is_forgotten_is_not_saved_again_but_its_return_is() -> None:
@@ -156,10 +184,12 @@ async def unanswered(call: Call, exchange: Exchange, peer: NodeId) -> Answer:
     raise Unavailable("nothing runs here")
 
 
-def federation(tls: MeshTls, me: NodeId = ME) -> Federation:
+def federation(
+    tls: MeshTls, me: NodeId = ME, *, store: MemoryViewStore | None = None, discoveries: Sequence[Discovery] = ()
+) -> Federation:
     return Federation(
-        me=me, mesh="lab", listen="127.0.0.1:0", advertise="", tls=tls, discoveries=[], store=MemoryViewStore(),
-        listener=Deaf(), answer=unanswered, software="test",
+        me=me, mesh="lab", listen="127.0.0.1:0", advertise="", tls=tls,
+        discoveries=discoveries, store=store or MemoryViewStore(), listener=Deaf(), answer=unanswered, software="test",
     )  # fmt: skip
 
 
@@ -187,3 +217,58 @@ async def test_a_task_that_fails_is_logged_not_lost(caplog: pytest.LogCaptureFix
     await asyncio.wait({Tasks().spawn(fail(), "doomed")})
     await asyncio.sleep(0)
     assert "'doomed' of the federation has failed" in caplog.text
+
+
+async def test_an_epoch_that_the_disk_did_not_take_is_not_spoken_under(tls: MeshTls) -> None:
+    class NoRaise(MemoryViewStore):
+        full = True
+
+        def raise_epoch(self, epoch: int) -> None:
+            if self.full:
+                raise Unavailable("no space left on device")
+            super().raise_epoch(epoch)
+
+    store = NoRaise()
+    node = federation(tls, store=store)
+    await node.start()
+    try:
+        before = node._log.epoch
+        ahead = Hello("lab", Version(before + 5, 1))
+        for _ in range(RAISES_MAX + 1):
+            with pytest.raises(Unavailable, match="no space"):
+                node.hello(Subscriber(A), ahead)
+            assert node._log.epoch == before
+        store.full = False
+        node.hello(Subscriber(A), ahead)
+        assert node._log.epoch > before + 5
+    finally:
+        await node.stop()
+
+
+async def test_a_discovery_that_fails_in_its_own_way_neither_stops_the_search_nor_the_stop(
+    tls: MeshTls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = asyncio.Event()
+
+    class Odd(StaticDiscovery):
+        runs = 0
+
+        async def run(self, found: Callable[[Found], None]) -> None:
+            self.runs += 1
+            if self.runs > 1:
+                again.set()
+            raise ZeroDivisionError
+
+        async def withdraw(self) -> None:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr("federation.finding.DISCOVERY_RETRY_S", 0)
+    store = MemoryViewStore()
+    closed: list[bool] = []
+    monkeypatch.setattr(store, "close", lambda: closed.append(True))
+    node = federation(tls, store=store, discoveries=(Odd([]),))
+    await node.start()
+    await asyncio.wait_for(again.wait(), 10)
+    await node.stop()
+    assert closed == [True]
+    await node.stop()

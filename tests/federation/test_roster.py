@@ -123,3 +123,11 @@ async def test_lag_counts_from_the_last_word_and_features_are_those_that_both_ha
     room.clock.now += 1_000
     status = known.status(room.clock.now, 0, ())
     assert (status.lag_s, status.heard_ms, status.features) == (4.0, 4_000, ("refuse",))
+
+
+async def test_a_name_leads_to_who_bears_it_until_that_is_forgotten(room: Room) -> None:
+    room.roster.reached(A, "10.0.0.1:1")
+    assert room.roster.named(A.name) is room.roster.get(A)
+    assert room.roster.named(B.name) is None
+    assert room.pass_ms(STRANGER_MS + 60_000) == set()
+    assert room.roster.named(A.name) is None
