@@ -19,8 +19,11 @@ from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.federation.finding")
 
-ADDRESSES_MAX = 256
-"""Addresses that are looked into at a time; further hints are dropped until the next time they are given."""
+ADDRESSES_MAX = 2_048
+"""Addresses that are looked into, twice the longest static list; further hints are dropped until they come again."""
+
+ASKED_MAX = 128
+"""Of them so many are asked at a time who they are; each has its turn, however many others are dead."""
 
 RETRY_MIN_S = 0.5
 RETRY_MAX_S = 10.0
@@ -93,6 +96,7 @@ class Finder:
         self._reached = reached
         self._trials: dict[str, _Trial] = {}
         self._own: set[str] = set()
+        self._turns = asyncio.Semaphore(ASKED_MAX)
 
     def own_address(self, address: str) -> None:
         """This node itself: never dialled."""
@@ -157,7 +161,8 @@ class Finder:
         pause_s = RETRY_MIN_S
         while True:
             try:
-                node = await learn_identity(address, self._tls)
+                async with self._turns:
+                    node = await learn_identity(address, self._tls)
             except Unavailable as e:
                 self._refuse(address, e)
                 pause_s = min(RETRY_MAX_S, pause_s * 2)

@@ -39,4 +39,6 @@ class StaticDiscovery:
         return ""
 
     def __repr__(self) -> str:
-        return f"StaticDiscovery({', '.join(self._addresses)})"
+        first = ", ".join(self._addresses[:3])
+        more = len(self._addresses) - 3
+        return f"StaticDiscovery({first}, and {more} more)" if more > 0 else f"StaticDiscovery({first})"

@@ -85,3 +85,12 @@ async def test_a_second_process_of_one_identity_is_refused_named_and_told_and_th
     assert (await refusal_where(b, lambda r: r.reason is Reason.CLONE)).side == "here"
     assert heard.ids("a") == {"time/one"}
     assert heard.states["a"] == [Liveness.ALIVE]
+
+
+async def test_a_living_node_behind_hundreds_of_dead_addresses_is_found(mesh: Mesh) -> None:
+    a, _ = await mesh.node("a")
+    # Nobody listens on a machine's port 1; each address of the loopback range is one of its own.
+    dead = [f"127.9.{i // 200}.{1 + i % 200}:1" for i in range(400)]
+    b, heard = await mesh.node("b", *dead, at(a))
+    await heard.until(lambda: heard.state("a") is Liveness.ALIVE)
+    assert sum(s.node is None for s in b.peers()) > 0
