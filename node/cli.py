@@ -141,7 +141,7 @@ def key_new(name: Annotated[str, typer.Argument(metavar="NAME", help="Who will h
 
 
 @app.command()
-def status(url: Url = None, key_file: KeyFile = None, as_json: AsJson = False, timeout_s: Wait = 30) -> None:
+def status(url: Url = None, key_file: KeyFile = None, as_json: AsJson = False, timeout_s: Wait = 10) -> None:
     """Show a running node: its peers, its servers, its search."""
     from node.verbs.remote import Remote
 
@@ -160,7 +160,7 @@ def peers(
     url: Url = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
-    timeout_s: Wait = 30,
+    timeout_s: Wait = 10,
 ) -> None:
     """Show the other nodes of the mesh, as a running node sees them; or one of them, in full."""
     from urllib.parse import quote
@@ -185,7 +185,7 @@ def explain(
     url: Url = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
-    timeout_s: Wait = 30,
+    timeout_s: Wait = 10,
 ) -> None:
     """Say why a tool is visible or not, and where a call of it would go; 1 unless it is both visible and callable."""
     from node.verbs.remote import Remote
