@@ -67,7 +67,7 @@ def test_peers_are_a_line_each_with_what_is_not_as_it_should_be(run: Any, node: 
 def test_one_peer_is_told_in_full(run: Any, node: Any) -> None:
     out = run("peers", "ap-1", **node.environment).out
     for words in (
-        "spiffe://m/region/ap/node/ap-1", "it has not confirmed 3 changes of this node", "protocol 1, features refuse",
+        "spiffe://m/region/ap/node/ap-1", "not known while it is not heard", "protocol 1, features refuse",
         "until 2099-01-01", "roles authority", "weather/bad", "its body has 9 MiB", "and 1 more", "not compared yet",
         "1.2 kB/s in", "a foreign CA\\x1b[2J", "two processes speak as ap-1",
     ):  # fmt: skip
