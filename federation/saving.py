@@ -16,6 +16,9 @@ from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.federation.saving")
 
+GATHER_S = 0.1
+"""What changes within this time is written together, and not while the news itself is on its way to the others."""
+
 RETRY_S = 5.0
 """After a failed write. What waits meanwhile is bounded by the size of the views."""
 
@@ -50,6 +53,7 @@ class Saver:
         """Until cancelled."""
         while True:
             await self._wake.wait()
+            await asyncio.sleep(GATHER_S)
             self._wake.clear()
             if not await self.flush():
                 await asyncio.sleep(RETRY_S)

@@ -119,9 +119,11 @@ class Worker:
         )
 
     async def start(self) -> dict[str, Any]:
-        """`restored`: what was held before a peer was heard; `took_s` of it all."""
+        """What was held before a peer was heard; `took_s` until all of it was there again."""
         began = time.monotonic_ns()
         await self.federation.start()
+        while not self.federation.restored:  # noqa: ASYNC110 nothing tells of it
+            await asyncio.sleep(0.002)
         ready = time.monotonic_ns()
         return {"port": self.federation.bound_port, "took_s": (ready - began) / 1e9, "began": began, **self.status()}
 
