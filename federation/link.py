@@ -64,6 +64,9 @@ REFUSED_S = 1.0
 """Before the pause after a refusal, and never hurried: people have to mend it, and two nodes that refuse each other
 would else answer each dial with one of their own, a hundred a second."""
 ADDRESSES_MAX = 8
+ACK_S = 0.1
+"""Acks wait so long for each other: they are for people, and while a change spreads its owner has better to do."""
+
 UP_MAX = 256
 """Frames waiting to go up. Acks replace each other; beyond the bound rejects, which are for people, are dropped."""
 
@@ -108,6 +111,7 @@ class Link:
         self._met_at: set[str] = set()
         self._up: deque[Up] = deque()
         self._up_ready = asyncio.Event()
+        self._acking = False
         self._hurry = asyncio.Event()
         self._attempt: asyncio.Task[str] | None = None
         self._dropped = self._delivering = self._parting = self._refused = False
@@ -157,6 +161,14 @@ class Link:
             self._up.clear()
         if len(self._up) < UP_MAX:
             self._up.append(frame)
+        if not isinstance(frame, Ack):
+            self._up_ready.set()
+        elif not self._acking:
+            self._acking = True
+            asyncio.get_running_loop().call_later(ACK_S, self._acknowledge)
+
+    def _acknowledge(self) -> None:
+        self._acking = False
         self._up_ready.set()
 
     def drop(self) -> None:

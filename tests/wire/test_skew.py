@@ -176,6 +176,7 @@ class OldOwner:
     def __init__(self, release: Release) -> None:
         self.release = release
         self.heard: list[Any] = []
+        self.spoken_to = asyncio.Event()
         self.leave = asyncio.Event()
 
     async def sync(self, stream: Down) -> None:
@@ -193,6 +194,7 @@ class OldOwner:
     async def _read(self, stream: Down) -> None:
         while (data := await stream.hear()) is not None:
             self.heard.append(self.release.read("SyncUp", data))
+            self.spoken_to.set()
 
     async def forward(self, stream: Down) -> None:
         while (data := await stream.hear()) is not None:
@@ -214,6 +216,7 @@ async def test_an_earlier_release_is_subscribed_to_called_and_lets_go_of(mesh: M
         assert (status.roles, status.certificate_expires) == ((), None)
         answer = await b.target("a").call(Call("c9", "time", "tools/call", {"name": "now"}), Nobody())
         assert "result" in answer
+        await asyncio.wait_for(old.spoken_to.wait(), 30)
         old.leave.set()
         await heard.until(lambda: heard.state("a") is Liveness.LEFT)
         assert heard.ids("a") == set()
