@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from tests.lab.net import Lab
+from tests.wire.etcd_server import need_etcd
 
 CLIENT_PORT, PEER_PORT = 2379, 2380
 HEARTBEAT_MS, ELECTION_MS = 200, 2_000
@@ -22,8 +20,7 @@ class Etcd:
     """Nothing is started until `start`. Skips the test where etcd is not installed."""
 
     def __init__(self, lab: Lab, directory: Path, members: Sequence[str]) -> None:
-        if not (shutil.which("etcd") and shutil.which("etcdctl")):
-            pytest.skip("etcd and etcdctl are not installed: apt-get install etcd-server etcd-client")
+        need_etcd()
         self.members = tuple(members)
         self._lab = lab
         self._directory = directory

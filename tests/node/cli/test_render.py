@@ -151,6 +151,7 @@ def detail(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("state", "lacks", "told"),
     [
+        ("alive", 3, "it has not confirmed 3 changes of this node"),
         ("alive", 0, "everything of this node is confirmed"),
         ("alive", None, "can it dial the federation.advertise of this node?"),
         ("down", 0, "not known while it is not heard"),
