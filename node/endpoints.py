@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from node.balance import tier
 from node.catalog import Catalog, Server
 from node.choosing import NAMED, not_up
 from node.gateway import Gateway
-from node.ports import Action, Caller, ChangeListener, Endpoint, Guard, Visibility
+from node.ports import EVERYTHING, Action, Caller, ChangeListener, Endpoint, Guard, Visibility
 from proto.calls import Answer, Exchange
 from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown
 from proto.names import split_qualified
@@ -90,6 +91,12 @@ class MetaEndpoint:
         except MeshError as e:
             return {"result": failure(e)}
         raise Unknown(f"no tool named {name!r} here; there are search_mcp_server, add_mcp_server and use_tool")
+
+    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        return await nothing_to_hear(exchange)
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        """Whom it would concern is not said here."""
 
     async def search(self, task: str, key_words: Sequence[str], caller: Caller, k: int) -> SearchResult:
         """What the caller may see and call, best first. Raises `Invalid`."""
@@ -220,6 +227,19 @@ class ServerEndpoint:
             members = {n: m for n, m in members.items() if visibility.allows(route.lead.resource(n))}
         return {"result": {field: [m.definition for m in members.values()]}}
 
+    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        return await nothing_to_hear(exchange)
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        return
+
+
+async def nothing_to_hear(exchange: Exchange) -> Answer:
+    """A listen that honours nothing, until it is cancelled."""
+    exchange.event({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": {}}})
+    ended: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    return await ended
+
 
 def relayed(capabilities: dict[str, Any]) -> dict[str, Any]:
     """What of a server's capabilities this gateway carries today; what it cannot carry it does not promise."""
@@ -260,6 +280,8 @@ class MeshEndpoints:
     def endpoint(self, name: str | None) -> Endpoint:
         if name is None:
             return self._meta
+        if name == EVERYTHING:
+            raise Unknown("/mcp-all is not served here")
         split_qualified(name)
         return ServerEndpoint(name, self._catalog, self._guard, self._gateway)
 

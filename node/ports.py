@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from proto.calls import Answer, Call, Exchange
 from proto.records import ANONYMOUS, Decision, Principal
 
+EVERYTHING = "*"
+"""The address `/mcp-all`: all that the caller may see. No server can be named so."""
+
 
 class Action(StrEnum):
     SEARCH = "search"
@@ -101,7 +104,7 @@ class Caller:
 
 
 class Endpoint(Protocol):
-    """What an agent reaches at one path: the meta-tools, or one server passed through.
+    """What an agent reaches at one path: the meta-tools, one server passed through, or all of them.
 
     The ingress has done the protocol (envelopes, sessions, headers); an endpoint answers methods.
     """
@@ -109,6 +112,7 @@ class Endpoint(Protocol):
     def describe(self, caller: Caller) -> dict[str, Any]:
         """`{"serverInfo", "capabilities", "instructions"?}` for initialize and server/discover.
 
+        The capabilities are those that can be kept towards a client of the caller's era.
         Raises `Unknown` where the caller may not see what stands here.
         """
 
@@ -118,10 +122,29 @@ class Endpoint(Protocol):
         Raises any `MeshError`; `Unknown` with `data["method"]` set for a method that does not exist here.
         """
 
+    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        """A long-lived `subscriptions/listen`, in the one form that it has between edge and server.
+
+        `params` is `{"notifications": {"resourceSubscriptions"?: [uri], …}, "_meta"?: {…/logLevel}}`, without list
+        changes, which `Endpoints.subscribe_changes` tells. The first event is
+        `notifications/subscriptions/acknowledged` with what is honoured in `params.notifications`; what the server
+        says comes after it, without a subscription's id. Ends with an answer when the server ends it, or by
+        cancellation. Raises any `MeshError`.
+        """
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        """Pass on a client's notification (`notifications/…`) to where the caller's calls have been; else to nobody.
+
+        Not for cancelled, initialized and what else concerns the client's connection. Raises any `MeshError`.
+        """
+
 
 class Endpoints(Protocol):
     def endpoint(self, name: str | None) -> Endpoint:
-        """By path: None is `/mcp`, otherwise `/mcp/{name}`. Raises `Unknown`, `Conflict` or `Invalid`."""
+        """By path: None is `/mcp`, `EVERYTHING` is `/mcp-all`, otherwise `/mcp/{name}`.
+
+        Raises `Unknown`, `Conflict` or `Invalid`.
+        """
 
     def subscribe_changes(self, listener: ChangeListener) -> None: ...
 

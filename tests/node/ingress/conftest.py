@@ -32,6 +32,9 @@ class TwinEndpoint:
         self.tools: dict[str, Tool] = {}
         self.seen: list[tuple[str, dict[str, Any], Caller]] = []
         self.listed: list[dict[str, Any]] = []
+        self.listened: list[tuple[dict[str, Any], Caller]] = []
+        self.listening: list[Exchange] = []
+        self.notified: list[tuple[str, dict[str, Any], Caller]] = []
         self.capabilities: dict[str, Any] = {"tools": {}, "resources": {"subscribe": True}, "logging": {}}
         self.schemas: dict[str, dict[str, Any]] = {}
         self.started = asyncio.Event()
@@ -64,6 +67,27 @@ class TwinEndpoint:
         if tool is None:
             raise Unknown("nothing by that name")
         return await tool(params.get("arguments") or {}, caller, exchange)
+
+    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        """Honours every resource subscription; `tell` speaks to whoever listens; `release` ends all."""
+        self.listened.append((params, caller))
+        asked = params["notifications"]
+        honoured = {"resourceSubscriptions": uris} if (uris := asked.get("resourceSubscriptions")) else {}
+        exchange.event({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": honoured}})
+        self.listening.append(exchange)
+        try:
+            await self.release.wait()
+            return {"result": {}}
+        finally:
+            self.listening.remove(exchange)
+            self.cancelled.set()
+
+    def tell(self, notification: dict[str, Any]) -> None:
+        for exchange in self.listening:
+            exchange.event(notification)
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        self.notified.append((method, params, caller))
 
 
 class TwinEndpoints:
