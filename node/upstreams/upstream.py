@@ -14,6 +14,7 @@ from node.upstreams.backoff import Backoff
 from node.upstreams.connection import Connection
 from node.upstreams.gate import Gate
 from node.upstreams.listing import CAPABILITIES
+from node.upstreams.modern import MODERN_VERSION
 from node.upstreams.offer import Health, Offer, State
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.wire import logger
@@ -87,7 +88,13 @@ class Upstream:
         # A supervisor cancelled between two attempts, or before its first step, has said nothing.
         self._say("down", "stopped")
 
-    async def call(self, call: Call, exchange: Exchange) -> Answer:
+    @property
+    def modern(self) -> bool | None:
+        """Whether the server speaks 2026-07-28; None until it has been up once."""
+        version = self._offer.protocol_version
+        return version == MODERN_VERSION if version else None
+
+    async def run(self, call: Call, exchange: Exchange) -> Answer:
         """Run one request; the answer is the server's own, `isError` results and JSON-RPC errors included.
 
         Raises `Unavailable` (nothing was sent), `Exhausted` (too many calls), `Expired` (the time ran out; whether
@@ -113,6 +120,9 @@ class Upstream:
             raise
         finally:
             self._gate.leave()
+
+    call = run
+    """As a `Target`, for whoever speaks to the server in its own era."""
 
     def _connected(self) -> Connection:
         connection = self._connection
