@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from node.ingress import envelope
-from node.ingress.reply import Reply
+from node.ingress.reply import Out
 from node.ingress.sessions import Session
 from node.sdk import subscriptions
 from proto.calls import Answer, Notification
@@ -36,8 +36,8 @@ def loud_enough(notification: Notification, level: str) -> bool:
 class ModernExchange:
     """2026-07-28: progress, and logs if asked for, on the request's own stream; the client is never asked."""
 
-    def __init__(self, reply: Reply, log_level: str) -> None:
-        self._reply = reply
+    def __init__(self, out: Out, log_level: str) -> None:
+        self._out = out
         self._log_level = log_level
 
     def event(self, notification: Notification) -> None:
@@ -48,7 +48,7 @@ class ModernExchange:
         elif method in subscriptions.LISTEN_STREAM_METHODS:
             # List changes belong on `subscriptions/listen` streams alone.
             return
-        self._reply.send(envelope.notification(notification))
+        self._out.send(envelope.notification(notification))
 
     async def request(self, request: Notification) -> Answer:
         raise Unavailable(
@@ -57,10 +57,10 @@ class ModernExchange:
 
 
 class LegacyExchange:
-    """Sessions: notifications and requests of the server go out on the POST's stream, answers come back as POSTs."""
+    """Sessions: a server's notifications and requests go out ahead of the answer; the client's answers are messages."""
 
-    def __init__(self, reply: Reply, session: Session) -> None:
-        self._reply = reply
+    def __init__(self, out: Out, session: Session) -> None:
+        self._out = out
         self._session = session
 
     def event(self, notification: Notification) -> None:
@@ -68,7 +68,7 @@ class LegacyExchange:
             notification, self._session.log_level
         ):
             return
-        self._reply.send(envelope.notification(notification))
+        self._out.send(envelope.notification(notification))
 
     async def request(self, request: Notification) -> Answer:
         method = str(request.get("method"))
@@ -76,11 +76,11 @@ class LegacyExchange:
             raise Unavailable(f"the client did not declare what {method!r} needs")
         request_id, answer = self._session.ask()
         try:
-            if not self._reply.send(envelope.request(request_id, request), keep=True):
+            if not self._out.send(envelope.request(request_id, request), keep=True):
                 raise Unavailable(f"the client cannot be asked for {method!r}: its stream is not open")
             return await answer
         except asyncio.CancelledError:
-            self._reply.send(
+            self._out.send(
                 envelope.notification({"method": "notifications/cancelled", "params": {"requestId": request_id}})
             )
             raise

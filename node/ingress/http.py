@@ -26,6 +26,7 @@ from node.ingress.legacy import LegacyEdge
 from node.ingress.modern import ModernEdge
 from node.ingress.reply import Outcome
 from node.ingress.settings import IngressSettings
+from node.ingress.streamable import SessionsOverHttp
 from node.ports import Authenticator, Endpoints
 from node.sdk import inbound
 from proto import jsons
@@ -55,6 +56,7 @@ class McpIngress:
         self._feed = ChangeFeed()
         self._modern = ModernEdge(endpoints, self._settings, self._feed)
         self._legacy = LegacyEdge(endpoints, self._settings, self._feed)
+        self._sessions = SessionsOverHttp(self._legacy, self._settings)
         self._closed = False
         endpoints.subscribe_changes(self._feed)
 
@@ -99,8 +101,8 @@ class McpIngress:
         principal = await self._authenticate(request)
         if isinstance(principal, web.Response):
             return principal
-        incoming = Incoming(request, request.match_info.get("name"), principal, version, accepts_sse)
-        return await (self._legacy.get(incoming) if method == "GET" else self._legacy.delete(incoming))
+        incoming = Incoming(request.headers, request.match_info.get("name"), principal, version, accepts_sse)
+        return await (self._sessions.get(request, incoming) if method == "GET" else self._sessions.delete(incoming))
 
     async def _post(self, request: web.Request, version: str) -> web.StreamResponse:
         headers = request.headers
@@ -121,15 +123,15 @@ class McpIngress:
         modern = version in MODERN_PROTOCOL_VERSIONS or _has_modern_meta(message)
         if not accepts_json or (modern and not accepts_sse):
             return _refusal(406, INVALID_REQUEST, "Accept must include application/json and text/event-stream")
-        incoming = Incoming(request, request.match_info.get("name"), principal, version, accepts_sse)
+        incoming = Incoming(request.headers, request.match_info.get("name"), principal, version, accepts_sse)
         if isinstance(message, list) and not modern:
-            return await self._legacy.batch(incoming, message)
+            return await self._sessions.batch(request, incoming, message)
         try:
             shape = envelope.shape_of(message)
         except Invalid as e:
             return _refusal(400, INVALID_REQUEST, e.message)
-        edge = self._modern if modern else self._legacy
-        return await edge.post(incoming, message, shape)
+        edge = self._modern if modern else self._sessions
+        return await edge.post(request, incoming, message, shape)
 
     async def _authenticate(self, request: web.Request) -> Principal | web.Response:
         try:

@@ -26,16 +26,20 @@ _TRACESTATE_MAX = 512
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One request of an authenticated agent. `name` is the path's server, None at `/mcp`."""
+    """One request of an authenticated agent, whatever brought it.
 
-    request: web.Request
+    `headers` are looked up without regard to case; a transport without headers has none. `name` is the path's server,
+    None at `/mcp`. `version_header` is empty where absent.
+    """
+
+    headers: Mapping[str, str]
     name: str | None
     principal: Principal
-    version_header: str
-    accepts_sse: bool
+    version_header: str = ""
+    accepts_sse: bool = True
 
     def caller(self, era: str, session_key: str, capabilities: dict[str, Any], params: dict[str, Any]) -> Caller:
-        return Caller(self.principal, era, session_key, capabilities, trace_of(self.request.headers, params))
+        return Caller(self.principal, era, session_key, capabilities, trace_of(self.headers, params))
 
 
 @lru_cache(maxsize=256)

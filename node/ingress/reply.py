@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from aiohttp import web
 
@@ -27,8 +28,18 @@ class Outcome:
         return web.Response(body=self.body, status=self.status, headers=headers)
 
 
+class Out(Protocol):
+    """Where messages go that come ahead of an answer, or belong to none."""
+
+    def send(self, message: bytes, *, keep: bool = False) -> bool:
+        """Take one JSON text. Never blocks; False: it could not be taken.
+
+        Where too much waits, what need not arrive (not `keep`) is dropped first.
+        """
+
+
 class Reply:
-    """Becomes an SSE stream at the first message sent before the answer, or after `promote_after_s`.
+    """An `Out`. Becomes an SSE stream at the first message sent before the answer, or after `promote_after_s`.
 
     A client that does not accept SSE gets JSON, and nothing but the answer.
     """
