@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from node.ports import EVERYTHING
 from proto.records import ANONYMOUS, Principal
 
 KINDS = ("tools", "prompts", "resources")
@@ -35,7 +36,7 @@ class Subscription:
 
 
 class ChangeFeed:
-    """A `ChangeListener` that fans out by address. `/mcp` (None) hears of every server, if it promised to tell."""
+    """A `ChangeListener` that fans out by address. `/mcp-all` hears of every server, `/mcp` if it promised to tell."""
 
     def __init__(self) -> None:
         self._by_name: dict[str | None, dict[Subscription, None]] = {}
@@ -58,7 +59,7 @@ class ChangeFeed:
             self._by_name.pop(subscription.name, None)
 
     def __call__(self, server: str, kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None) -> None:
-        for name in (server, None):
+        for name in (server, EVERYTHING, None):
             for subscription in list(self._by_name.get(name, ())):
                 if seen_by is not None and not seen_by(subscription.principal):
                     continue
@@ -70,8 +71,7 @@ class ChangeFeed:
 def promised(described: dict[str, Any], name: str | None) -> tuple[dict[str, Any], frozenset[str]]:
     """(capabilities as this edge keeps them, kinds of lists whose changes it tells).
 
-    Changes of a named address are always told; those of `/mcp` where it says so itself. `resources/updated` has no
-    way here, so `subscribe` is not promised.
+    Changes of a named address are always told; those of `/mcp` where it says so itself.
     """
     capabilities = dict(described.get("capabilities") or {})
     told = set()
@@ -79,10 +79,8 @@ def promised(described: dict[str, Any], name: str | None) -> tuple[dict[str, Any
         capability = capabilities.get(kind)
         if not isinstance(capability, dict):
             continue
-        capability = {k: v for k, v in capability.items() if k != "subscribe"}
         if name is not None:
-            capability["listChanged"] = True
+            capabilities[kind] = capability = {**capability, "listChanged": True}
         if capability.get("listChanged") is True:
             told.add(kind)
-        capabilities[kind] = capability
     return capabilities, frozenset(told)

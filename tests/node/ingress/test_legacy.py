@@ -52,7 +52,11 @@ async def test_initialize_answers_the_asked_version_or_the_latest_with_sessions(
             "id": "i",
             "result": {
                 "protocolVersion": negotiated,
-                "capabilities": {"tools": {"listChanged": True}, "resources": {"listChanged": True}, "logging": {}},
+                "capabilities": {
+                    "tools": {"listChanged": True},
+                    "resources": {"listChanged": True, "subscribe": True},
+                    "logging": {},
+                },
                 "serverInfo": {"name": "twin", "version": "1"},
                 "instructions": "Speak up.",
             },

@@ -54,8 +54,11 @@ async def test_discover_tells_versions_capabilities_and_who_this_is(edge):
     async with edge.modern("server/discover", path="/time") as r:
         assert (await r.json())["result"] == {
             "supportedVersions": ["2026-07-28"],
-            # `subscribe` cannot be kept, list changes of a named server can.
-            "capabilities": {"tools": {"listChanged": True}, "resources": {"listChanged": True}, "logging": {}},
+            "capabilities": {
+                "tools": {"listChanged": True},
+                "resources": {"listChanged": True, "subscribe": True},
+                "logging": {},
+            },
             "_meta": {f"{META}serverInfo": {"name": "twin", "version": "1"}},
             "instructions": "Speak up.",
             "resultType": "complete",
@@ -385,8 +388,8 @@ async def test_a_subscription_is_acknowledged_first_and_then_told_what_it_asked_
         assert await edge.next(stream) == {
             "jsonrpc": "2.0",
             "method": "notifications/subscriptions/acknowledged",
-            # The twin has no prompts, and updates of single resources have no way here.
-            "params": {"_meta": meta, "notifications": {"toolsListChanged": True}},
+            # The twin has no prompts.
+            "params": {"_meta": meta, "notifications": {"toolsListChanged": True, "resourceSubscriptions": ["a:b"]}},
         }
         edge.endpoints.change("elsewhere", "tools")
         edge.endpoints.change("time", "resources")

@@ -1,0 +1,89 @@
+"""What a 2026-07-28 request must satisfy before it is looked at as a call, rung by rung. Pure.
+
+The order (basic/index, streamable-http): one routing header each → `_meta` pair → headers equal the body → version.
+Parameter headers and the method's existence come after it, where the endpoint is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_types import CLIENT_CAPABILITIES_META_KEY
+from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_PARAMS
+
+from node.ingress import envelope
+from node.ingress.errors import status_of
+from node.ingress.reply import Outcome
+from node.sdk import inbound
+from proto import jsons
+
+MRTR_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})
+"""What may take several rounds. Elsewhere `inputResponses` and `requestState` are members like any other."""
+
+PARAM_HEADER = "mcp-param-"
+
+
+def refused(message: dict[str, Any], headers: Mapping[str, str] | None) -> Outcome | None:
+    """Why the request cannot be run; None: it can.
+
+    `headers` of the HTTP request, all lines of them; None on a transport without.
+    """
+    request_id, params = message["id"], message.get("params") or {}
+    if headers is not None and (doubled := inbound.find_duplicated_routing_header(headers.items())) is not None:
+        return error(request_id, HEADER_MISMATCH, f"the {doubled} header appears more than once")
+    route = inbound.classify_inbound_request(message, headers=headers)
+    if isinstance(route, inbound.InboundLadderRejection):
+        return rejected(request_id, route)
+    if not isinstance(route.client_capabilities, dict):
+        kind = jsons.type_name(route.client_capabilities)
+        return error(
+            request_id, INVALID_PARAMS, f"{CLIENT_CAPABILITIES_META_KEY} in params._meta is {kind}; give an object"
+        )
+    if headers is not None and (mismatch := _name_mismatch(message["method"], params, headers)) is not None:
+        return error(request_id, HEADER_MISMATCH, mismatch)
+    if message["method"] in MRTR_METHODS and (malformed := _round_malformed(params)) is not None:
+        return error(request_id, INVALID_PARAMS, malformed)
+    return None
+
+
+def param_mismatch(
+    request_id: envelope.RequestId, schema: dict[str, Any], params: dict[str, Any], headers: Mapping[str, str]
+) -> Outcome | None:
+    """Where `Mcp-Param-*` headers and the arguments of a tools/call disagree, by the tool's inputSchema."""
+    rejection = inbound.validate_mcp_param_headers(schema, params.get("arguments") or {}, headers)
+    return None if rejection is None else rejected(request_id, rejection)
+
+
+def error(request_id: envelope.RequestId | None, code: int, message: str, status: int = 400) -> Outcome:
+    return Outcome(envelope.error(request_id, code, message), status)
+
+
+def rejected(request_id: envelope.RequestId | None, rejection: inbound.InboundLadderRejection) -> Outcome:
+    body = envelope.error(request_id, rejection.code, rejection.message, rejection.data)
+    return Outcome(body, status_of(rejection.code))
+
+
+def _name_mismatch(method: str, params: dict[str, Any], headers: Mapping[str, str]) -> str | None:
+    """Beyond the SDK's ladder: a name that the body never carried, and the task that a tasks method is about.
+
+    The SDK's own client sends no `Mcp-Name` with tasks methods, so there it may be absent.
+    """
+    named = headers.get(inbound.MCP_NAME_HEADER)
+    if named is None:
+        return None
+    member = "taskId" if method.startswith("tasks/") else inbound.NAME_BEARING_METHODS.get(method)
+    if member is None or inbound.decode_header_value(named) == params.get(member):
+        return None
+    return f"the {inbound.MCP_NAME_HEADER} header does not match params.{member}"
+
+
+def _round_malformed(params: dict[str, Any]) -> str | None:
+    responses, state = params.get("inputResponses"), params.get("requestState")
+    if not isinstance(responses, dict | None):
+        kind = jsons.type_name(responses)
+        return f"params.inputResponses is {kind}; give an object with an answer under each key that inputRequests had"
+    if not isinstance(state, str | None):
+        kind = jsons.type_name(state)
+        return f"params.requestState is {kind}; give back the string that came with input_required, as it was"
+    return None
