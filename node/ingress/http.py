@@ -6,32 +6,25 @@ its POST. Calls of legacy sessions are shielded from it.
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import logging
-from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
-from mcp_types import PROTOCOL_VERSION_META_KEY
 from mcp_types.jsonrpc import INVALID_REQUEST, PARSE_ERROR
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from multidict import istr
 
-from node.ingress import envelope
+from node.ingress import envelope, ladder
 from node.ingress.changes import ChangeFeed
-from node.ingress.errors import refusal
-from node.ingress.incoming import API_KEY, AUTHORIZATION, Incoming, accepted, credentials_of
+from node.ingress.door import Door, refusal
+from node.ingress.incoming import Incoming, accepted
 from node.ingress.legacy import LegacyEdge
 from node.ingress.modern import ModernEdge
-from node.ingress.reply import Outcome
 from node.ingress.settings import IngressSettings
 from node.ingress.streamable import SessionsOverHttp
 from node.ports import Authenticator, Endpoints
 from node.sdk import inbound
 from proto import jsons
-from proto.errors import Invalid, Unauthenticated
-from proto.records import Principal
+from proto.errors import Invalid
 
 __all__ = ["IngressSettings", "McpIngress"]
 
@@ -52,12 +45,11 @@ class McpIngress:
     ) -> None:
         self._settings = settings or IngressSettings()
         self._endpoints = endpoints
-        self._authenticator = authenticator
+        self._door = Door(authenticator, self._settings)
         self._feed = ChangeFeed()
         self._modern = ModernEdge(endpoints, self._settings, self._feed)
         self._legacy = LegacyEdge(endpoints, self._settings, self._feed)
         self._sessions = SessionsOverHttp(self._legacy, self._settings)
-        self._closed = False
         endpoints.subscribe_changes(self._feed)
 
     def routes(self) -> list[web.RouteDef]:
@@ -74,9 +66,9 @@ class McpIngress:
 
     async def close(self) -> None:
         """Take nothing more, end every stream and session. Call it from the application's `on_shutdown`."""
-        if self._closed:
+        if self._door.closed:
             return
-        self._closed = True
+        self._door.closed = True
         self._endpoints.unsubscribe_changes(self._feed)
         self._modern.close()
         await self._legacy.close()
@@ -84,21 +76,19 @@ class McpIngress:
     # ---- one request ----------------------------------------------------------------------------
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        if self._closed:
-            return _refusal(503, INVALID_REQUEST, "this node is shutting down")
-        if not self._origin_allowed(request):
-            return _refusal(403, INVALID_REQUEST, "this Origin may not call; add it to allowed_origins")
+        if (turned_away := self._door.turned_away(request)) is not None:
+            return turned_away
         method = request.method
         version = request.headers.get(_VERSION, "")
         if method == "POST":
             return await self._post(request, version)
         if method not in ("GET", "DELETE") or version in MODERN_PROTOCOL_VERSIONS:
             allow = "POST" if version in MODERN_PROTOCOL_VERSIONS else ALLOW
-            return _refusal(405, INVALID_REQUEST, f"{method} is not served here", {"Allow": allow})
+            return refusal(405, INVALID_REQUEST, f"{method} is not served here", {"Allow": allow})
         accepts_sse = accepted(request.headers.get(_ACCEPT, ""))[1]
         if method == "GET" and not accepts_sse:
-            return _refusal(406, INVALID_REQUEST, "Accept must include text/event-stream")
-        principal = await self._authenticate(request)
+            return refusal(406, INVALID_REQUEST, "Accept must include text/event-stream")
+        principal = await self._door.authenticate(request)
         if isinstance(principal, web.Response):
             return principal
         incoming = Incoming(request.headers, request.match_info.get("name"), principal, version, accepts_sse)
@@ -107,105 +97,28 @@ class McpIngress:
     async def _post(self, request: web.Request, version: str) -> web.StreamResponse:
         headers = request.headers
         if headers.get(_CONTENT_TYPE) != "application/json" and request.content_type != "application/json":
-            return _refusal(415, INVALID_REQUEST, "Content-Type must be application/json")
+            return refusal(415, INVALID_REQUEST, "Content-Type must be application/json")
         # Only here may Accept be absent (RFC 9110: anything goes): the earlier revisions leave that open.
         accepts_json, accepts_sse = accepted(headers.get(_ACCEPT, "" if version in MODERN_PROTOCOL_VERSIONS else "*/*"))
-        principal = await self._authenticate(request)
+        principal = await self._door.authenticate(request)
         if isinstance(principal, web.Response):
             return principal
-        body = await self._body(request)
+        body = await self._door.body(request)
         if isinstance(body, web.Response):
             return body
         try:
             message = jsons.loads(body)
         except Invalid as e:
-            return _refusal(400, PARSE_ERROR, e.message)
-        modern = version in MODERN_PROTOCOL_VERSIONS or _has_modern_meta(message)
+            return refusal(400, PARSE_ERROR, e.message)
+        modern = version in MODERN_PROTOCOL_VERSIONS or ladder.has_envelope(message)
         if not accepts_json or (modern and not accepts_sse):
-            return _refusal(406, INVALID_REQUEST, "Accept must include application/json and text/event-stream")
+            return refusal(406, INVALID_REQUEST, "Accept must include application/json and text/event-stream")
         incoming = Incoming(request.headers, request.match_info.get("name"), principal, version, accepts_sse)
         if isinstance(message, list) and not modern:
             return await self._sessions.batch(request, incoming, message)
         try:
             shape = envelope.shape_of(message)
         except Invalid as e:
-            return _refusal(400, INVALID_REQUEST, e.message)
+            return refusal(400, INVALID_REQUEST, e.message)
         edge = self._modern if modern else self._sessions
         return await edge.post(request, incoming, message, shape)
-
-    async def _authenticate(self, request: web.Request) -> Principal | web.Response:
-        try:
-            return await self._authenticator.authenticate(credentials_of(request))
-        except Unauthenticated as e:
-            if AUTHORIZATION in request.headers or API_KEY in request.headers:
-                e.data["presented"] = True
-            cause: Exception = e
-        except Exception as e:  # the edge where every failure becomes protocol
-            cause = e
-        refused = refusal(cause, resource_metadata_url=self._settings.resource_metadata_url)
-        body = envelope.error(None, refused.code, refused.message, refused.data)
-        status = refused.status if refused.status != 200 else 500
-        return Outcome(body, status, refused.headers).response()
-
-    async def _body(self, request: web.Request) -> bytes | web.Response:
-        """The whole body, bounded in size and time. Small ones are already there."""
-        limit = self._settings.body_bytes_max
-        content = request.content
-        if (request.content_length or 0) > limit:
-            return self._too_large()
-        if content.is_eof():
-            body = content.read_nowait()
-            return body if len(body) <= limit else self._too_large()
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._settings.body_read_s):
-                async for part in content.iter_any():
-                    size += len(part)
-                    if size > limit:
-                        return self._too_large()
-                    parts.append(part)
-        except TimeoutError:
-            return _refusal(408, INVALID_REQUEST, f"the body took longer than {self._settings.body_read_s} s to arrive")
-        return b"".join(parts)
-
-    def _too_large(self) -> web.Response:
-        return _refusal(413, INVALID_REQUEST, f"the body is longer than {self._settings.body_bytes_max} bytes")
-
-    def _origin_allowed(self, request: web.Request) -> bool:
-        """Against DNS rebinding (streamable-http, Security Warning): a browser always names the page's origin."""
-        origin = request.headers.get(_ORIGIN)
-        if origin is None or origin.lower() in self._settings.allowed_origins:
-            return True
-        return _is_loopback(_host_of(origin)) and _listens_on_loopback(request)
-
-
-def _has_modern_meta(message: Any) -> bool:
-    params = message.get("params") if isinstance(message, dict) else None
-    meta = params.get("_meta") if isinstance(params, dict) else None
-    return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
-
-
-def _host_of(origin: str) -> str:
-    try:
-        return urlsplit(origin).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _listens_on_loopback(request: web.Request) -> bool:
-    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
-    return isinstance(name, tuple) and _is_loopback(str(name[0]))
-
-
-def _refusal(status: int, code: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-    return Outcome(envelope.error(None, code, message), status, headers or {}).response()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mcp_types import CLIENT_CAPABILITIES_META_KEY
+from mcp_types import CLIENT_CAPABILITIES_META_KEY, PROTOCOL_VERSION_META_KEY
 from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_PARAMS
 
 from node.ingress import envelope
@@ -53,6 +53,13 @@ def param_mismatch(
     """Where `Mcp-Param-*` headers and the arguments of a tools/call disagree, by the tool's inputSchema."""
     rejection = inbound.validate_mcp_param_headers(schema, params.get("arguments") or {}, headers)
     return None if rejection is None else rejected(request_id, rejection)
+
+
+def has_envelope(message: Any) -> bool:
+    """Does the message say, in its `_meta`, at which revision it is made? Only those from 2026-07-28 on do."""
+    params = message.get("params") if isinstance(message, dict) else None
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
 
 
 def error(request_id: envelope.RequestId | None, code: int, message: str, status: int = 400) -> Outcome:

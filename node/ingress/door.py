@@ -1,0 +1,111 @@
+"""What every HTTP request of an agent passes first, whichever transport it opens: origin, credentials, body."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from mcp_types.jsonrpc import INVALID_REQUEST
+from multidict import istr
+
+from node.ingress import envelope
+from node.ingress.errors import refusal as error_of
+from node.ingress.incoming import API_KEY, AUTHORIZATION, credentials_of
+from node.ingress.reply import Outcome
+from node.ingress.settings import IngressSettings
+from node.ports import Authenticator
+from proto.errors import Unauthenticated
+from proto.records import Principal
+
+_ORIGIN = istr("Origin")
+
+
+class Door:
+    """One per node, shared by its transports. Once `closed`, everybody is turned away."""
+
+    def __init__(self, authenticator: Authenticator, settings: IngressSettings) -> None:
+        self._authenticator = authenticator
+        self._settings = settings
+        self.closed = False
+
+    def turned_away(self, request: web.Request) -> web.Response | None:
+        """Why the request is not even looked at; None: it is."""
+        if self.closed:
+            return refusal(503, INVALID_REQUEST, "this node is shutting down")
+        if not self._origin_allowed(request):
+            return refusal(403, INVALID_REQUEST, "this Origin may not call; add it to allowed_origins")
+        return None
+
+    async def authenticate(self, request: web.Request) -> Principal | web.Response:
+        try:
+            return await self._authenticator.authenticate(credentials_of(request))
+        except Unauthenticated as e:
+            if AUTHORIZATION in request.headers or API_KEY in request.headers:
+                e.data["presented"] = True
+            cause: Exception = e
+        except Exception as e:  # the edge where every failure becomes protocol
+            cause = e
+        refused = error_of(cause, resource_metadata_url=self._settings.resource_metadata_url)
+        body = envelope.error(None, refused.code, refused.message, refused.data)
+        status = refused.status if refused.status != 200 else 500
+        return Outcome(body, status, refused.headers).response()
+
+    async def body(self, request: web.Request) -> bytes | web.Response:
+        """The whole body, bounded in size and time. Small ones are already there."""
+        limit = self._settings.body_bytes_max
+        content = request.content
+        if (request.content_length or 0) > limit:
+            return self._too_large()
+        if content.is_eof():
+            body = content.read_nowait()
+            return body if len(body) <= limit else self._too_large()
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._settings.body_read_s):
+                async for part in content.iter_any():
+                    size += len(part)
+                    if size > limit:
+                        return self._too_large()
+                    parts.append(part)
+        except TimeoutError:
+            return refusal(408, INVALID_REQUEST, f"the body took longer than {self._settings.body_read_s} s to arrive")
+        return b"".join(parts)
+
+    def _too_large(self) -> web.Response:
+        return refusal(413, INVALID_REQUEST, f"the body is longer than {self._settings.body_bytes_max} bytes")
+
+    def _origin_allowed(self, request: web.Request) -> bool:
+        """Against DNS rebinding (streamable-http, Security Warning): a browser always names the page's origin."""
+        origin = request.headers.get(_ORIGIN)
+        if origin is None or origin.lower() in self._settings.allowed_origins:
+            return True
+        return _is_loopback(_host_of(origin)) and _listens_on_loopback(request)
+
+
+def _host_of(origin: str) -> str:
+    try:
+        return urlsplit(origin).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listens_on_loopback(request: web.Request) -> bool:
+    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
+    return isinstance(name, tuple) and _is_loopback(str(name[0]))
+
+
+def refusal(status: int, code: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    """A JSON-RPC error without an id, under an HTTP status."""
+    return Outcome(envelope.error(None, code, message), status, headers or {}).response()
