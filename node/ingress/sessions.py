@@ -8,17 +8,24 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from node.ingress.changes import Subscription
 from node.ingress.envelope import RequestId
 from node.ingress.reply import Outcome
 from node.ingress.settings import IngressSettings
-from node.ingress.sse import EventStream
+from node.ingress.sse import Outbox
 from proto.calls import Answer
 from proto.errors import Exhausted, Unavailable
 
 log = logging.getLogger("toolmesh.ingress")
+
+
+class Stream(Protocol):
+    """Where messages that belong to no request go: a GET stream, or the one connection of a session that has one."""
+
+    @property
+    def outbox(self) -> Outbox: ...
 
 
 class Session:
@@ -51,7 +58,7 @@ class Session:
         self._running = 0
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._next_ask = 0
-        self._streams: list[EventStream] = []
+        self._streams: list[Stream] = []
         self._waiting: dict[bytes, None] = {}
 
     def __repr__(self) -> str:
@@ -120,7 +127,7 @@ class Session:
 
     # ---- GET streams ----------------------------------------------------------------------------
 
-    def attach(self, stream: EventStream) -> None:
+    def attach(self, stream: Stream) -> None:
         """The newest stream gets what comes; one beyond the bound ends the oldest."""
         if len(self._streams) >= self._settings.session_streams_max:
             self._streams[0].outbox.close()
@@ -129,7 +136,7 @@ class Session:
             stream.outbox.push(message)
         self._waiting.clear()
 
-    def detach(self, stream: EventStream) -> None:
+    def detach(self, stream: Stream) -> None:
         """Also what it did not write is passed on."""
         self._streams.remove(stream)
         for message in stream.outbox.take():

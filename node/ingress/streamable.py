@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from mcp_types.jsonrpc import INVALID_REQUEST
 
-from node.ingress import envelope
+from node.ingress import batches, envelope
 from node.ingress.envelope import Shape
 from node.ingress.incoming import Incoming
 from node.ingress.legacy import SESSION_ID, LegacyEdge
@@ -16,9 +16,6 @@ from node.ingress.reply import Outcome, Reply
 from node.ingress.sessions import Session
 from node.ingress.settings import IngressSettings
 from node.ingress.sse import EventStream
-from proto.errors import Invalid
-
-BATCHING_VERSION = "2025-03-26"
 
 
 class SessionsOverHttp:
@@ -41,16 +38,11 @@ class SessionsOverHttp:
 
     async def batch(self, request: web.Request, incoming: Incoming, messages: list[Any]) -> web.StreamResponse:
         """2025-03-26: an array of messages, never with initialize; responses come in one array, or as events."""
-        if any(isinstance(m, dict) and m.get("method") == "initialize" for m in messages):
-            return _refusal(400, "initialize must not be part of a batch").response()
         found = self._session(incoming)
         if not isinstance(found, Session):
             return found.response()
-        if found.version != BATCHING_VERSION:
-            return _refusal(400, f"MCP {found.version} has no batches; send one message").response()
-        if not 0 < len(messages) <= self._settings.batch_max:
-            why = f"a batch must hold 1 to {self._settings.batch_max} messages, not {len(messages)}"
-            return _refusal(400, why).response()
+        if (refused := batches.refused(messages, found, self._settings.batch_max)) is not None:
+            return refused.response()
         return await self._batch(request, incoming, found, messages)
 
     async def get(self, request: web.Request, incoming: Incoming) -> web.StreamResponse:
@@ -106,30 +98,11 @@ class SessionsOverHttp:
     ) -> web.StreamResponse:
         reply = Reply(request, self._settings, incoming.accepts_sse)
         try:
-            outcomes: list[Outcome] = []
-            tasks: list[asyncio.Task[Outcome]] = []
-            for message in messages:
-                try:
-                    shape = envelope.shape_of(message)
-                except Invalid as e:
-                    outcomes.append(Outcome(envelope.error(None, INVALID_REQUEST, e.message)))
-                    continue
-                if shape is not Shape.REQUEST:
-                    self._edge.take(session, message, shape)
-                    continue
-                started = self._edge.start(incoming, session, message, reply)
-                if isinstance(started, Outcome):
-                    outcomes.append(started)
-                else:
-                    tasks.append(started)
-            if not tasks and not outcomes:
+            batch = batches.start(self._edge, incoming, session, messages, reply)
+            if not batch.expected:
                 return web.Response(status=202)
-            if tasks:
-                await asyncio.wait(tasks)
-            outcomes += [task.result() for task in tasks if not task.cancelled()]
-            if not outcomes:
-                return await reply.finish_silent()
-            return await reply.finish(Outcome(b"[" + b",".join(o.body for o in outcomes) + b"]"))
+            outcome = await batch.outcome()
+            return await (reply.finish_silent() if outcome is None else reply.finish(outcome))
         finally:
             reply.abandon()
 
