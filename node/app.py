@@ -21,7 +21,8 @@ from node.config import NodeConfig
 from node.data_dir import DataDir
 from node.discoveries import discoveries_of
 from node.draining import Draining, DrainState
-from node.endpoints import MeshEndpoints, MetaEndpoint
+from node.endpoints.addresses import MeshEndpoints
+from node.endpoints.meta import MetaEndpoint
 from node.gateway import Gateway
 from node.guard.choose import guard_of
 from node.hosting import Hosting

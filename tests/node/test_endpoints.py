@@ -11,7 +11,10 @@ import pytest
 from federation.events import Liveness
 from node.app import App
 from node.catalog import Catalog, Server
-from node.endpoints import MeshEndpoints, MetaEndpoint, ServerEndpoint, failure, relayed
+from node.endpoints.addresses import MeshEndpoints
+from node.endpoints.capabilities import relayed
+from node.endpoints.meta import MetaEndpoint, failure
+from node.endpoints.server import ServerEndpoint
 from node.gateway import Gateway
 from node.guard.keys import ApiKey, KeyGuard
 from node.indexing import Indexing

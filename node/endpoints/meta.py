@@ -1,36 +1,23 @@
-"""What agents reach: the three meta-tools at `/mcp`, and each server, unprefixed, at `/mcp/{name}`."""
+"""`/mcp`: the three meta-tools, through which an agent finds and uses all others."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from node.balance import tier
 from node.catalog import Catalog, Server
-from node.choosing import NAMED, not_up
+from node.choosing import not_up
+from node.endpoints.listens import nothing_to_hear
 from node.gateway import Gateway
-from node.ports import EVERYTHING, Action, Caller, ChangeListener, Endpoint, Guard, Visibility
+from node.ports import Action, Caller, Guard, Visibility
 from proto.calls import Answer, Exchange
 from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown
-from proto.names import split_qualified
-from proto.records import Kind, Principal
+from proto.records import Kind
 from router import metatools
 from router.ports import Filter, Hit, SearchResult, ToolEntry
 from router.router import Router
-
-log = logging.getLogger("toolmesh.endpoints")
-
-LISTS: dict[str, tuple[str, Kind]] = {
-    "tools/list": ("tools", Kind.TOOL),
-    "prompts/list": ("prompts", Kind.PROMPT),
-    "resources/list": ("resources", Kind.RESOURCE),
-    "resources/templates/list": ("resourceTemplates", Kind.TEMPLATE),
-}
-NAMED_KINDS = frozenset(kind for _, kind in NAMED.values())
-CHANGE_KINDS = {Kind.TOOL: "tools", Kind.PROMPT: "prompts", Kind.RESOURCE: "resources", Kind.TEMPLATE: "resources"}
 
 INSTRUCTIONS = (
     "This server is a gateway to many others. Find a tool with search_mcp_server (one search per step of the task), "
@@ -170,89 +157,6 @@ class MetaEndpoint:
         return Filter(visibility.key, allows)
 
 
-class ServerEndpoint:
-    """`/mcp/{name}`: one server, or one service, as if it were dialled directly."""
-
-    def __init__(self, name: str, catalog: Catalog, guard: Guard, gateway: Gateway) -> None:
-        self._name = name
-        self._catalog = catalog
-        self._guard = guard
-        self._gateway = gateway
-
-    def describe(self, caller: Caller) -> dict[str, Any]:
-        route = self._catalog.route(self._name, self._guard.visible(caller.principal, Action.LIST))
-        if not any(s.introduced for s in route.servers):
-            # Answered now, it would be as a server without capabilities, for as long as the session lasts.
-            raise not_up(route)
-        info = route.lead.info or {}
-        described = {
-            "serverInfo": info.get("serverInfo") or {"name": self._name, "version": "0"},
-            "capabilities": relayed(info.get("capabilities") or {}),
-        }
-        if info.get("instructions"):
-            described["instructions"] = info["instructions"]
-        return described
-
-    def header_schema(self, tool: str, caller: Caller) -> dict[str, Any] | None:
-        """The tool's inputSchema if it mirrors parameters into headers and this caller may see it, else None."""
-        visibility = self._guard.visible(caller.principal, Action.CALL)
-        try:
-            route = self._catalog.route(self._name, visibility)
-        except MeshError:
-            # The call itself, which follows, is refused for the same reason, in its own words.
-            return None
-        member = route.member(Kind.TOOL, tool)
-        if member is None or not member.header_params or not visibility.allows(route.lead.resource(tool)):
-            return None
-        schema = member.definition.get("inputSchema")
-        return schema if isinstance(schema, dict) else None
-
-    async def handle(self, method: str, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
-        listed = LISTS.get(method)
-        if listed is None:
-            return await self._gateway.call(self._name, method, params, caller, exchange)
-        field, kind = listed
-        visibility = self._guard.visible(caller.principal, Action.LIST)
-        route = self._catalog.route(self._name, visibility)
-        if not route.lead.introduced:
-            raise not_up(route)
-        family = "resources" if field == "resourceTemplates" else field
-        if family not in ((route.lead.info or {}).get("capabilities") or {}):
-            raise Unknown(f"server {self._name!r} offers no {family}", method=method)
-        if params.get("cursor"):
-            raise Invalid("params.cursor is not one that this list has given; ask for the list without a cursor")
-        members = route.members(kind)
-        if kind in NAMED_KINDS:
-            # What a call by name would be refused is not listed either.
-            members = {n: m for n, m in members.items() if visibility.allows(route.lead.resource(n))}
-        return {"result": {field: [m.definition for m in members.values()]}}
-
-    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
-        return await nothing_to_hear(exchange)
-
-    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
-        return
-
-
-async def nothing_to_hear(exchange: Exchange) -> Answer:
-    """A listen that honours nothing, until it is cancelled."""
-    exchange.event({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": {}}})
-    ended: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    return await ended
-
-
-def relayed(capabilities: dict[str, Any]) -> dict[str, Any]:
-    """What of a server's capabilities this gateway carries today; what it cannot carry it does not promise."""
-    carried: dict[str, Any] = {}
-    for family in ("tools", "prompts", "resources"):
-        if family in capabilities:
-            carried[family] = {"listChanged": True}
-    for plain in ("completions", "experimental"):
-        if plain in capabilities:
-            carried[plain] = capabilities[plain]
-    return carried
-
-
 def failure(error: MeshError) -> dict[str, Any]:
     """A refusal as a tool result, so that the model reads why and what to do."""
     message, data = error.message, error.data
@@ -264,43 +168,3 @@ def failure(error: MeshError) -> dict[str, Any]:
         "structuredContent": {"error": detail},
         "isError": True,
     }
-
-
-class MeshEndpoints:
-    """Path → endpoint, and who wants to know when a list behind one changes."""
-
-    def __init__(self, meta: MetaEndpoint, catalog: Catalog, guard: Guard, gateway: Gateway) -> None:
-        self._meta = meta
-        self._catalog = catalog
-        self._guard = guard
-        self._gateway = gateway
-        self._listeners: list[ChangeListener] = []
-        catalog.listen(self._changed)
-
-    def endpoint(self, name: str | None) -> Endpoint:
-        if name is None:
-            return self._meta
-        if name == EVERYTHING:
-            raise Unknown("/mcp-all is not served here")
-        split_qualified(name)
-        return ServerEndpoint(name, self._catalog, self._guard, self._gateway)
-
-    def subscribe_changes(self, listener: ChangeListener) -> None:
-        self._listeners.append(listener)
-
-    def unsubscribe_changes(self, listener: ChangeListener) -> None:
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-
-    def _changed(self, server: Server, kinds: frozenset[Kind], put: Sequence[str], deleted: Sequence[str]) -> None:
-        if not self._listeners or not kinds:
-            return
-        changed = frozenset(CHANGE_KINDS[k] for k in kinds)
-        resource = server.resource()
-
-        def seen_by(principal: Principal) -> bool:
-            return self._guard.visible(principal, Action.LIST).allows(resource)
-
-        for name in {server.name, server.qualified, server.service} - {""}:
-            for listener in tuple(self._listeners):
-                listener(name, changed, seen_by)

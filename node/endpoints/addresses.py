@@ -1,0 +1,56 @@
+"""Path → endpoint, and who wants to know when a list behind one changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from node.catalog import Catalog, Server
+from node.endpoints.meta import MetaEndpoint
+from node.endpoints.server import ServerEndpoint
+from node.gateway import Gateway
+from node.ports import EVERYTHING, Action, ChangeListener, Endpoint, Guard
+from proto.errors import Unknown
+from proto.names import split_qualified
+from proto.records import Kind, Principal
+
+CHANGE_KINDS = {Kind.TOOL: "tools", Kind.PROMPT: "prompts", Kind.RESOURCE: "resources", Kind.TEMPLATE: "resources"}
+
+
+class MeshEndpoints:
+    """Path → endpoint, and who wants to know when a list behind one changes."""
+
+    def __init__(self, meta: MetaEndpoint, catalog: Catalog, guard: Guard, gateway: Gateway) -> None:
+        self._meta = meta
+        self._catalog = catalog
+        self._guard = guard
+        self._gateway = gateway
+        self._listeners: list[ChangeListener] = []
+        catalog.listen(self._changed)
+
+    def endpoint(self, name: str | None) -> Endpoint:
+        if name is None:
+            return self._meta
+        if name == EVERYTHING:
+            raise Unknown("/mcp-all is not served here")
+        split_qualified(name)
+        return ServerEndpoint(name, self._catalog, self._guard, self._gateway)
+
+    def subscribe_changes(self, listener: ChangeListener) -> None:
+        self._listeners.append(listener)
+
+    def unsubscribe_changes(self, listener: ChangeListener) -> None:
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def _changed(self, server: Server, kinds: frozenset[Kind], put: Sequence[str], deleted: Sequence[str]) -> None:
+        if not self._listeners or not kinds:
+            return
+        changed = frozenset(CHANGE_KINDS[k] for k in kinds)
+        resource = server.resource()
+
+        def seen_by(principal: Principal) -> bool:
+            return self._guard.visible(principal, Action.LIST).allows(resource)
+
+        for name in {server.name, server.qualified, server.service} - {""}:
+            for listener in tuple(self._listeners):
+                listener(name, changed, seen_by)
