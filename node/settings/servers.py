@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_validator, model_validator
@@ -46,7 +46,10 @@ RetrySafe = Annotated[bool | tuple[str, ...], PlainValidator(_retry_safe)]
 
 
 class ServerConfig(Section):
-    """`command` (stdio) or `url` (Streamable HTTP), exactly one. `cwd` is the configuration's directory unless given.
+    """`command` (stdio) or `url` (HTTP or WebSocket), exactly one. `cwd` is the configuration's directory unless given.
+
+    `transport` is for a `url`: `auto` takes Streamable HTTP, or HTTP+SSE where a server has only that; a ws:// address
+    is always a WebSocket.
 
     `service` joins declared replicas under one name; `stateless` lets any of them take any call. `retry_safe`: running
     a tool twice does no harm; all of them, or those that are named.
@@ -56,6 +59,7 @@ class ServerConfig(Section):
     cwd: FilePath = Path()
     env: dict[str, Secret] = Field(default_factory=dict)
     url: str = ""
+    transport: Literal["auto", "http", "sse", "websocket"] = "auto"
     headers: dict[str, Secret] = Field(default_factory=dict)
     title: str = Field(default="", max_length=200)
     description: str = Field(default="", max_length=4_000)
@@ -85,11 +89,11 @@ class ServerConfig(Section):
             return value
         try:
             parts = urlsplit(value)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            good = parts.scheme in ("http", "https", "ws", "wss") and bool(parts.hostname) and (parts.port or 1) > 0
         except ValueError:
             good = False
         if not good:
-            raise ValueError("is not an http:// or https:// address with a host")
+            raise ValueError("is not an http://, https://, ws:// or wss:// address with a host")
         if parts.username or parts.password:
             raise ValueError("holds a user name or password, which status pages would show; use headers instead")
         return value
@@ -116,11 +120,15 @@ class ServerConfig(Section):
     def _one_way_to_reach_it(self) -> ServerConfig:
         if bool(self.command) == bool(self.url):
             found = "both are given" if self.url else "neither is given"
-            raise ValueError(f"needs exactly one of 'command' (a program) and 'url' (Streamable HTTP); {found}")
+            raise ValueError(f"needs exactly one of 'command' (a program) and 'url' (HTTP or WebSocket); {found}")
         if self.url and self.env:
             raise ValueError("'env' is for a 'command'; a 'url' takes 'headers'")
         if self.command and self.headers:
             raise ValueError("'headers' are for a 'url'; a 'command' takes 'env'")
+        if self.command and self.transport != "auto":
+            raise ValueError("'transport' is for a 'url'; a 'command' is spoken to over its pipes")
+        if self.url.startswith(("ws:", "wss:")) and self.transport not in ("auto", "websocket"):
+            raise ValueError(f"'transport' is {self.transport!r}, but a ws:// address can only be a WebSocket")
         return self
 
     def argv(self) -> tuple[str, ...]:
@@ -137,6 +145,7 @@ class ServerConfig(Section):
             cwd=str(self.cwd) if self.command else None,
             env={k: v.get_secret_value() for k, v in self.env.items()},
             url=self.url,
+            transport=self.transport,
             headers={k: v.get_secret_value() for k, v in self.headers.items()},
             title=self.title,
             description=self.description,

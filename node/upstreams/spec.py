@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import urlsplit
 
 from proto.errors import Invalid
 from proto.names import check_server_name
+
+Transport = Literal["auto", "http", "sse", "websocket"]
+"""How a `url` is spoken to. `auto`: by its scheme, and over HTTP whichever of the two transports answers."""
+
+_SCHEMES = ("http", "https", "ws", "wss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,7 @@ class UpstreamSpec:
     cwd: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
+    transport: Transport = "auto"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     title: str = ""
     description: str = ""
@@ -54,8 +61,8 @@ class UpstreamSpec:
 
     def _check_url(self, where: str) -> None:
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Invalid(f"{where}: 'url' must read http(s)://HOST[:PORT]/PATH")
+        if parts.scheme not in _SCHEMES or not parts.hostname:
+            raise Invalid(f"{where}: 'url' must read http(s)://HOST[:PORT]/PATH or ws(s)://HOST[:PORT]/PATH")
         if parts.username or parts.password:
             raise Invalid(f"{where}: 'url' holds credentials; put them into 'headers' instead")
         for key, value in self.headers.items():
