@@ -1,4 +1,4 @@
-"""Where agents come in: `/mcp` and `/mcp/{name}` over Streamable HTTP, both eras of MCP behind one path.
+"""Where agents come in: `/mcp`, `/mcp/{name}` and `/mcp-all` over Streamable HTTP, both eras of MCP at each.
 
 The application must run with `web.AppRunner(app, handler_cancellation=True)`: a 2026-07-28 client cancels by closing
 its POST. Calls of legacy sessions are shielded from it.
@@ -21,7 +21,7 @@ from node.ingress.legacy import LegacyEdge
 from node.ingress.modern import ModernEdge
 from node.ingress.settings import IngressSettings
 from node.ingress.streamable import SessionsOverHttp
-from node.ports import Authenticator, Endpoints
+from node.ports import EVERYTHING, Authenticator, Endpoints
 from node.sdk import inbound
 from proto import jsons
 from proto.errors import Invalid
@@ -31,6 +31,9 @@ __all__ = ["IngressSettings", "McpIngress"]
 log = logging.getLogger("toolmesh.ingress")
 
 ALLOW = "GET, POST, DELETE"
+NAMED_PATHS = ("/mcp", "/v1/mcp", "/mcp/{name}", "/v1/mcp/{name}")
+"""`/v1/…` is the same address under another path: a session opened at one may go on at the other."""
+EVERYTHING_PATH = "/mcp-all"
 _VERSION = istr(inbound.MCP_PROTOCOL_VERSION_HEADER)
 _ACCEPT = istr("Accept")
 _CONTENT_TYPE = istr("Content-Type")
@@ -53,7 +56,8 @@ class McpIngress:
         endpoints.subscribe_changes(self._feed)
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.route("*", "/mcp", self._serve), web.route("*", "/mcp/{name}", self._serve)]
+        named = [web.route("*", path, self._serve_named) for path in NAMED_PATHS]
+        return [*named, web.route("*", EVERYTHING_PATH, self._serve_everything)]
 
     def stats(self) -> dict[str, int]:
         """`sessions` and `streams` open now, requests served since the start by era."""
@@ -75,13 +79,22 @@ class McpIngress:
 
     # ---- one request ----------------------------------------------------------------------------
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
+    async def _serve_named(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info.get("name")
+        if name == EVERYTHING:
+            return refusal(404, INVALID_REQUEST, f"no server can be named {name!r}; {EVERYTHING_PATH} shows all")
+        return await self._serve(request, name)
+
+    async def _serve_everything(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, EVERYTHING)
+
+    async def _serve(self, request: web.Request, name: str | None) -> web.StreamResponse:
         if (turned_away := self._door.turned_away(request)) is not None:
             return turned_away
         method = request.method
         version = request.headers.get(_VERSION, "")
         if method == "POST":
-            return await self._post(request, version)
+            return await self._post(request, name, version)
         if method not in ("GET", "DELETE") or version in MODERN_PROTOCOL_VERSIONS:
             allow = "POST" if version in MODERN_PROTOCOL_VERSIONS else ALLOW
             return refusal(405, INVALID_REQUEST, f"{method} is not served here", {"Allow": allow})
@@ -91,10 +104,10 @@ class McpIngress:
         principal = await self._door.authenticate(request)
         if isinstance(principal, web.Response):
             return principal
-        incoming = Incoming(request.headers, request.match_info.get("name"), principal, version, accepts_sse)
+        incoming = Incoming(request.headers, name, principal, version, accepts_sse)
         return await (self._sessions.get(request, incoming) if method == "GET" else self._sessions.delete(incoming))
 
-    async def _post(self, request: web.Request, version: str) -> web.StreamResponse:
+    async def _post(self, request: web.Request, name: str | None, version: str) -> web.StreamResponse:
         headers = request.headers
         if headers.get(_CONTENT_TYPE) != "application/json" and request.content_type != "application/json":
             return refusal(415, INVALID_REQUEST, "Content-Type must be application/json")
@@ -113,7 +126,7 @@ class McpIngress:
         modern = version in MODERN_PROTOCOL_VERSIONS or ladder.has_envelope(message)
         if not accepts_json or (modern and not accepts_sse):
             return refusal(406, INVALID_REQUEST, "Accept must include application/json and text/event-stream")
-        incoming = Incoming(request.headers, request.match_info.get("name"), principal, version, accepts_sse)
+        incoming = Incoming(request.headers, name, principal, version, accepts_sse)
         if isinstance(message, list) and not modern:
             return await self._sessions.batch(request, incoming, message)
         try:

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from node.ingress.http import IngressSettings, McpIngress
-from node.ports import Caller, ChangeListener, Credentials
+from node.ports import EVERYTHING, Caller, ChangeListener, Credentials
 from proto.calls import Answer, Exchange
 from proto.errors import Forbidden, Unauthenticated, Unknown
 from proto.records import ANONYMOUS, Principal
@@ -92,7 +92,11 @@ class TwinEndpoint:
 
 class TwinEndpoints:
     def __init__(self) -> None:
-        self.by_name: dict[str | None, TwinEndpoint] = {None: TwinEndpoint(), "time": TwinEndpoint()}
+        self.by_name: dict[str | None, TwinEndpoint] = {
+            None: TwinEndpoint(),
+            "time": TwinEndpoint(),
+            EVERYTHING: TwinEndpoint(),
+        }
         self.listeners: list[ChangeListener] = []
 
     def endpoint(self, name: str | None) -> TwinEndpoint:
@@ -154,9 +158,11 @@ class Served:
             sent.pop(key, None)
             if value is not None:
                 sent[key] = value
+        # A path beginning with // is of the server's root, any other goes on from /mcp.
+        url = self.url.removesuffix("/mcp") + path[1:] if path.startswith("//") else self.url + path
         if isinstance(body, bytes):
-            return self.http.post(self.url + path, data=body, headers=sent)
-        return self.http.post(self.url + path, json=body, headers=sent)
+            return self.http.post(url, data=body, headers=sent)
+        return self.http.post(url, json=body, headers=sent)
 
     def modern(
         self,

@@ -223,3 +223,36 @@ async def test_a_closed_ingress_takes_nothing_more(edge):
     async with edge.modern("tools/list") as r:
         assert r.status == 503
     assert edge.endpoints.listeners == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("//mcp", None),
+        ("//v1/mcp", None),
+        ("//mcp/time", "time"),
+        ("//v1/mcp/time", "time"),
+        ("//mcp-all", "*"),
+    ],
+)
+async def test_every_address_serves_both_eras(edge, path, name):
+    async with edge.modern("vendor/echo", {"a": 1}, path=path) as r:
+        assert r.status == 200, await r.text()
+    session = await edge.session(path=path)
+    async with edge.post(edge.call("vendor/echo", {"a": 2}), path, **session) as r:
+        assert (await r.json())["result"]["params"] == {"a": 2}
+    assert [params["a"] for _, params, _ in edge.endpoints.endpoint(name).seen] == [1, 2]
+
+
+async def test_a_session_of_the_alias_is_one_of_the_address(edge):
+    session = await edge.session(path="//v1/mcp/time")
+    async with edge.post(edge.call("ping"), "//mcp/time", **session) as r:
+        assert r.status == 200
+    async with edge.post(edge.call("ping"), "//mcp-all", **session) as r:
+        assert r.status == 404
+
+
+@pytest.mark.parametrize("path", ["//mcp/*", "//v1/mcp/%2A"])
+async def test_everything_has_one_address_and_no_servers_name(edge, path):
+    async with edge.modern("vendor/echo", path=path) as r:
+        assert r.status == 404

@@ -7,7 +7,7 @@ import pytest
 from multidict import CIMultiDict
 
 from node.ingress.http import IngressSettings
-from proto.errors import Forbidden, Invalid
+from proto.errors import Exhausted, Forbidden, Invalid
 
 META = "io.modelcontextprotocol/"
 PAIR = {f"{META}protocolVersion": "2026-07-28", f"{META}clientCapabilities": {}}
@@ -443,3 +443,122 @@ async def test_an_address_that_may_not_be_seen_looks_like_one_that_is_not(edge, 
             answers.append((r.status, await r.read(), r.headers["Content-Type"]))
             assert r.status == 400
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "members", "named"),
+    [
+        ("tools/call", {"name": "t", "inputResponses": []}, "inputResponses is an array"),
+        ("prompts/get", {"name": "t", "requestState": {}}, "requestState is an object"),
+        ("resources/read", {"uri": "a:b", "requestState": 7}, "requestState is"),
+    ],
+)
+async def test_members_of_a_further_round_must_be_of_their_type(edge, method, members, named):
+    async with edge.modern(method, members) as r:
+        error = (await r.json())["error"]
+        assert (r.status, error["code"]) == (400, -32602)
+        assert named in error["message"]
+    assert edge.root.seen == []
+
+
+async def test_a_further_round_and_what_it_leads_to_pass_as_they_are(edge):
+    further = {"resultType": "input_required", "inputRequests": {"a": {"method": "roots/list"}}, "requestState": "s2"}
+
+    async def handle(method, params, caller, exchange):
+        edge.root.seen.append((method, params, caller))
+        return {"result": further}
+
+    edge.root.handle = handle
+    sent = {"name": "t", "inputResponses": {"a": {"roots": []}}, "requestState": "s1"}
+    async with edge.modern("tools/call", sent) as r:
+        assert (await r.json())["result"] == further
+    assert {key: edge.root.seen[0][1][key] for key in sent} == sent
+
+
+async def test_members_of_a_further_round_mean_nothing_to_other_methods(edge):
+    async with edge.modern("vendor/echo", {"inputResponses": 1, "requestState": [2]}) as r:
+        assert (await r.json())["result"]["params"]["requestState"] == [2]
+
+
+async def test_a_name_that_the_body_never_carried_is_a_mismatch(edge):
+    async with edge.modern("tools/call", {}, Mcp_Name="t") as r:
+        assert (r.status, (await r.json())["error"]["code"]) == (400, -32020)
+
+
+async def test_what_a_server_tells_a_listener_is_tagged_and_otherwise_as_it_was(edge):
+    asked = {"resourceSubscriptions": ["a:b"], "taskIds": ["t1"], "promptsListChanged": False}
+    async with edge.modern("subscriptions/listen", {"notifications": asked}, 9, "/time") as r:
+        stream = edge.events(r)
+        assert (await edge.next(stream))["params"]["notifications"] == {"resourceSubscriptions": ["a:b"]}
+        edge.time.tell({"method": "notifications/tools/list_changed"})
+        edge.time.tell({"method": "notifications/message", "params": {"level": "error", "data": 1}})
+        edge.time.tell(
+            {
+                "method": "notifications/resources/updated",
+                "params": {"uri": "a:b", "vendor": None, "_meta": {"vendor/x": 1, f"{META}subscriptionId": "theirs"}},
+            }
+        )
+        assert await edge.next(stream) == {
+            "jsonrpc": "2.0",
+            "method": "notifications/resources/updated",
+            "params": {"uri": "a:b", "vendor": None, "_meta": {"vendor/x": 1, f"{META}subscriptionId": 9}},
+        }
+        # What MCP does not know is for the server to honour or not; what is not asked for is not.
+        assert edge.time.listened[0][0] == {"notifications": {"resourceSubscriptions": ["a:b"], "taskIds": ["t1"]}}
+        edge.time.release.set()
+        assert (await edge.next(stream))["result"]["resultType"] == "complete"
+        assert [e async for e in stream] == []
+
+
+async def test_a_listener_that_leaves_is_no_longer_listened_for(edge):
+    async with edge.modern("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["a:b"]}}) as r:
+        await edge.next(edge.events(r))
+        assert (len(edge.root.listening), edge.ingress.stats()["streams"]) == (1, 1)
+    await edge.wait(edge.root.cancelled)
+    assert edge.root.listening == []
+
+
+async def test_a_listen_that_the_server_refuses_is_refused_before_anything_is_streamed(edge):
+    async def listen(params, caller, exchange):
+        raise Exhausted("two listens are enough")
+
+    edge.root.listen = listen
+    async with edge.modern("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["a:b"]}}) as r:
+        assert (r.status, r.content_type) == (429, "application/json")
+        assert (await r.json())["error"]["message"] == "two listens are enough"
+    assert edge.ingress.stats()["streams"] == 0
+
+
+async def test_a_change_before_the_acknowledgement_comes_after_it(edge):
+    async def listen(params, caller, exchange):
+        edge.endpoints.change("time", "tools", "tools")
+        edge.endpoints.change("time", "tools")
+        exchange.event({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": {}}})
+        await asyncio.Event().wait()
+
+    edge.time.listen = listen
+    asked = {"notifications": {"toolsListChanged": True, "resourceSubscriptions": ["a:b"]}}
+    async with edge.modern("subscriptions/listen", asked, path="/time") as r:
+        stream = edge.events(r)
+        assert (await edge.next(stream))["params"]["notifications"] == {"toolsListChanged": True}
+        assert (await edge.next(stream))["method"] == "notifications/tools/list_changed"
+        edge.endpoints.change("time", "resources")
+        edge.endpoints.change("time", "tools")
+        assert (await edge.next(stream))["method"] == "notifications/tools/list_changed"
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ([], "params.notifications is an array"),
+        ({"toolsListChanged": "yes"}, "toolsListChanged is a string"),
+        ({"resourceSubscriptions": "a:b"}, "resourceSubscriptions must be an array of URIs"),
+        ({"resourceSubscriptions": [1]}, "resourceSubscriptions must be an array of URIs"),
+        ({"resourceSubscriptions": ["a:b"] * 1_001}, "names 1001 URIs"),
+    ],
+)
+async def test_a_filter_that_is_malformed_is_refused_by_name(edge, asked, named):
+    async with edge.modern("subscriptions/listen", {"notifications": asked}) as r:
+        error = (await r.json())["error"]
+        assert (r.status, error["code"]) == (400, -32602)
+        assert named in error["message"]
