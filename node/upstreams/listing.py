@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from node.upstreams.channel import METHOD_NOT_FOUND, Channel
+from node.upstreams.channel import Channel
 from node.upstreams.handshake import say_error
+from node.upstreams.questions import METHOD_NOT_FOUND
 from node.upstreams.wire import logger
 from proto.errors import Unavailable
 

@@ -8,16 +8,18 @@ from typing import Any
 
 from node.sdk import inbound
 from node.upstreams.backoff import Backoff
-from node.upstreams.channel import LIST_CHANGED, METHOD_NOT_FOUND, Channel
+from node.upstreams.channel import LIST_CHANGED, Channel
 from node.upstreams.handshake import Agreement, agreement, client_info, say_error
 from node.upstreams.http import HttpWire
 from node.upstreams.listing import Items
+from node.upstreams.questions import METHOD_NOT_FOUND
 from node.upstreams.wire import Message, logger
 from proto.errors import MeshError, Unavailable
 
 MODERN_VERSION = "2026-07-28"
 
 _META = "io.modelcontextprotocol/"
+_CLIENT_CAPABILITIES = f"{_META}clientCapabilities"
 _NAME_MEMBER = {
     "tools/call": "name",
     "prompts/get": "name",
@@ -38,8 +40,6 @@ class Modern:
         self._stamp = {
             f"{_META}protocolVersion": MODERN_VERSION,
             f"{_META}clientInfo": client_info(),
-            # What a server may ask of a caller in mid-call is not relayed, so nothing is declared.
-            f"{_META}clientCapabilities": {},
         }
 
     async def discover(self) -> Agreement:
@@ -62,10 +62,11 @@ class Modern:
         info = result.get("serverInfo") or (meta.get(f"{_META}serverInfo") if isinstance(meta, dict) else None)
         return agreement(MODERN_VERSION, info, result, "server/discover")
 
-    def dress(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Params with our envelope in `_meta`; whatever else is there stays."""
+    def dress(self, params: dict[str, Any], capabilities: dict[str, Any]) -> dict[str, Any]:
+        """Params with our envelope, and what the client can do, in `_meta`; whatever else is there stays."""
         meta = params.get("_meta")
-        return {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **self._stamp}}
+        own = {**(meta if isinstance(meta, dict) else {}), **self._stamp, _CLIENT_CAPABILITIES: capabilities}
+        return {**params, "_meta": own}
 
     def envelope(self, message: Message) -> dict[str, str]:
         """The headers that repeat a message's body, for those who route by headers."""

@@ -107,10 +107,10 @@ def test_our_handshake_revisions_are_the_published_ones():
 
 def test_the_envelope_of_another_hop_is_left_out_and_the_rest_kept():
     hop = "io.modelcontextprotocol/clientInfo"
-    assert legacy_dress({"a": 1, "_meta": {hop: {}}}) == {"a": 1}
-    assert legacy_dress({"_meta": {hop: {}, "x": 1}}) == {"_meta": {"x": 1}}
+    assert legacy_dress({"a": 1, "_meta": {hop: {}}}, {}) == {"a": 1}
+    assert legacy_dress({"_meta": {hop: {}, "x": 1}}, {}) == {"_meta": {"x": 1}}
     untouched = {"_meta": {"x": 1}}
-    assert legacy_dress(untouched) is untouched
+    assert legacy_dress(untouched, {}) is untouched
 
 
 async def test_a_wait_for_a_slot_is_bounded(monkeypatch):
