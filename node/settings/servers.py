@@ -53,6 +53,9 @@ class ServerConfig(Section):
 
     `service` joins declared replicas under one name; `stateless` lets any of them take any call. `retry_safe`: running
     a tool twice does no harm; all of them, or those that are named.
+
+    `sessions`: whose calls may meet in one session with the server, where it needs sessions at all. `survey`: look
+    once what it lists for clients that can do everything. `limits` are for a `command`.
     """
 
     command: Argv = ()
@@ -72,6 +75,14 @@ class ServerConfig(Section):
     probe_every_s: Seconds = 15
     concurrency: int = Field(default=64, ge=1, le=10_000)
     message_bytes_max: int = Field(default=64 * 1024 * 1024, ge=1_024, le=1024 * 1024 * 1024)
+    sessions: Literal["principal", "shared", "session"] = "principal"
+    sessions_max: int = Field(default=16, ge=0, le=10_000)
+    session_idle_s: Seconds = 300
+    ask_timeout_s: Seconds = 600
+    survey: bool = True
+    limits: dict[Literal["memory_mb", "cpu_s", "open_files"], Annotated[int, Field(ge=1, le=2**31)]] = Field(
+        default_factory=dict
+    )
 
     @field_validator("command")
     @classmethod
@@ -125,6 +136,8 @@ class ServerConfig(Section):
             raise ValueError("'env' is for a 'command'; a 'url' takes 'headers'")
         if self.command and self.headers:
             raise ValueError("'headers' are for a 'url'; a 'command' takes 'env'")
+        if self.url and self.limits:
+            raise ValueError("'limits' are for a 'command'; a server at a 'url' is not a process of this node")
         if self.command and self.transport != "auto":
             raise ValueError("'transport' is for a 'url'; a 'command' is spoken to over its pipes")
         if self.url.startswith(("ws:", "wss:")) and self.transport not in ("auto", "websocket"):
@@ -158,4 +171,10 @@ class ServerConfig(Section):
             probe_every_s=self.probe_every_s,
             concurrency=self.concurrency,
             message_bytes_max=self.message_bytes_max,
+            sessions=self.sessions,
+            sessions_max=self.sessions_max,
+            session_idle_s=self.session_idle_s,
+            ask_timeout_s=self.ask_timeout_s,
+            survey=self.survey,
+            limits={str(name): limit for name, limit in self.limits.items()},
         )

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+from node.upstreams.limits import limited
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.wire import logger
 from proto.errors import Unavailable
@@ -34,8 +35,7 @@ async def spawn(spec: UpstreamSpec) -> asyncio.subprocess.Process:
     found = _find(program, env, cwd)
     try:
         return await asyncio.create_subprocess_exec(
-            found,
-            *arguments,
+            *limited((found, *arguments), spec.limits),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -13,6 +13,15 @@ from proto.names import check_server_name
 Transport = Literal["auto", "http", "sse", "websocket"]
 """How a `url` is spoken to. `auto`: by its scheme, and over HTTP whichever of the two transports answers."""
 
+Sharing = Literal["principal", "shared", "session"]
+"""Whose calls may meet in one session with a server: one principal's, everybody's, or one client session's."""
+
+LIMITS = ("memory_mb", "cpu_s", "open_files")
+
+_ABOVE_ZERO = (
+    *("start_timeout_s", "call_timeout_s", "probe_every_s", "concurrency", "message_bytes_max"),
+    *("session_idle_s", "ask_timeout_s"),
+)
 _SCHEMES = ("http", "https", "ws", "wss")
 
 
@@ -23,6 +32,10 @@ class UpstreamSpec:
     `command` is an argument vector, never given to a shell; `env` is added to a short list of harmless variables,
     the rest of the node's own environment stays with the node. `headers` go with every HTTP request. Errors of a
     field are raised as `Invalid` naming it. `retry_safe`: every tool, or those that are named, may be run twice.
+
+    `sessions_max` bounds the sessions beside the main one, each ended after `session_idle_s` without use; with 0
+    everybody shares the main one, which can ask nobody. `ask_timeout_s` bounds what a server asks a client. `survey`:
+    look once what the server lists for clients that declare everything. `limits` of a command's process: `LIMITS`.
     """
 
     name: str
@@ -43,6 +56,12 @@ class UpstreamSpec:
     probe_every_s: float = 15.0
     concurrency: int = 64
     message_bytes_max: int = 64 * 1024 * 1024
+    sessions: Sharing = "principal"
+    sessions_max: int = 16
+    session_idle_s: float = 300.0
+    ask_timeout_s: float = 600.0
+    survey: bool = False
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_server_name(self.name)
@@ -55,9 +74,16 @@ class UpstreamSpec:
             raise Invalid(f"{where}: the first item of 'command' is empty; it names the program to run")
         if self.url:
             self._check_url(where)
-        for name in ("start_timeout_s", "call_timeout_s", "probe_every_s", "concurrency", "message_bytes_max"):
+        for name in _ABOVE_ZERO:
             if not getattr(self, name) > 0:
                 raise Invalid(f"{where}: {name!r} is {getattr(self, name)}; it must be above zero")
+        if self.sessions_max < 0:
+            raise Invalid(f"{where}: 'sessions_max' is {self.sessions_max}; it must be zero or above")
+        for name, limit in self.limits.items():
+            if name not in LIMITS or limit <= 0:
+                raise Invalid(f"{where}: 'limits' takes {', '.join(LIMITS)}, each above zero; not {name}: {limit}")
+        if self.limits and not self.command:
+            raise Invalid(f"{where}: 'limits' are for a 'command'; a server at a 'url' is not this node's process")
 
     def _check_url(self, where: str) -> None:
         parts = urlsplit(self.url)
