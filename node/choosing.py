@@ -69,6 +69,26 @@ class Chooser:
             self.bonds.tie(session, route.name, chosen.qualified, chosen.life)
         return chosen
 
+    def heard(self, route: Route, call: Call) -> Server:
+        """The member to listen to: where the session's calls run, or will. Raises `Unavailable` where nobody is up.
+
+        That a session's state was lost is for its next call to be told.
+        """
+        session = self.session(route, call)
+        bond = self.bonds.find(session, route.name) if session else None
+        if bond is not None and not any(
+            s.qualified == bond.server and s.up and s.life == bond.life for s in route.servers
+        ):
+            session = ""
+        return self.choose(route, call, "", session)
+
+    def told(self, route: Route, call: Call) -> tuple[Server, ...]:
+        """The members that may have sessions of the caller's, of those that are up."""
+        session = self.session(route, call)
+        bond = self.bonds.find(session, route.name) if session else None
+        up = tuple(s for s in route.servers if s.up)
+        return up if bond is None else tuple(s for s in up if s.qualified == bond.server)
+
     def candidates(self, servers: Sequence[Server]) -> list[tuple[Server, Candidate]]:
         """What is known of each now. One node may own several members: a candidate stands for a server."""
         now_s = self._clock()

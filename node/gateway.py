@@ -1,81 +1,54 @@
 """The straight path of one call: route → admit → choose an owner → run → settle.
 
 A call enters here once at the entry node (`call`) and once more at the owner when a peer forwards it (`answer`);
-each side applies its own guard. What runs a call, a server here or a peer, is a `Target`.
+each side applies its own guard. What runs a call, a server here or a peer, is a `Target`. What has no answer to wait
+for, or no server (listens, clients' notifications, questions to a node), is routed here and goes by `Relays`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
+from node.attempts import CANCELLED, Attempts, CallRecord, Counters
 from node.balance import Candidate
 from node.catalog import Catalog, Member, Route, Server, unknown_server
 from node.choosing import NAMED, Chooser, not_up
 from node.ports import Action, Caller, Guard, Visibility
-from node.retries import ATTEMPTS_MAX, RetryBudgets, may_run_again, not_tried_elsewhere
+from node.relaying import LISTEN, LISTEN_MS, TELL_MS, NodeHandler, Relays, stopping, tellable
 from node.standing import Standing
 from proto.calls import Answer, Call, Exchange, Target
-from proto.errors import Conflict, Expired, Fault, Forbidden, MeshError, OutcomeUnknown, Unavailable, Unknown
+from proto.errors import Conflict, Forbidden, Unavailable, Unknown
 from proto.names import NodeId
 from proto.records import Kind
 
-log = logging.getLogger("toolmesh.gateway")
-
 BUDGET_MS = 300_000
-RECENT_MAX = 1_000
-
-CANCELLED = "cancelled"
-"""The outcome of a call that its caller gave up."""
 
 HOP_METHODS = frozenset(
-    {"initialize", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", "subscriptions/listen"}
-    | {"tasks/list"}
+    {"initialize", "server/discover", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", LISTEN}
 )
-"""Requests about the connection that they come on, or about everything ever asked on it: not another hop's."""
+"""Requests about the connection that they come on: an edge answers them, or says them in words that can travel."""
 
-FAILURES = (Unavailable, Expired, OutcomeUnknown, Fault)
-"""What says something about the server, or the way to it, and nothing about the caller."""
+STATE = "requestState"
+"""The member of params by which a client of 2026-07-28 goes on with a call that has asked it something."""
 
-
-class CallRecord(NamedTuple):
-    """One finished call, for operators: who asked what of whom, where it ran, how it went. No arguments."""
-
-    at_ms: int
-    call_id: str
-    subject: str
-    server: str
-    method: str
-    tool: str
-    entry: str
-    owner: str
-    region: str
-    outcome: str
-    took_ms: float
-    attempts: int
+Place = tuple[str, str]
+"""(node, server there)"""
 
 
-@dataclass(slots=True)
-class Counters:
-    """Since the start, of calls that passed this node: by outcome, and what was done about failures."""
-
-    outcomes: dict[str, int] = field(default_factory=dict)
-    retries: int = 0
-    retries_refused: int = 0
-    ejections: int = 0
+def _nowhere(_: Any) -> Place | None:
+    return None
 
 
 class Gateway:
     """Where every call of this node passes. `draw(n)` gives an integer in [0, n); `clock` is monotonic, in seconds.
 
-    `draining`: peers are asked to choose others, and whoever comes is served. `refusing`: nothing new is taken. Of the
-    calls `in_flight` some run `for_peers`.
+    `local(server)` and `remote(node)` give what runs a call here and there. `state_at` says where the call is that a
+    `requestState` continues, None if the state names no place. `draining`: peers are asked to choose others, and
+    whoever comes is served. `refusing`: nothing new is taken. Of the calls `in_flight` some run `for_peers`.
     """
 
     def __init__(
@@ -85,6 +58,7 @@ class Gateway:
         *,
         local: Callable[[str], Target],
         remote: Callable[[str], Target],
+        state_at: Callable[[Any], Place | None] = _nowhere,
         draw: Callable[[int], int] = secrets.randbelow,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,23 +66,33 @@ class Gateway:
         self._guard = guard
         self._local = local
         self._remote = remote
-        self._clock = clock
+        self._state_at = state_at
         self._chooser = Chooser(catalog, draw, clock)
-        self._budgets = RetryBudgets()
-        self.counters = Counters()
+        self._attempts = Attempts(guard, self._chooser, self._target, clock)
+        self._relays = Relays(catalog.me.name, guard, self._target, remote)
         self.draining = False
-        self.refusing = False
-        self.recent: deque[CallRecord] = deque(maxlen=RECENT_MAX)
-        self.in_flight = 0
         self.for_peers = 0
-        self._idle = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"Gateway({self.in_flight} in flight, {self.calls_total} done)"
+        return f"Gateway({self.in_flight} in flight, {self.calls_total} done, {self._relays!r})"
 
     @property
     def me(self) -> str:
         return self._catalog.me.name
+
+    @property
+    def counters(self) -> Counters:
+        return self._attempts.counters
+
+    @property
+    def recent(self) -> deque[CallRecord]:
+        """The newest last; bounded."""
+        return self._attempts.recent
+
+    @property
+    def in_flight(self) -> int:
+        """What a node that drains waits for. Listens, which its stop ends, are not counted."""
+        return self._attempts.in_flight + self._relays.carried
 
     @property
     def calls_total(self) -> int:
@@ -124,6 +108,16 @@ class Gateway:
         """How each server that was called has fared, by qualified name."""
         return self._chooser.standings.known
 
+    @property
+    def refusing(self) -> bool:
+        return self._relays.stopping
+
+    @refusing.setter
+    def refusing(self, refusing: bool) -> None:
+        """There is no way back: what lasts (listens, carried streams) ends with it."""
+        if refusing:
+            self._relays.stop()
+
     def candidates(self, route: Route, asked: str) -> list[tuple[Server, Candidate]]:
         """The members that a call of the tool `asked` could go to, as `balance.choose` would see them now.
 
@@ -138,8 +132,8 @@ class Gateway:
     async def drained(self) -> None:
         """Until no call runs; at once where none does."""
         while self.in_flight:
-            self._idle.clear()
-            await self._idle.wait()
+            await self._attempts.drained()
+            await self._relays.drained()
 
     # ---- at the entry node ----------------------------------------------------------------------
 
@@ -155,7 +149,7 @@ class Gateway:
     ) -> Answer:
         """Run an agent's request where it belongs. Raises any `MeshError`."""
         if self.refusing:
-            raise _stopping()
+            raise stopping()
         _refuse_hop_method(method)
         visibility = self._guard.visible(caller.principal, Action.CALL)
         route = self._catalog.route(name, visibility)
@@ -163,7 +157,84 @@ class Gateway:
         if asked and len(route.servers) > 1:
             servers = tuple(s for s in route.servers if visibility.allows(s.resource(asked)))
             route = Route(route.name, servers, route.service)
+        if STATE in params and (place := self._state_at(params[STATE])) is not None:
+            route = _continued(route, place)
+        call = self._call_of(route, method, params, caller, budget_ms, member.digest if member else b"")
+        try:
+            return await self._attempts.run(call, route, asked, exchange)
+        except Forbidden:
+            # Told in the very words of what does not exist; `settle` and the record of calls keep the truth.
+            raise (_unknown(route, method, asked) if asked else unknown_server(name)) from None
+
+    async def listen(self, name: str, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        """Hear what a server says outside calls, until it ends that, a node stops, or the caller is cancelled.
+
+        `params` are those of `subscriptions/listen` in its one form (`Endpoint.listen`); the first event tells what is
+        honoured. Raises any `MeshError`: `Unavailable` with `data["stopping"]` where a node on the way stops.
+        """
+        route = self._catalog.route(name, self._guard.visible(caller.principal, Action.CALL))
+        call = self._call_of(route, LISTEN, params, caller, LISTEN_MS)
+        try:
+            return await self._relays.listen(self._chooser.heard(route, call), call, exchange)
+        except Forbidden:
+            raise unknown_server(name) from None
+
+    async def tell(self, name: str, method: str, params: dict[str, Any], caller: Caller) -> None:
+        """Pass a client's notification to the sessions that its calls have opened at the server, if there are any.
+
+        Of a service, to the owner that holds the session's state, or else to every owner. Raises `Unknown` for what is
+        not relayed, or not to be seen; whether a server has got it is not told.
+        """
+        if not tellable(method):
+            raise Unknown(f"notification {method!r} is not relayed", method=method)
+        route = self._catalog.route(name, self._guard.visible(caller.principal, Action.CALL))
+        call = self._call_of(route, method, params, caller, TELL_MS)
+        await self._relays.tell(self._chooser.told(route, call), call)
+
+    async def carry(
+        self,
+        node: str,
+        method: str,
+        params: dict[str, Any],
+        caller: Caller,
+        exchange: Exchange,
+        *,
+        budget_ms: int = BUDGET_MS,
+    ) -> Answer:
+        """Ask a node itself rather than a server of it: `method` is one that it `handle`s.
+
+        Beyond `BUDGET_MS` it counts as lasting: no drain waits for it, and a stop ends it with `Unavailable`
+        (`stopping`). Raises any `MeshError`.
+        """
         call = Call(
+            call_id=secrets.token_hex(16),
+            server="",
+            method=method,
+            params=params,
+            principal=caller.principal,
+            budget_ms=budget_ms,
+            era=caller.era,
+            session_key=caller.session_key,
+            client_capabilities=caller.client_capabilities,
+            via=(self.me,),
+            trace=caller.trace,
+        )
+        return await self._relays.carry(node, call, exchange, self._catalog.me, lasting=budget_ms > BUDGET_MS)
+
+    def handle(self, method: str, handler: NodeHandler) -> None:
+        """From now on `handler` answers what a node, this one or a peer, asks by `carry` with `method`."""
+        self._relays.handlers[method] = handler
+
+    def _call_of(
+        self,
+        route: Route,
+        method: str,
+        params: dict[str, Any],
+        caller: Caller,
+        budget_ms: int,
+        tool_digest: bytes = b"",
+    ) -> Call:
+        return Call(
             call_id=secrets.token_hex(16),
             server=route.lead.name,
             method=method,
@@ -171,17 +242,16 @@ class Gateway:
             principal=caller.principal,
             budget_ms=budget_ms,
             era=caller.era,
-            tool_digest=member.digest if member else b"",
+            tool_digest=tool_digest,
             session_key=caller.session_key,
             client_capabilities=caller.client_capabilities,
             via=(self._catalog.me.name,),
             trace=caller.trace,
         )
-        try:
-            return await self._run(call, route, asked, exchange)
-        except Forbidden:
-            # Told in the very words of what does not exist; `settle` and the record of calls keep the truth.
-            raise (_unknown(route, method, asked) if asked else unknown_server(name)) from None
+
+    def _target(self, server: Server) -> Target:
+        node = server.owner.id.name
+        return self._local(server.name) if node == self._catalog.me.name else self._remote(node)
 
     def _member(
         self, route: Route, method: str, params: dict[str, Any], visibility: Visibility
@@ -202,155 +272,16 @@ class Gateway:
             raise _unknown(route, method, asked)
         return member, asked
 
-    async def _run(self, call: Call, route: Route, asked: str, exchange: Exchange) -> Answer:
-        started = time.perf_counter()
-        tried: list[str] = []
-        outcome, server = "fault", route.lead
-        self.in_flight += 1
-        try:
-            await self._guard.admit(call, route.lead.resource(asked))
-            session = self._chooser.session(route, call)
-            if len(route.servers) > 1:
-                self._budgets.of(route.name).called()
-            error: MeshError | None = None
-            while True:
-                if error is None:
-                    server = self._chooser.choose(route, call, asked, session)
-                else:
-                    server = self._another(route, call, asked, session, tried, error)
-                tried.append(server.qualified)
-                # Each attempt gets what is left of the budget, and an id of its own: an owner that refused one
-                # attempt must be free to take another.
-                spent_ms = int((time.perf_counter() - started) * 1000)
-                if spent_ms >= call.budget_ms:
-                    raise error or Expired(f"the call's {call.budget_ms} ms were over before an owner took it")
-                attempt = call
-                if len(tried) > 1 or spent_ms or server.name != call.server:
-                    attempt = _attempt(call, server, call.budget_ms - spent_ms, len(tried))
-                try:
-                    if session:
-                        answer = await self._in_session(session, route.name, server, attempt, exchange)
-                    else:
-                        answer = await self._at(server, tried[-1], attempt, exchange)
-                    break
-                except MeshError as e:
-                    # Once it may have run, a later refusal does not unsay it.
-                    error = error if isinstance(error, OutcomeUnknown) else e
-                    if not self._open(e, route, server, asked, session, tried):
-                        raise error from None
-            outcome = "tool_error" if _failed(answer) else "ok"
-            return await self._guard.result(call, answer)
-        except MeshError as e:
-            outcome = e.kind
-            if isinstance(e, OutcomeUnknown):
-                # Whoever asks what became of it needs to know whom; told alike next door and across the mesh.
-                e.data.setdefault("owner", server.owner.id.name)
-            raise
-        except asyncio.CancelledError:
-            outcome = CANCELLED
-            raise
-        except Exception as e:
-            fault = Fault()
-            log.exception("fault %s in call %s of %s", fault.data["fault_id"], call.method, call.server)
-            raise fault from e
-        finally:
-            self.in_flight -= 1
-            if not self.in_flight:
-                self._idle.set()
-            outcomes = self.counters.outcomes
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
-            self._guard.settle(call, outcome)
-            self.recent.append(
-                CallRecord(
-                    at_ms=int(time.time() * 1000),
-                    call_id=call.call_id,
-                    subject=call.principal.subject,
-                    server=route.name,
-                    method=call.method,
-                    tool=asked,
-                    entry=call.via[0] if call.via else "",
-                    owner=server.owner.id.name,
-                    region=server.owner.id.region,
-                    outcome=outcome,
-                    took_ms=round((time.perf_counter() - started) * 1000, 3),
-                    attempts=len(tried),
-                )
-            )
-
-    def _another(
-        self, route: Route, call: Call, asked: str, session: str, tried: list[str], error: MeshError
-    ) -> Server:
-        """Whom to ask after an `error`. Raises that error where nobody is left, or too much was retried."""
-        try:
-            server = self._chooser.choose(route, call, asked, session, tried, again=isinstance(error, OutcomeUnknown))
-        except Unavailable as e:
-            if "state_lost" in e.data:
-                raise type(error)(f"{error.message}; {e.message}", **error.data, state_lost=True) from None
-            # What the last owner said tells more.
-            raise error from None
-        if not self._budgets.of(route.name).take(self._clock()):
-            self.counters.retries_refused += 1
-            raise not_tried_elsewhere(error, route.name)
-        self.counters.retries += 1
-        log.info("%s: %s; trying %s", tried[-1], error.message, server.qualified)
-        return server
-
-    def _open(self, error: MeshError, route: Route, server: Server, asked: str, session: str, tried: list[str]) -> bool:
-        """Whether another attempt may follow this end of the last one."""
-        if len(tried) >= ATTEMPTS_MAX or not may_run_again(error, server.retry_safe(asked)):
-            return False
-        if not session or isinstance(error, OutcomeUnknown):
-            return True
-        # A session's state is where its calls ran, and nowhere else; that it is lost must be told.
-        return "state_lost" not in error.data and self._chooser.bonds.refused(session, route.name)
-
-    async def _at(self, server: Server, qualified: str, call: Call, exchange: Exchange) -> Answer:
-        node = server.owner.id.name
-        target = self._local(server.name) if node == self._catalog.me.name else self._remote(node)
-        standing = self._chooser.standings.of(qualified)
-        standing.begin()
-        started = time.perf_counter()
-        try:
-            answer = await target.call(call, exchange)
-        except FAILURES as e:
-            if standing.failed(self._clock()):
-                self.counters.ejections += 1
-                log.warning("%s keeps failing and is left alone where others can be asked: %s", qualified, e.message)
-            raise
-        except MeshError:
-            standing.refused()
-            raise
-        except BaseException:
-            standing.left()
-            raise
-        standing.answered((time.perf_counter() - started) * 1000)
-        return answer
-
-    async def _in_session(self, session: str, service: str, server: Server, call: Call, exchange: Exchange) -> Answer:
-        bond = self._chooser.bonds.find(session, service)
-        if bond is None:
-            # Beyond its bound: the session is forgotten already.
-            return await self._at(server, server.qualified, call, exchange)
-        bond.running += 1
-        ran = True
-        try:
-            return await self._at(server, server.qualified, call, exchange)
-        except Unavailable as e:
-            ran = False
-            if bond.proven and e.data.get("stopping"):
-                raise self._chooser.state_lost(session, service, bond.server, "is stopping") from None
-            raise
-        finally:
-            bond.running -= 1
-            bond.proven = bond.proven or ran
-
     # ---- at the owner ---------------------------------------------------------------------------
 
     async def answer(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:
         """Run what a peer forwards, under this node's own guard. Raises any `MeshError`."""
         if self.refusing:
-            raise _stopping()
-        _refuse_hop_method(call.method)
+            raise stopping()
+        if not call.server:
+            return await self._relays.answer(call, exchange, peer, lasting=call.budget_ms > BUDGET_MS)
+        if call.method != LISTEN and not tellable(call.method):
+            _refuse_hop_method(call.method)
         server = self._catalog.find(self._catalog.me.name, call.server)
         visibility = self._guard.visible(call.principal, Action.CALL)
         named = NAMED.get(call.method)
@@ -364,27 +295,27 @@ class Gateway:
                 raise Conflict(
                     f"{call.server!r} has changed {asked!r} since {peer.name!r} listed it; list or search again"
                 )
+        if call.method == LISTEN:
+            return await self._relays.listen(server, call, exchange)
+        if tellable(call.method):
+            return await self._relays.told(server, call, exchange)
         self.for_peers += 1
         try:
-            return await self._run(call, Route(call.server, (server,)), asked, exchange)
+            return await self._attempts.run(call, Route(call.server, (server,)), asked, exchange)
         finally:
             self.for_peers -= 1
 
 
-def _attempt(call: Call, server: Server, budget_ms: int, n: int) -> Call:
-    call_id = call.call_id if n == 1 else f"{call.call_id}-{n}"
-    return replace(call, call_id=call_id, server=server.name, budget_ms=budget_ms)
-
-
-def _stopping() -> Unavailable:
-    return Unavailable("this node is stopping and took no part of the call; call again, at another node", stopping=True)
-
-
-def _failed(answer: Answer) -> bool:
-    if "error" in answer:
-        return True
-    result = answer.get("result")
-    return isinstance(result, dict) and result.get("isError") is True
+def _continued(route: Route, place: Place) -> Route:
+    """The one member where a call that has asked its client something goes on. Raises `Unavailable` if it is away."""
+    node, name = place
+    server = next((s for s in route.servers if s.owner.id.name == node and s.name == name), None)
+    if server is None or not server.up:
+        raise Unavailable(
+            f"the node that waits for this answer, {node!r}, cannot be reached or no longer offers {route.name!r}: "
+            "call again without inputResponses and requestState"
+        )
+    return Route(route.name, (server,))
 
 
 def _unknown(route: Route, method: str, asked: str) -> Unknown:

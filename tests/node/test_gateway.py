@@ -511,7 +511,8 @@ async def test_a_tool_that_is_hidden_at_one_owner_runs_at_another(
 
 
 @pytest.mark.parametrize(
-    "method", ["notifications/cancelled", "notifications/initialized", "initialize", "logging/setLevel", "tasks/list"]
+    "method",
+    ["notifications/cancelled", "notifications/initialized", "initialize", "logging/setLevel", "resources/subscribe"],
 )
 async def test_what_belongs_to_the_shared_connection_is_no_callers_to_ask(
     world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, method: str
