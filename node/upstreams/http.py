@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
+from node.upstreams.client import CLOSE_TIMEOUT_S, Body, broken, client_for, in_words
 from node.upstreams.refusals import judge
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.sse import SseEvent, SseParser
 from node.upstreams.wire import Message, Sink, logger
 from proto import jsons
-from proto.errors import Invalid, MeshError, OutcomeUnknown, Unavailable
+from proto.errors import Invalid, OutcomeUnknown, Unavailable
 
-CONNECT_TIMEOUT_S = 10.0
-KEEPALIVE_S = 4.0
-"""Below the 5 s after which common servers close an idle connection: a POST must not race that."""
-SPARE_CONNECTIONS = 8
-"""For the GET stream, replies, cancellations and probes, beside `concurrency` calls."""
 RESUMES_MAX = 5
 """Attempts in a row to take up a broken answer stream (Last-Event-ID) without hearing anything new."""
 REOPEN_FIRST_S = 1.0
 REOPEN_MAX_S = 60.0
 LINGER_S = 1.0
-CLOSE_TIMEOUT_S = 3.0
 _LINGERING_MAX = 64
 
 _ACCEPT = "application/json, text/event-stream"
@@ -61,22 +53,13 @@ class HttpWire:
 
     async def open(self, sink: Sink) -> None:
         self._sink = sink
-        self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self._spec.concurrency + SPARE_CONNECTIONS, keepalive_timeout=KEEPALIVE_S
-            ),
-            # How long a call may take is its caller's to say.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-            headers={"User-Agent": "toolmesh"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=256 * 1024,
-        )
+        self._client = client_for(self._spec)
 
     async def carry(self, message: Message, sent: Callable[[], None]) -> None:
         sink = self._sink
         if self._client is None or sink is None:
             raise Unavailable(f"server {self._spec.name!r} is not connected")
-        body = _Body(jsons.dumps(message), sent)
+        body = Body(jsons.dumps(message), sent)
         headers = self._headers(message)
         response: aiohttp.ClientResponse | None = None
         try:
@@ -85,7 +68,7 @@ class HttpWire:
             self._let_go(response)
             response = None
         except (aiohttp.ClientError, OSError, TimeoutError) as e:
-            raise self._broken(e, body.leaving) from e
+            raise broken(self._spec, e, sent=body.leaving) from e
         except Invalid as e:
             raise OutcomeUnknown(f"server {self._spec.name!r} answered what cannot be taken: {e.message}") from e
         finally:
@@ -253,14 +236,6 @@ class HttpWire:
 
     # ---- ends ------------------------------------------------------------------------------------
 
-    def _broken(self, error: Exception, sent: bool) -> MeshError:
-        name = self._spec.name
-        if sent:
-            return OutcomeUnknown(f"the connection to server {name!r} broke after the request was sent: {_say(error)}")
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLError):
-            return Unavailable(f"server {name!r}: the certificate of {self._spec.where} was refused: {_say(error)}")
-        return Unavailable(f"server {name!r} cannot be reached at {self._spec.where}: {_say(error)}")
-
     def _let_go(self, response: aiohttp.ClientResponse) -> None:
         if response.connection is None:
             return
@@ -276,20 +251,6 @@ class HttpWire:
         response.release()
 
 
-class _Body(aiohttp.BytesPayload):
-    """A body that tells when it begins to leave: from then on the server may act on it."""
-
-    def __init__(self, text: bytes, tell: Callable[[], None]) -> None:
-        super().__init__(text, content_type="application/json")
-        self._tell = tell
-        self.leaving = False
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self.leaving = True
-        self._tell()
-        await super().write_with_length(writer, content_length)
-
-
 async def _linger(response: aiohttp.ClientResponse) -> None:
     try:
         async with asyncio.timeout(LINGER_S):
@@ -299,7 +260,7 @@ async def _linger(response: aiohttp.ClientResponse) -> None:
                 response.release()
                 return
     except (aiohttp.ClientError, OSError, TimeoutError) as e:
-        logger.debug("an answer stream did not end: %s", _say(e))
+        logger.debug("an answer stream did not end: %s", in_words(e))
     finally:
         response.close()
 
@@ -315,13 +276,3 @@ def _deliver(value: Any, request_id: int | None, sink: Sink) -> bool:
             answered = answered or str(message.get("id")) == str(request_id)
         sink.received(message, request_id)
     return answered
-
-
-def _say(error: BaseException) -> str:
-    """In a few words, without the address that the sentence around it names already."""
-    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(inner, ssl.SSLCertVerificationError):
-        return inner.verify_message
-    if isinstance(inner, OSError) and inner.errno:
-        return os.strerror(inner.errno).lower() if inner.errno > 0 else str(inner.strerror or inner)
-    return str(inner) or type(inner).__name__

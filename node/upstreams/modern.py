@@ -31,16 +31,36 @@ _NAME_MEMBER = {
 """Which member of params the header `Mcp-Name` repeats."""
 
 
+def envelope(message: Message) -> dict[str, str]:
+    """The headers that repeat a message's body, for those who route by headers."""
+    method = message.get("method")
+    if method is None:
+        return {}
+    headers = {"Mcp-Method": method}
+    member = _NAME_MEMBER.get(method)
+    if member is not None and isinstance(name := message.get("params", {}).get(member), str):
+        headers["Mcp-Name"] = inbound.encode_header_value(name)
+    return headers
+
+
+def stamp() -> dict[str, Any]:
+    """The members of `_meta` that are the same in every request of ours."""
+    return {f"{_META}protocolVersion": MODERN_VERSION, f"{_META}clientInfo": client_info()}
+
+
+def discover_message() -> Message:
+    """`server/discover` as the first and only request on a connection."""
+    meta = {**stamp(), _CLIENT_CAPABILITIES: {}}
+    return {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}}
+
+
 class Modern:
     """Speaks 2026-07-28 over a channel that was opened for the handshake and had it declined."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._param_headers: dict[str, Mapping[tuple[str, ...], str]] = {}
-        self._stamp = {
-            f"{_META}protocolVersion": MODERN_VERSION,
-            f"{_META}clientInfo": client_info(),
-        }
+        self._stamp = stamp()
 
     async def discover(self) -> Agreement:
         """Change the channel over and ask `server/discover`. Raises `Unavailable` if that is not answered."""
@@ -69,18 +89,14 @@ class Modern:
         return {**params, "_meta": own}
 
     def envelope(self, message: Message) -> dict[str, str]:
-        """The headers that repeat a message's body, for those who route by headers."""
-        method = message.get("method")
-        if method is None:
-            return {}
-        headers = {"Mcp-Method": method}
-        params = message.get("params", {})
-        name = params.get(_NAME_MEMBER.get(method, ""))
-        if isinstance(name, str):
-            headers["Mcp-Name"] = inbound.encode_header_value(name)
+        """As `envelope`, with those arguments that the tool's schema wants repeated."""
+        headers = envelope(message)
+        if self._param_headers and message.get("method") == "tools/call":
+            params = message["params"]
+            learnt = self._param_headers.get(params.get("name"))
             arguments = params.get("arguments")
-            if method == "tools/call" and name in self._param_headers and isinstance(arguments, dict):
-                headers.update(inbound.mcp_param_headers(self._param_headers[name], arguments))
+            if learnt is not None and isinstance(arguments, dict):
+                headers.update(inbound.mcp_param_headers(learnt, arguments))
         return headers
 
     def adopt_tools(self, tools: Items) -> Items:

@@ -15,11 +15,19 @@ _NOT_EXECUTED_5XX = (501, 503)
 _QUOTED_CHARS_MAX = 200
 
 
+class Refused(Unavailable):
+    """An HTTP `status`, without a JSON-RPC error in the body, which says that the request was not run."""
+
+    def __init__(self, message: str, status: int, /, **data: Any) -> None:
+        super().__init__(message, **data)
+        self.status = status
+
+
 def judge(name: str, response: aiohttp.ClientResponse, text: bytes, *, asked: bool, had_session: bool) -> Answer | None:
     """The JSON-RPC error that the body holds, if a request was `asked`; None where the status may be ignored.
 
-    Raises `SessionLost` (404 with a session: MCP 2025-11-25, session management), `Unavailable` (refused before it
-    ran) or `OutcomeUnknown` (a server error after which it may have run).
+    Raises `SessionLost` (404 with a session: MCP 2025-11-25, session management), `Refused` (before it ran)
+    or `OutcomeUnknown` (a server error after which it may have run).
     """
     status = response.status
     error = _error_in(text)
@@ -28,22 +36,23 @@ def judge(name: str, response: aiohttp.ClientResponse, text: bytes, *, asked: bo
     if asked and error is not None:
         return {"error": error}
     if status in (401, 403):
-        raise Unavailable(
-            f"server {name!r} refused with status {status}: credentials in its 'headers' are missing, wrong or expired"
+        raise Refused(
+            f"server {name!r} refused with status {status}: credentials in its 'headers' are missing, wrong or expired",
+            status,
         )
     if status < 400:
         target = response.headers.get("Location", "elsewhere")
-        raise Unavailable(f"server {name!r} redirects to {target}; if that is the right address, use it as 'url'")
+        raise Refused(f"server {name!r} redirects to {target}; if that is the right address, use it as 'url'", status)
     if not asked:
         return None
     said = " ".join(text[: 4 * _QUOTED_CHARS_MAX].decode("utf-8", "replace").split())[:_QUOTED_CHARS_MAX]
     what = f"server {name!r} answered with HTTP status {status}{f': {said}' if said else ''}"
     if status == 429:
         wait = response.headers.get("Retry-After", "")
-        raise Unavailable(what, **({"retry_after_s": int(wait)} if wait.isdigit() else {}))
+        raise Refused(what, status, **({"retry_after_s": int(wait)} if wait.isdigit() else {}))
     if status >= 500 and status not in _NOT_EXECUTED_5XX:
         raise OutcomeUnknown(what)
-    raise Unavailable(what)
+    raise Refused(what, status)
 
 
 def _error_in(text: bytes) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from node.upstreams.chatter import Chatter
 from node.upstreams.lines import LineSplitter, Overlong
-from node.upstreams.process import exited, how_it_ended, put_down, spawn
+from node.upstreams.process import GRACE_S, exited, how_it_ended, put_down, spawn
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.wire import Message, Sink, logger
 from proto import jsons
@@ -29,8 +29,10 @@ _LEADING_ID = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s
 class StdioWire:
     """Owns one process. Lines beyond `message_bytes_max` and lines that are not JSON fail only what they answer."""
 
-    def __init__(self, spec: UpstreamSpec) -> None:
+    def __init__(self, spec: UpstreamSpec, *, grace_s: float = GRACE_S) -> None:
+        """`grace_s` is what the process gets to end by itself, and again to end on SIGTERM."""
         self._spec = spec
+        self._grace_s = grace_s
         self._chatter = Chatter(spec.name)
         self._process: asyncio.subprocess.Process | None = None
         self._sink: Sink | None = None
@@ -86,7 +88,7 @@ class StdioWire:
             return
         self._closed = True
         if self._process is not None:
-            await put_down(self._process, self._spec.name)
+            await put_down(self._process, self._spec.name, self._grace_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
