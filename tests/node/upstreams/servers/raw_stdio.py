@@ -124,7 +124,11 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         method = request.get("method")
+        if "fragile" in MODES and method != "initialize":
+            # Servers on mcp 1.6 do so when the first request is not the one they know.
+            raise RuntimeError("Received request before initialization was complete")
         if method == "initialize":
+            MODES.discard("fragile")
             initialize(request)
         elif method == "server/discover" and "modern" in MODES:
             answer(
