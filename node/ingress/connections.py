@@ -1,0 +1,60 @@
+"""All two-way connections of a node, whatever carries them: how many may be open, and their common end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from node.ingress.duplex import Duplex
+from node.ingress.legacy import LegacyEdge
+from node.ingress.modern import ModernEdge
+from node.ingress.settings import IngressSettings
+from proto.errors import Unavailable
+from proto.records import Principal
+
+CLOSE_S = 2.0
+"""So long may the agents of a closing node take for what was written to them last."""
+
+
+class Connections:
+    def __init__(self, legacy: LegacyEdge, modern: ModernEdge, settings: IngressSettings) -> None:
+        self._legacy = legacy
+        self._modern = modern
+        self._settings = settings
+        self._open: set[Duplex] = set()
+        self._none_left = asyncio.Event()
+        self._none_left.set()
+
+    def __repr__(self) -> str:
+        return f"Connections({len(self._open)} of {self._settings.connections_max})"
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @asynccontextmanager
+    async def opened(self, name: str | None, principal: Principal) -> AsyncIterator[Duplex]:
+        """One connection of `principal` at the address `name`, ended on leaving. Raises `Unavailable` at the bound."""
+        if len(self._open) >= self._settings.connections_max:
+            raise Unavailable(f"{len(self._open)} connections are open; try again later, or at another node")
+        duplex = Duplex(name, principal, self._legacy, self._modern, self._settings)
+        self._open.add(duplex)
+        self._none_left.clear()
+        try:
+            yield duplex
+        finally:
+            self._open.discard(duplex)
+            if not self._open:
+                self._none_left.set()
+            await duplex.end()
+
+    async def close(self) -> None:
+        """End every connection. The edges come first: what they say to their subscribers is still written."""
+        for duplex in self._open:
+            duplex.finish()
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._none_left.wait()
+        except TimeoutError:
+            for duplex in list(self._open):
+                await duplex.end()
