@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 from node.ingress import envelope
+from node.ingress.levels import LOG_LEVELS, loud_enough
 from node.ingress.reply import Out
 from node.ingress.sessions import Session
 from node.sdk import subscriptions
 from proto.calls import Answer, Notification
 from proto.errors import Unavailable
 
-log = logging.getLogger("toolmesh.ingress")
-
-LOG_LEVELS: Mapping[str, int] = {
-    level: rank
-    for rank, level in enumerate(
-        ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")  # RFC 5424 §6.2.1
-    )
-}
+__all__ = ["LOG_LEVELS", "LegacyExchange", "ModernExchange", "loud_enough", "may_be_asked"]
 
 _CAPABILITY = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
-
-
-def loud_enough(notification: Notification, level: str) -> bool:
-    """Is this log message at `level` or above? One of an unknown level is let through."""
-    params = notification.get("params")
-    said = params.get("level") if isinstance(params, dict) else None
-    return LOG_LEVELS.get(said, len(LOG_LEVELS)) >= LOG_LEVELS[level] if isinstance(said, str) else True
 
 
 class ModernExchange:
@@ -57,35 +43,38 @@ class ModernExchange:
 
 
 class LegacyExchange:
-    """Sessions: a server's notifications and requests go out ahead of the answer; the client's answers are messages."""
+    """Sessions: a server's notifications and requests go out ahead of the answer; the client's answers are messages.
+
+    Where `out` takes nothing more, the client is asked on a stream of its session instead.
+    """
 
     def __init__(self, out: Out, session: Session) -> None:
         self._out = out
         self._session = session
 
     def event(self, notification: Notification) -> None:
-        if notification.get("method") == "notifications/message" and not loud_enough(
-            notification, self._session.log_level
-        ):
-            return
-        self._out.send(envelope.notification(notification))
+        if not self._session.quiet(notification):
+            self._out.send(envelope.notification(notification))
 
     async def request(self, request: Notification) -> Answer:
-        method = str(request.get("method"))
-        if not may_be_asked(self._session.capabilities, method, request.get("params")):
+        method, params = str(request.get("method")), request.get("params")
+        if not may_be_asked(self._session.capabilities, method, params):
             raise Unavailable(f"the client did not declare what {method!r} needs")
         request_id, answer = self._session.ask()
         try:
-            if not self._out.send(envelope.request(request_id, request), keep=True):
-                raise Unavailable(f"the client cannot be asked for {method!r}: its stream is not open")
+            if not self._send(envelope.request(request_id, request)):
+                raise Unavailable(f"the client cannot be asked for {method!r}: it has no stream open")
             return await answer
         except asyncio.CancelledError:
-            self._out.send(
+            self._send(
                 envelope.notification({"method": "notifications/cancelled", "params": {"requestId": request_id}})
             )
             raise
         finally:
             self._session.forget(request_id)
+
+    def _send(self, message: bytes) -> bool:
+        return self._out.send(message, keep=True) or self._session.send(message, keep=True)
 
 
 def may_be_asked(capabilities: Mapping[str, Any], method: str, params: Any) -> bool:

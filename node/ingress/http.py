@@ -14,6 +14,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from multidict import istr
 
 from node.ingress import envelope, ladder
+from node.ingress.carrying import Carrier
 from node.ingress.changes import ChangeFeed
 from node.ingress.door import Door, refusal
 from node.ingress.incoming import Incoming, accepted
@@ -41,18 +42,26 @@ _ORIGIN = istr("Origin")
 
 
 class McpIngress:
-    """The agents' edge of a node. Make one per node, add `routes()` to the application, `close()` on shutdown."""
+    """The agents' edge of a node. Make one per node, add `routes()` to the application, `close()` on shutdown.
+
+    `carrier` reaches the other nodes of a mesh, which may hold the session that a request names; None: there are none.
+    """
 
     def __init__(
-        self, endpoints: Endpoints, authenticator: Authenticator, settings: IngressSettings | None = None
+        self,
+        endpoints: Endpoints,
+        authenticator: Authenticator,
+        settings: IngressSettings | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         self._settings = settings or IngressSettings()
         self._endpoints = endpoints
         self._door = Door(authenticator, self._settings)
         self._feed = ChangeFeed()
         self._modern = ModernEdge(endpoints, self._settings, self._feed)
-        self._legacy = LegacyEdge(endpoints, self._settings, self._feed)
-        self._sessions = SessionsOverHttp(self._legacy, self._settings)
+        node = carrier.me if carrier is not None else ""
+        self._legacy = LegacyEdge(endpoints, self._settings, self._feed, node)
+        self._sessions = SessionsOverHttp(self._legacy, self._settings, carrier)
         endpoints.subscribe_changes(self._feed)
 
     def routes(self) -> list[web.RouteDef]:
@@ -105,7 +114,8 @@ class McpIngress:
         if isinstance(principal, web.Response):
             return principal
         incoming = Incoming(request.headers, name, principal, version, accepts_sse)
-        return await (self._sessions.get(request, incoming) if method == "GET" else self._sessions.delete(incoming))
+        serve = self._sessions.get if method == "GET" else self._sessions.delete
+        return await serve(request, incoming)
 
     async def _post(self, request: web.Request, name: str | None, version: str) -> web.StreamResponse:
         headers = request.headers

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Any
 
+from mcp_types import LOG_LEVEL_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
 from multidict import istr
@@ -18,13 +20,16 @@ from node.ingress import envelope
 from node.ingress.changes import NOTICE, ChangeFeed, promised
 from node.ingress.envelope import RequestId, Shape
 from node.ingress.errors import refusal
-from node.ingress.exchange import LOG_LEVELS, LegacyExchange
-from node.ingress.incoming import Incoming
+from node.ingress.exchange import LegacyExchange
+from node.ingress.incoming import Incoming, trace_of
+from node.ingress.levels import LOG_LEVELS
 from node.ingress.reply import Out, Outcome
 from node.ingress.sessions import Session, Sessions
 from node.ingress.settings import IngressSettings
+from node.ingress.subscribed import Listen, SessionListens
 from node.ports import Caller, Endpoints
-from proto.calls import Answer
+from proto import jsons
+from proto.calls import Answer, Exchange
 from proto.errors import Forbidden, Invalid, MeshError, Unavailable, Unknown
 
 log = logging.getLogger("toolmesh.ingress")
@@ -33,12 +38,16 @@ SESSION_ID = istr("Mcp-Session-Id")
 RESOURCE_NOT_FOUND = -32002
 
 _SWEEP_S_MAX = 60.0
-_NOT_HERE = frozenset({"server/discover", "subscriptions/listen", "resources/subscribe", "resources/unsubscribe"})
+_NOT_HERE = frozenset({"initialize", "server/discover", "subscriptions/listen"})
+_KEPT_HERE = frozenset({"notifications/cancelled", "notifications/initialized", "notifications/progress"})
 _MODERN_MEMBERS = frozenset({"resultType", "ttlMs", "cacheScope"})
 
 
 class LegacyEdge:
-    def __init__(self, endpoints: Endpoints, settings: IngressSettings, feed: ChangeFeed) -> None:
+    """Sessions at `endpoints`. `node` is what their ids begin with, so that any node can tell who holds one."""
+
+    def __init__(self, endpoints: Endpoints, settings: IngressSettings, feed: ChangeFeed, node: str = "") -> None:
+        self.node = node
         self._endpoints = endpoints
         self._settings = settings
         self._feed = feed
@@ -66,17 +75,24 @@ class LegacyEdge:
             why = "params.protocolVersion must be a string and params.capabilities an object"
             return None, Outcome(envelope.error(request_id, INVALID_PARAMS, why))
         version = asked if asked in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION
-        session = Session(incoming.name, incoming.principal.identity, version, capabilities, self._settings)
+        session = Session(
+            incoming.name,
+            incoming.principal,
+            version,
+            capabilities,
+            self._settings,
+            node=self.node,
+            kept=self.sessions.kept,
+        )
         try:
-            described = self._endpoints.endpoint(incoming.name).describe(
-                incoming.caller(version, session.key, capabilities, params)
-            )
+            described = self._endpoints.endpoint(incoming.name).describe(session.caller)
         except Exception as e:  # the edge where every failure becomes protocol
             refused = self._refused(request_id, e, "initialize", params)
             # There is no session yet that a 404 could be mistaken for the end of.
             hidden = isinstance(e, Unknown | Forbidden)
             return None, Outcome(refused.body, 404, refused.headers) if hidden else refused
         offered, kinds = promised(described, incoming.name)
+        session.logs = "logging" in offered
         try:
             self.sessions.open(session, _now_s())
         except Unavailable as e:
@@ -110,31 +126,40 @@ class LegacyEdge:
         self.served += 1
         request_id, method, params = message["id"], message["method"], message.get("params") or {}
         try:
-            own = self._own(session, method, params)
-            if own is not None:
-                return Outcome(envelope.result(request_id, own))
-            caller = incoming.caller(session.version, session.key, session.capabilities, params)
-            return session.start(request_id, self._call(incoming, session, request_id, method, params, caller, out))
+            if self._own(session, method, params):
+                return Outcome(envelope.result(request_id, {}))
+            trace = trace_of(incoming.headers, params)
+            caller = replace(session.caller, principal=incoming.principal, trace=trace)
+            return session.start(request_id, self._call(session, request_id, method, params, caller, out))
         except MeshError as e:
             return self._refused(request_id, e, method, params)
 
-    def _own(self, session: Session, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
-        """The result of a method that is the session's own; None for all others."""
+    def _own(self, session: Session, method: str, params: dict[str, Any]) -> bool:
+        """Do what is the session's own matter and answered `{}` at once. False: it is for the endpoint.
+
+        Raises `Invalid`, or `Unknown` for a method that a session of this revision does not have.
+        """
         if method == "ping":
-            return {}
+            return True
         if method == "logging/setLevel":
             level = params.get("level")
             if not isinstance(level, str) or level not in LOG_LEVELS:
                 raise Invalid(f"params.level must be one of {', '.join(LOG_LEVELS)}")
             session.log_level = level
-            return {}
-        if method in _NOT_HERE or method == "initialize":
+            if session.logs:
+                self._listens(session).hear_logs(level, self._listen(session))
+            return True
+        if method == "resources/unsubscribe":
+            uri = _uri_of(params)
+            if session.listens is not None:
+                session.listens.unsubscribe(uri)
+            return True
+        if method in _NOT_HERE:
             raise Unknown(f"not a method of MCP {session.version} here", method=method)
-        return None
+        return False
 
     async def _call(
         self,
-        incoming: Incoming,
         session: Session,
         request_id: RequestId,
         method: str,
@@ -143,13 +168,29 @@ class LegacyEdge:
         out: Out,
     ) -> Outcome:
         try:
-            endpoint = self._endpoints.endpoint(incoming.name)
-            answer = await endpoint.handle(method, params, caller, LegacyExchange(out, session))
+            if method == "resources/subscribe":
+                answer = await self._listens(session).subscribe(_uri_of(params), self._listen(session))
+            else:
+                if session.log_level is not None and not method.endswith("/list"):
+                    params = _at_level(session.log_level, params)
+                endpoint = self._endpoints.endpoint(session.endpoint)
+                answer = await endpoint.handle(method, params, caller, LegacyExchange(out, session))
             if "error" in answer:
                 return Outcome(envelope.refused(request_id, answer["error"]))
             return Outcome(envelope.result(request_id, _plain(answer["result"])))
         except Exception as e:  # the edge where every failure becomes protocol
             return self._refused(request_id, e, method, params)
+
+    def _listens(self, session: Session) -> SessionListens:
+        if session.listens is None:
+            session.listens = SessionListens(session, self._settings.session_subscriptions_max)
+        return session.listens
+
+    def _listen(self, session: Session) -> Listen:
+        async def listen(params: dict[str, Any], exchange: Exchange) -> Answer:
+            return await self._endpoints.endpoint(session.endpoint).listen(params, session.caller, exchange)
+
+        return listen
 
     def take(self, session: Session, message: dict[str, Any], shape: Shape) -> None:
         """A notification of the client's, or its answer to a question of ours."""
@@ -157,10 +198,22 @@ class LegacyEdge:
             answer: Answer = {k: message[k] for k in ("error", "result") if k in message}
             if not session.answer(message["id"], answer):
                 log.debug("%r answered %r, which nobody waits for", session, message["id"])
-        elif message["method"] == "notifications/cancelled":
-            request_id = (message.get("params") or {}).get("requestId")
+            return
+        method, params = message["method"], message.get("params") or {}
+        if method == "notifications/cancelled":
+            request_id = params.get("requestId")
             if envelope.is_request_id(request_id):
                 session.cancel(request_id)
+        elif method.startswith("notifications/") and method not in _KEPT_HERE:
+            told = session.aside(self._tell(session, method, params))
+            if not told:
+                log.warning("%r: %s is dropped, too much is running", session, method)
+
+    async def _tell(self, session: Session, method: str, params: dict[str, Any]) -> None:
+        try:
+            await self._endpoints.endpoint(session.endpoint).notify(method, params, session.caller)
+        except Exception as e:  # a notification has no answer that could say so
+            log.debug("%r: %s reached nobody: %r", session, method, e)
 
     def _refused(self, request_id: RequestId, cause: Exception, method: str, params: dict[str, Any]) -> Outcome:
         refused = refusal(
@@ -195,6 +248,19 @@ def _plain(result: Any) -> Any:
     if not isinstance(result, dict) or result.get("resultType") != "complete":
         return result
     return {k: v for k, v in result.items() if k not in _MODERN_MEMBERS}
+
+
+def _uri_of(params: dict[str, Any]) -> str:
+    uri = params.get("uri")
+    if not isinstance(uri, str):
+        raise Invalid(f"params.uri must be a string, not {jsons.type_name(uri)}")
+    return uri
+
+
+def _at_level(level: str, params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with the session's log level, in the words of 2026-07-28: only the owner knows its server's."""
+    meta = params.get("_meta")
+    return {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), LOG_LEVEL_META_KEY: level}}
 
 
 def _now_s() -> float:

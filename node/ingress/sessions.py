@@ -8,64 +8,87 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from node.ingress.changes import Subscription
 from node.ingress.envelope import RequestId
-from node.ingress.reply import Outcome
+from node.ingress.levels import loud_enough
+from node.ingress.reply import Connection, Out, Outcome
+from node.ingress.resumable import EventStore, Kept, ResumableStream
 from node.ingress.settings import IngressSettings
-from node.ingress.sse import Outbox
-from proto.calls import Answer
+from node.ports import Caller
+from proto.calls import Answer, Notification
 from proto.errors import Exhausted, Unavailable
+from proto.records import Principal
+
+if TYPE_CHECKING:
+    from node.ingress.subscribed import SessionListens
 
 log = logging.getLogger("toolmesh.ingress")
 
 
-class Stream(Protocol):
-    """Where messages that belong to no request go: a GET stream, or the one connection of a session that has one."""
+PRIMING_VERSION = "2025-11-25"
+"""From here on a stream begins with an event that tells nothing but where to resume."""
 
-    @property
-    def outbox(self) -> Outbox: ...
+WAITING_MAX = 64
+"""Messages of a session that wait for a stream to come; the oldest is dropped for one more."""
 
 
 class Session:
     """One agent's session at one endpoint.
 
     `id` is the secret that the client presents, `key` its digest, safe to pass on and to log. `asked` are requests
-    of servers that the client has not answered yet, by our own ids. At most three notices (one per kind of list)
-    wait for a GET stream to come.
+    of servers that the client has not answered yet, by our own ids. An `Out` for what belongs to no call: a GET
+    stream, or the one connection of a session that has one, takes it.
     """
 
     def __init__(
         self,
         endpoint: str | None,
-        identity: tuple[str, str, str],
+        principal: Principal,
         version: str,
         capabilities: dict[str, Any],
         settings: IngressSettings,
+        *,
+        node: str = "",
+        kept: Kept | None = None,
     ) -> None:
-        self.id = secrets.token_urlsafe(24)
+        # Whoever reads the id knows which node holds the session.
+        self.id = f"{node}.{secrets.token_urlsafe(24)}" if node else secrets.token_urlsafe(24)
         self.key = hashlib.sha256(self.id.encode()).hexdigest()[:32]
         self.endpoint = endpoint
-        self.identity = identity
-        self.version = version
-        self.capabilities = capabilities
-        self.log_level = "debug"
+        self.caller = Caller(principal, version, self.key, capabilities)
+        self.logs = False
+        """Does the server promise to log?"""
+        self.log_level: str | None = None
         self.used_at_s = 0.0
         self.changes: Subscription | None = None
+        self.listens: SessionListens | None = None
         self._settings = settings
         self._calls: dict[RequestId, list[asyncio.Task[Outcome]]] = {}
+        self._aside: set[asyncio.Task[None]] = set()
         self._running = 0
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._next_ask = 0
-        self._streams: list[Stream] = []
-        self._waiting: dict[bytes, None] = {}
+        self._streams: list[Out] = []
+        self._waiting: dict[bytes, None] | None = None
+        self._kept = kept if kept is not None else Kept(settings.events_bytes_max)
+        self._store: EventStore | None = None
 
     def __repr__(self) -> str:
         return (
             f"Session({self.key[:8]} at {self.endpoint or '/'}, {self.version}, "
             f"{self._running} running, {len(self._streams)} streams)"
         )
+
+    @property
+    def version(self) -> str:
+        return self.caller.era
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What the client declared."""
+        return self.caller.client_capabilities
 
     @property
     def busy(self) -> bool:
@@ -103,7 +126,28 @@ class Session:
         for task in self._calls.get(request_id, ()):
             task.cancel()
 
-    # ---- requests to the client -----------------------------------------------------------------
+    def aside(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run what nobody waits for; it ends with the session. False: too much runs already, this does not."""
+        if self._running >= self._settings.session_calls_max:
+            work.close()
+            return False
+        task = asyncio.get_running_loop().create_task(work)
+        self._aside.add(task)
+        self._running += 1
+        task.add_done_callback(self._aside_ended)
+        return True
+
+    def _aside_ended(self, task: asyncio.Task[None]) -> None:
+        self._running -= 1
+        self._aside.discard(task)
+
+    # ---- what the client hears and is asked -----------------------------------------------------
+
+    def quiet(self, notification: Notification) -> bool:
+        """Is this a log message below the level that the client has set?"""
+        if self.log_level is None or notification.get("method") != "notifications/message":
+            return False
+        return not loud_enough(notification, self.log_level)
 
     def ask(self) -> tuple[int, asyncio.Future[Answer]]:
         """A new id of ours, and where its answer will appear. Raises `Unavailable` at the bound."""
@@ -125,43 +169,87 @@ class Session:
     def forget(self, request_id: int) -> None:
         self._asked.pop(request_id, None)
 
-    # ---- GET streams ----------------------------------------------------------------------------
+    # ---- streams --------------------------------------------------------------------------------
 
-    def attach(self, stream: Stream) -> None:
-        """The newest stream gets what comes; one beyond the bound ends the oldest."""
+    @property
+    def events(self) -> EventStore:
+        """What was sent on the streams of this session."""
+        if self._store is None:
+            self._store = EventStore(self._settings, self._kept)
+        return self._store
+
+    def open_stream(self, kind: str, connection: Connection) -> ResumableStream:
+        """A new stream of a POST (`p`) or a GET (`g`), read by `connection`."""
+        stream = self.events.open(kind)
+        stream.connect(connection)
+        if self.version >= PRIMING_VERSION:
+            connection.prime(stream.start_id, self._settings.retry_ms)
+        return stream
+
+    def attach(self, stream: Out) -> None:
+        """Messages that belong to no call go to the newest stream; one beyond the bound ends the oldest."""
         if len(self._streams) >= self._settings.session_streams_max:
-            self._streams[0].outbox.close()
+            oldest = self._streams[0]
+            if isinstance(oldest, ResumableStream):
+                oldest.end()
         self._streams.append(stream)
-        for message in self._waiting:
-            stream.outbox.push(message)
-        self._waiting.clear()
+        waiting, self._waiting = self._waiting, None
+        for message in waiting or ():
+            stream.send(message)
 
-    def detach(self, stream: Stream) -> None:
-        """Also what it did not write is passed on."""
-        self._streams.remove(stream)
-        for message in stream.outbox.take():
+    def detach(self, stream: Out) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+
+    def disconnected(self, stream: ResumableStream, connection: Connection) -> None:
+        """A GET stream's connection is lost or over: what it did not write is passed on, the rest may be resumed."""
+        if stream.connection is not None and stream.connection is not connection:
+            # The client has come back for this stream already, and has got all that is kept of it.
+            return
+        self.detach(stream)
+        unsent = connection.unsent()
+        first_id = next((event_id for _, event_id in unsent if event_id), "")
+        if first_id:
+            stream.retract(first_id)
+        stream.disconnect(connection)
+        for message, _ in unsent:
             self.notify(message)
 
+    def send(self, message: bytes, *, keep: bool = False) -> bool:
+        """To one stream only, as MCP asks. False: none is open."""
+        return any(stream.send(message, keep=keep) for stream in reversed(self._streams))
+
     def notify(self, message: bytes) -> None:
-        """To one stream only, as MCP asks; kept for the next one if none is open."""
-        for stream in reversed(self._streams):
-            if stream.outbox.push(message):
-                return
+        """Send, or keep it for the next stream if none is open: once, however often it is said."""
+        if self.send(message):
+            return
+        if self._waiting is None:
+            self._waiting = {}
         self._waiting[message] = None
+        if len(self._waiting) > WAITING_MAX:
+            del self._waiting[next(iter(self._waiting))]
 
     # ---- the end --------------------------------------------------------------------------------
 
-    def end(self) -> list[asyncio.Task[Outcome]]:
+    def end(self) -> list[asyncio.Task[Any]]:
         """Cancel and close everything; returns the tasks that are ending."""
         if self.changes is not None:
             self.changes.end()
             self.changes = None
-        tasks = [task for same_id in self._calls.values() for task in same_id]
+        tasks: list[asyncio.Task[Any]] = [task for same_id in self._calls.values() for task in same_id]
+        tasks += self._aside
+        if self.listens is not None:
+            tasks += self.listens.end()
         for task in tasks:
             task.cancel()
-        for stream in self._streams:
-            stream.outbox.close()
+        if self._store is not None:
+            self._store.end()
         return tasks
+
+    def forget_events(self) -> None:
+        """No stream can be resumed from before now."""
+        if self._store is not None:
+            self._store.clear()
 
 
 class Sessions:
@@ -170,6 +258,7 @@ class Sessions:
     def __init__(self, settings: IngressSettings) -> None:
         self._settings = settings
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self.kept = Kept(settings.events_bytes_max, self._relieve)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -197,7 +286,7 @@ class Sessions:
     ) -> Session | None:
         """The session, if it was opened at this endpoint by this principal; another's is as good as none."""
         session = self._sessions.get(session_id)
-        if session is None or session.endpoint != endpoint or session.identity != identity:
+        if session is None or session.endpoint != endpoint or session.caller.principal.identity != identity:
             return None
         if self._expired(session, now_s):
             self.end(session)
@@ -205,11 +294,11 @@ class Sessions:
         self._touch(session, now_s)
         return session
 
-    def end(self, session: Session) -> list[asyncio.Task[Outcome]]:
+    def end(self, session: Session) -> list[asyncio.Task[Any]]:
         self._sessions.pop(session.id, None)
         return session.end()
 
-    def end_all(self) -> list[asyncio.Task[Outcome]]:
+    def end_all(self) -> list[asyncio.Task[Any]]:
         return [task for session in list(self._sessions.values()) for task in self.end(session)]
 
     def sweep(self, now_s: float) -> int:
@@ -225,6 +314,13 @@ class Sessions:
                 self.end(oldest)
                 ended += 1
         return ended
+
+    def _relieve(self) -> None:
+        """Events of the sessions used the longest ago are forgotten, until a quarter of the bound is free."""
+        for session in self._sessions.values():
+            if self.kept.bytes <= self.kept.bytes_max * 3 // 4:
+                break
+            session.forget_events()
 
     def _expired(self, session: Session, now_s: float) -> bool:
         return not session.busy and now_s - session.used_at_s >= self._settings.session_idle_s

@@ -14,10 +14,17 @@ class IngressSettings:
     `allowed_origins`      browser origins (`scheme://host[:port]`, lower case) that may call; others get 403. A request
                            without Origin passes; a loopback origin passes where the listener is on loopback.
     `resource_metadata_url` RFC 9728 document named in every 401 and 403 challenge; empty: not named.
+    `connections_max`      two-way connections (`/sse`, `/ws`); one more is refused (503).
     `sessions_max`         legacy sessions; the longest idle one makes room, 503 if none is idle.
     `session_idle_s`       a session without a request, a running call or an open stream for so long is forgotten (404).
     `session_calls_max`    calls of one session running at once; one more is `Exhausted`.
     `session_streams_max`  GET streams of one session; one more ends the oldest.
+    `session_events_max`, `session_events_bytes_max`
+                           events of one session's streams that can be resumed; the oldest are forgotten, the newest
+                           never.
+    `events_bytes_max`     the same of all sessions; those of the sessions used the longest ago are forgotten.
+    `session_subscriptions_max` resources that one session is subscribed to; one more is refused.
+    `retry_ms`             a client is told to wait so long before it resumes a stream (2025-11-25).
     `batch_max`            messages in one 2025-03-26 batch; a longer one is refused.
     `listens_max`          open `subscriptions/listen` streams; one more is `Exhausted`.
     `stream_frames_max`, `stream_bytes_max`
@@ -32,10 +39,16 @@ class IngressSettings:
     body_read_s: float = 30.0
     allowed_origins: frozenset[str] = frozenset()
     resource_metadata_url: str = ""
+    connections_max: int = 10_000
     sessions_max: int = 10_000
     session_idle_s: float = 1_800.0
     session_calls_max: int = 256
     session_streams_max: int = 4
+    session_events_max: int = 256
+    session_events_bytes_max: int = 4 * 1024 * 1024
+    events_bytes_max: int = 256 * 1024 * 1024
+    session_subscriptions_max: int = 256
+    retry_ms: int = 1_000
     batch_max: int = 100
     listens_max: int = 10_000
     stream_frames_max: int = 256

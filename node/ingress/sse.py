@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -22,6 +23,21 @@ HEADERS: Mapping[str, str] = {
 }
 
 
+class Frame(NamedTuple):
+    """One event: a JSON text, or none where only the id is to be known; `keep`: it must arrive."""
+
+    message: bytes
+    keep: bool = False
+    event_id: str = ""
+    retry_ms: int = 0
+
+    def encoded(self) -> bytes:
+        head = f"id: {self.event_id}\n".encode() if self.event_id else b""
+        if self.retry_ms:
+            head += b"retry: %d\n" % self.retry_ms
+        return b"event: message\n%bdata: %b\n\n" % (head, self.message)
+
+
 class Outbox:
     """Messages waiting for one stream: at most so many, at most so many bytes.
 
@@ -32,7 +48,7 @@ class Outbox:
     def __init__(self, frames_max: int, bytes_max: int) -> None:
         self._frames_max = frames_max
         self._bytes_max = bytes_max
-        self._frames: deque[tuple[bytes, bool]] = deque()
+        self._frames: deque[Frame] = deque()
         self._bytes = 0
         self.dropped = 0
         self.closed = False
@@ -41,7 +57,7 @@ class Outbox:
     def __repr__(self) -> str:
         return f"Outbox({len(self._frames)} waiting, {self.dropped} dropped{', closed' if self.closed else ''})"
 
-    def push(self, message: bytes, *, keep: bool = False) -> bool:
+    def push(self, message: bytes, *, keep: bool = False, event_id: str = "") -> bool:
         """Queue one JSON text. False: it was not taken (closed, or no room)."""
         if self.closed:
             return False
@@ -53,29 +69,47 @@ class Outbox:
             return False
         if keep and len(self._frames) >= 2 * self._frames_max:
             return False
-        self._frames.append((message, keep))
+        self._frames.append(Frame(message, keep, event_id))
         self._bytes += len(message)
         self.wake.set()
         return True
+
+    def prime(self, event_id: str, retry_ms: int) -> None:
+        """Queue an event without a message: the id to resume from, and how long to wait before that."""
+        self._frames.append(Frame(b"", True, event_id, retry_ms))
+        self.wake.set()
 
     def close(self) -> None:
         """Nothing more is taken; what waits is still written."""
         self.closed = True
         self.wake.set()
 
+    @property
+    def full(self) -> bool:
+        """Is either bound reached? What is pushed now may cost something that waits."""
+        return len(self._frames) >= self._frames_max or self._bytes >= self._bytes_max
+
     def take(self) -> list[bytes]:
+        """The messages of everything that waits."""
+        return [frame.message for frame in self.take_frames() if frame.message]
+
+    def unsent(self) -> list[tuple[bytes, str]]:
+        """Messages that never left, with their events' ids; the outbox is empty then."""
+        return [(frame.message, frame.event_id) for frame in self.take_frames() if frame.message]
+
+    def take_frames(self) -> list[Frame]:
         """Everything that waits."""
-        messages = [message for message, _ in self._frames]
+        frames = list(self._frames)
         self._frames.clear()
         self._bytes = 0
         self.wake.clear()
-        return messages
+        return frames
 
     def _drop_oldest(self) -> bool:
-        for i, (message, keep) in enumerate(self._frames):
-            if not keep:
+        for i, frame in enumerate(self._frames):
+            if not frame.keep:
                 del self._frames[i]
-                self._bytes -= len(message)
+                self._bytes -= len(frame.message)
                 self._count_drop()
                 return True
         return False
@@ -103,8 +137,8 @@ class EventStream:
         try:
             await self.response.prepare(self._request)
             while True:
-                if messages := outbox.take():
-                    await self._write(b"".join(b"event: message\ndata: %b\n\n" % m for m in messages))
+                if frames := outbox.take_frames():
+                    await self._write(b"".join([frame.encoded() for frame in frames]))
                 elif outbox.closed:
                     return
                 elif not await self._woken():

@@ -225,11 +225,21 @@ class Served:
 
     @staticmethod
     async def events(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
-        """The messages of an SSE response, as they come; comments are skipped."""
+        """The messages of an SSE response, as they come; comments, and events that have only an id, are skipped."""
+        async for _, message in Served.identified(response):
+            if message is not None:
+                yield message
+
+    @staticmethod
+    async def identified(response: aiohttp.ClientResponse) -> AsyncIterator[tuple[str, Any]]:
+        """(id, message) of each SSE event, as they come; the message is None where it has none."""
         assert response.headers["Content-Type"] == "text/event-stream"
+        event_id = ""
         async for line in response.content:
-            if line.startswith(b"data: "):
-                yield orjson.loads(line[6:])
+            if line.startswith(b"id: "):
+                event_id = line[4:].strip().decode()
+            elif line.startswith(b"data: "):
+                yield event_id, orjson.loads(line[6:]) if line[6:].strip() else None
 
     @staticmethod
     async def next(stream: AsyncIterator[dict[str, Any]]) -> dict[str, Any]:

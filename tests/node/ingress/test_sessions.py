@@ -9,19 +9,24 @@ from node.ingress.sessions import Session, Sessions
 from node.ingress.settings import IngressSettings
 from node.ingress.sse import Outbox
 from proto.errors import Unavailable
+from proto.records import Principal
 
-WHO = ("", "", "ann")
+ANN = Principal("ann")
+WHO = ANN.identity
 
 
 class Stream:
-    """As much of an `EventStream` as a session sees of it."""
+    """An `Out` that takes all."""
 
     def __init__(self) -> None:
         self.outbox = Outbox(2, 100)
 
+    def send(self, message, *, keep=False):
+        return self.outbox.push(message, keep=keep)
+
 
 def opened(sessions, settings, now_s, endpoint=None):
-    session = Session(endpoint, WHO, "2025-11-25", {}, settings)
+    session = Session(endpoint, ANN, "2025-11-25", {}, settings)
     sessions.open(session, now_s)
     return session
 
@@ -89,24 +94,30 @@ def test_at_the_bound_the_longest_idle_makes_room_and_busy_ones_stay():
 
 
 def test_what_a_stream_did_not_write_goes_to_the_next_one():
-    session = Session(None, WHO, "2025-11-25", {}, IngressSettings())
-    older, newer = Stream(), Stream()
-    session.attach(older)
-    session.attach(newer)
+    session = Session(None, ANN, "2025-06-18", {}, IngressSettings())
+    older, newer, last = Outbox(9, 900), Outbox(9, 900), Outbox(9, 900)
+    streams = [session.open_stream("g", outbox) for outbox in (older, newer)]
+    for stream in streams:
+        session.attach(stream)
+    session.notify(b"written")
+    assert (older.take(), newer.take()) == ([], [b"written"])
     session.notify(b"changed")
-    assert older.outbox.take() == []
-    session.detach(newer)
-    assert older.outbox.take() == [b"changed"]
-    session.detach(older)
+    session.disconnected(streams[1], newer)
+    assert older.take() == [b"changed"]
+    session.disconnected(streams[0], older)
     session.notify(b"later")
     session.notify(b"later")
-    last = Stream()
-    session.attach(last)
-    assert last.outbox.take() == [b"later"]
+    session.attach(session.open_stream("g", last))
+    assert last.take() == [b"later"]
+    # What was written may have been lost on the way; what was passed on is not told twice.
+    again = Outbox(9, 900)
+    stream, after = session.events.find("g2.0")
+    stream.connect(again, after)
+    assert again.take() == [b"written"]
 
 
 async def test_answers_find_their_question_by_our_own_id_alone():
-    session = Session(None, WHO, "2025-11-25", {}, IngressSettings(session_calls_max=2))
+    session = Session(None, ANN, "2025-11-25", {}, IngressSettings(session_calls_max=2))
     (first, answer), (second, _) = session.ask(), session.ask()
     assert first != second
     assert not session.answer(str(first), {"result": {}})
