@@ -67,6 +67,24 @@ def up(config: ConfigFile = Path("node.yaml")) -> None:
 
 
 @app.command()
+def stdio(
+    server: Annotated[str, typer.Option(metavar="NAME", help="Serve this one server; else the three tools.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Serve every tool, as SERVER__TOOL.")] = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="Start this node if it does not run.")
+    ] = None,
+) -> None:
+    """Be an MCP server on standard input and output: of a running node, or of one that is started for it."""
+    if server and everything:
+        raise Invalid("--server and --all exclude each other; give one of them")
+    from node.verbs import stdio as verb
+
+    raise typer.Exit(verb.run(url, key_file, config, verb.path_of(server, everything)))
+
+
+@app.command()
 def check(config: ConfigFile = Path("node.yaml")) -> None:
     """Say what a configuration would start and what stands in its way; start nothing."""
     from node.config import load

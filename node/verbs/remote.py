@@ -6,17 +6,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import aiohttp
 
 from node.upstreams.sse import SseParser
+from node.verbs.address import KEY_VARIABLE, URL_VARIABLE, key_of, url_of
 from proto import jsons
 from proto.errors import ERRORS, Expired, Invalid, MeshError, Unauthenticated, Unavailable
 
-DEFAULT_URL = "http://127.0.0.1:7400"
-URL_VARIABLE = "TOOLMESH_URL"
-KEY_VARIABLE = "TOOLMESH_KEY"
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 CONNECT_TIMEOUT_S = 5.0
 
@@ -38,19 +36,7 @@ class Remote:
     @classmethod
     def of(cls, url: str | None, key_file: Path | None, timeout_s: float = 30.0) -> Remote:
         """From options, then `TOOLMESH_URL` and `TOOLMESH_KEY`. Raises `Invalid` naming the option."""
-        base = (url or os.environ.get(URL_VARIABLE) or DEFAULT_URL).rstrip("/")
-        parts = urlsplit(base)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise Invalid(f"--url {base!r} is not an address; write it like {DEFAULT_URL}")
-        key = os.environ.get(KEY_VARIABLE, "")
-        if key_file is not None:
-            try:
-                key = key_file.read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as e:
-                raise Invalid(f"--key-file {key_file} cannot be read: {e}") from None
-        if not key.isascii() or not key.isprintable():
-            raise Invalid("the key holds characters that no header can carry; give the key as it was printed")
-        return cls(base, key, timeout_s)
+        return cls(url_of(url), key_of(key_file), timeout_s)
 
     def __repr__(self) -> str:
         return f"Remote({self.url}, {'with' if self.key else 'without'} a key)"
