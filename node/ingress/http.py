@@ -16,12 +16,15 @@ from multidict import istr
 from node.ingress import envelope, ladder
 from node.ingress.carrying import Carrier
 from node.ingress.changes import ChangeFeed
+from node.ingress.connections import Connections
 from node.ingress.door import Door, refusal
 from node.ingress.incoming import Incoming, accepted
 from node.ingress.legacy import LegacyEdge
 from node.ingress.modern import ModernEdge
 from node.ingress.settings import IngressSettings
+from node.ingress.sse_transport import SseTransport
 from node.ingress.streamable import SessionsOverHttp
+from node.ingress.websocket import WebSocketTransport
 from node.ports import EVERYTHING, Authenticator, Endpoints
 from node.sdk import inbound
 from proto import jsons
@@ -61,18 +64,23 @@ class McpIngress:
         self._modern = ModernEdge(endpoints, self._settings, self._feed)
         node = carrier.me if carrier is not None else ""
         self._legacy = LegacyEdge(endpoints, self._settings, self._feed, node)
+        self._connections = Connections(self._legacy, self._modern, self._settings)
+        self._web_socket = WebSocketTransport(self._door, self._connections, self._settings)
+        self._sse = SseTransport(self._door, self._connections)
         self._sessions = SessionsOverHttp(self._legacy, self._settings, carrier)
         endpoints.subscribe_changes(self._feed)
 
     def routes(self) -> list[web.RouteDef]:
         named = [web.route("*", path, self._serve_named) for path in NAMED_PATHS]
-        return [*named, web.route("*", EVERYTHING_PATH, self._serve_everything)]
+        everything = web.route("*", EVERYTHING_PATH, self._serve_everything)
+        return [*named, everything, *self._sse.routes(), *self._web_socket.routes()]
 
     def stats(self) -> dict[str, int]:
-        """`sessions` and `streams` open now, requests served since the start by era."""
+        """`sessions`, `streams` and two-way `connections` open now, requests served since the start by era."""
         return {
             "sessions": len(self._legacy.sessions),
             "streams": self._legacy.sessions.streams + self._modern.streams,
+            "connections": len(self._connections),
             "legacy_requests": self._legacy.served,
             "modern_requests": self._modern.served,
         }
@@ -85,6 +93,7 @@ class McpIngress:
         self._endpoints.unsubscribe_changes(self._feed)
         self._modern.close()
         await self._legacy.close()
+        await self._connections.close()
 
     # ---- one request ----------------------------------------------------------------------------
 
