@@ -43,11 +43,15 @@ class Member:
 
 @dataclass(slots=True)
 class Server:
-    """One MCP server of one owner. `info` is None until its server record has arrived."""
+    """One MCP server of one owner. `info` is None until its server record has arrived.
+
+    `revision` is another one after each change of what it lists or says of itself, its health apart.
+    """
 
     name: str
     owner: Owner
     info: dict[str, Any] | None = None
+    revision: int = 0
     members: dict[Kind, dict[str, Member]] = field(default_factory=lambda: {kind: {} for kind in MEMBERS})
 
     @property
@@ -177,11 +181,12 @@ fares is not told: whoever wants to know looks, and a server that flaps must not
 
 
 class Catalog:
-    """Name → route. `version` rises with every change."""
+    """Name → route. `version` rises with every change, `revised` becomes it with those that lists can show."""
 
     def __init__(self, me: NodeId) -> None:
         self.me = me
         self.version = 0
+        self.revised = 0
         self._routes: dict[tuple[str, Hashable], Route] = {}
         self.owners: dict[str, Owner] = {me.name: Owner(me)}
         self._by_name: dict[str, dict[str, Server]] = {}
@@ -227,6 +232,7 @@ class Catalog:
         owner.listed = listed
         self._touch()
         if relisted:
+            self.revised = self.version
             for server in owner.servers.values():
                 tools = tuple(server.tools)
                 self._notify(server, frozenset(MEMBERS), tools if listed else (), () if listed else tools)
@@ -236,6 +242,7 @@ class Catalog:
         owner = self.owners.pop(owner_id.name, None)
         if owner is not None:
             self._touch()
+            self.revised = self.version
             for server in owner.servers.values():
                 self._unindex(server)
                 self._notify(server, frozenset(MEMBERS), (), tuple(server.tools))
@@ -261,12 +268,14 @@ class Catalog:
             server = self._server(owner, record.id)
             self._unindex(server)
             if speaks_anew(server.info, info):
+                self._revise(server)
                 touched.setdefault(server.name, Change()).anew = True
             server.info = info
             self._index(server)
         elif record.kind in MEMBERS:
             name, member, definition = member_body(record)
             server = self._server(owner, name)
+            self._revise(server)
             server.members[record.kind][member] = Member(definition, record.digest, b'"x-mcp-header"' in record.body)
             touched.setdefault(name, Change()).put(record.kind, member)
 
@@ -274,6 +283,7 @@ class Catalog:
         if key.kind is Kind.SERVER:
             server = owner.servers.pop(key.id, None)
             if server is not None:
+                self._revise(server)
                 self._unindex(server)
                 touched.pop(key.id, None)
                 self._notify(server, frozenset(MEMBERS), (), tuple(server.tools))
@@ -281,7 +291,11 @@ class Catalog:
             name, member = split_member(key.id)
             known = owner.servers.get(name)
             if known is not None and known.members[key.kind].pop(member, None) is not None:
+                self._revise(known)
                 touched.setdefault(name, Change()).delete(key.kind, member)
+
+    def _revise(self, server: Server) -> None:
+        server.revision = self.revised = self.version
 
     def _server(self, owner: Owner, name: str) -> Server:
         server = owner.servers.get(name)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from node.catalog import Catalog, Server
+from node.endpoints.directory import Directory
+from node.endpoints.everything import PAGE_ITEMS, EverythingEndpoint
 from node.endpoints.meta import MetaEndpoint
+from node.endpoints.relay import Relay
 from node.endpoints.server import ServerEndpoint
 from node.gateway import Gateway
 from node.ports import EVERYTHING, Action, ChangeListener, Endpoint, Guard
-from proto.errors import Unknown
 from proto.names import split_qualified
 from proto.records import Kind, Principal
 
@@ -17,13 +19,17 @@ CHANGE_KINDS = {Kind.TOOL: "tools", Kind.PROMPT: "prompts", Kind.RESOURCE: "reso
 
 
 class MeshEndpoints:
-    """Path → endpoint, and who wants to know when a list behind one changes."""
+    """Path → endpoint, and who wants to know when a list behind one changes. `page_items`: of lists at `/mcp-all`."""
 
-    def __init__(self, meta: MetaEndpoint, catalog: Catalog, guard: Guard, gateway: Gateway) -> None:
+    def __init__(
+        self, meta: MetaEndpoint, catalog: Catalog, guard: Guard, gateway: Gateway, page_items: int = PAGE_ITEMS
+    ) -> None:
         self._meta = meta
         self._catalog = catalog
         self._guard = guard
         self._gateway = gateway
+        self._directory = Directory(catalog)
+        self._everything = EverythingEndpoint(catalog, guard, self._directory, Relay(gateway), page_items)
         self._listeners: list[ChangeListener] = []
         catalog.listen(self._changed)
 
@@ -31,9 +37,9 @@ class MeshEndpoints:
         if name is None:
             return self._meta
         if name == EVERYTHING:
-            raise Unknown("/mcp-all is not served here")
+            return self._everything
         split_qualified(name)
-        return ServerEndpoint(name, self._catalog, self._guard, self._gateway)
+        return ServerEndpoint(name, self._catalog, self._directory, self._guard, self._gateway)
 
     def subscribe_changes(self, listener: ChangeListener) -> None:
         self._listeners.append(listener)

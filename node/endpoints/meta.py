@@ -9,7 +9,10 @@ from typing import Any
 from node.balance import tier
 from node.catalog import Catalog, Server
 from node.choosing import not_up
+from node.endpoints.capabilities import TASKS, is_modern
 from node.endpoints.listens import nothing_to_hear
+from node.endpoints.near import did_you_mean, near
+from node.endpoints.relay import Relay
 from node.gateway import Gateway
 from node.ports import Action, Caller, Guard, Visibility
 from proto.calls import Answer, Exchange
@@ -39,25 +42,31 @@ class MetaEndpoint:
     ) -> None:
         self._catalog = catalog
         self._guard = guard
-        self._gateway = gateway
+        self._relay = Relay(gateway)
         self._router = router
         self._add = add
         self._top_k = top_k
 
     def describe(self, caller: Caller) -> dict[str, Any]:
+        capabilities: dict[str, Any] = {"tools": {"listChanged": False}}
+        if is_modern(caller.era):
+            # A tool that use_tool runs may become a task, of which the methods then ask here.
+            capabilities["extensions"] = {TASKS: {}}
         return {
             "serverInfo": {
                 "name": "toolmesh",
                 "title": f"toolmesh {self._catalog.me.name}",
                 "version": version("toolmesh"),
             },
-            "capabilities": {"tools": {"listChanged": False}},
+            "capabilities": capabilities,
             "instructions": INSTRUCTIONS,
         }
 
     async def handle(self, method: str, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
         if method == "tools/list":
             return {"result": {"tools": metatools.META_TOOLS}}
+        if method.startswith("tasks/") and method != "tasks/list":
+            return await self._relay.task(method, params, caller, exchange)
         if method != "tools/call":
             raise Unknown(f"method {method!r} does not exist here", method=method)
         name, arguments = params.get("name"), params.get("arguments")
@@ -83,7 +92,7 @@ class MetaEndpoint:
         return await nothing_to_hear(exchange)
 
     async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
-        """Whom it would concern is not said here."""
+        await self._relay.notify(method, params, caller)
 
     async def search(self, task: str, key_words: Sequence[str], caller: Caller, k: int) -> SearchResult:
         """What the caller may see and call, best first. Raises `Invalid`."""
@@ -143,11 +152,25 @@ class MetaEndpoint:
         self, outer: dict[str, Any], arguments: dict[str, Any], caller: Caller, exchange: Exchange
     ) -> Answer:
         server, tool, inner = metatools.parse_use(arguments)
-        params: dict[str, Any] = {"name": tool, "arguments": inner}
-        if "_meta" in outer:
-            # Progress token, trace context and the rest belong to the call that is made, not to the wrapper.
-            params["_meta"] = outer["_meta"]
-        return await self._gateway.call(server, "tools/call", params, caller, exchange)
+        # Progress token, trace context, a task or a further round belong to the call that is made, not to the wrapper.
+        params = {key: value for key, value in outer.items() if key not in ("name", "arguments")}
+        try:
+            return await self._relay.call(
+                server, "tools/call", {"name": tool, "arguments": inner, **params}, caller, exchange
+            )
+        except Unknown as e:
+            raise Unknown(e.message + did_you_mean(self._near(server, tool, caller)), **e.data) from None
+
+    def _near(self, server: str, tool: str, caller: Caller) -> list[str]:
+        """What may have been meant by a server or a tool that there is none of, of what the caller may see."""
+        visibility = self._guard.visible(caller.principal, Action.CALL)
+        try:
+            route = self._catalog.route(server, visibility)
+        except MeshError:
+            names = (self._catalog.shown_name(s, visibility) for s in self._catalog.servers(visibility))
+            return near(server, names)
+        tools = (name for name in route.members(Kind.TOOL) if visibility.allows(route.lead.resource(name)))
+        return near(tool, tools)
 
     def _filter(self, visibility: Visibility) -> Filter:
         def allows(entry: ToolEntry) -> bool:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Any
 
 from node.catalog import Catalog
-from node.choosing import NAMED, not_up
+from node.choosing import not_up
 from node.endpoints.capabilities import relayed
+from node.endpoints.directory import Directory
 from node.endpoints.listens import nothing_to_hear
+from node.endpoints.paging import cursor, position
 from node.gateway import Gateway
 from node.ports import Action, Caller, Guard
 from proto.calls import Answer, Exchange
-from proto.errors import Invalid, MeshError, Unknown
+from proto.errors import MeshError, Unknown
 from proto.records import Kind
 
 LISTS: dict[str, tuple[str, Kind]] = {
@@ -20,15 +23,18 @@ LISTS: dict[str, tuple[str, Kind]] = {
     "resources/list": ("resources", Kind.RESOURCE),
     "resources/templates/list": ("resourceTemplates", Kind.TEMPLATE),
 }
-NAMED_KINDS = frozenset(kind for _, kind in NAMED.values())
+PAGE_ITEMS = 10_000
+"""One page up to here, more than a server's list may hold: an agent that dials one server expects to see it whole,
+and many never ask for a second page. Only a service whose owners differ much has more."""
 
 
 class ServerEndpoint:
     """`/mcp/{name}`: one server, or one service, as if it were dialled directly."""
 
-    def __init__(self, name: str, catalog: Catalog, guard: Guard, gateway: Gateway) -> None:
+    def __init__(self, name: str, catalog: Catalog, directory: Directory, guard: Guard, gateway: Gateway) -> None:
         self._name = name
         self._catalog = catalog
+        self._directory = directory
         self._guard = guard
         self._gateway = gateway
 
@@ -40,7 +46,7 @@ class ServerEndpoint:
         info = route.lead.info or {}
         described = {
             "serverInfo": info.get("serverInfo") or {"name": self._name, "version": "0"},
-            "capabilities": relayed(info.get("capabilities") or {}),
+            "capabilities": relayed(info.get("capabilities") or {}, info.get("protocolVersion") or "", caller.era),
         }
         if info.get("instructions"):
             described["instructions"] = info["instructions"]
@@ -64,7 +70,20 @@ class ServerEndpoint:
         listed = LISTS.get(method)
         if listed is None:
             return await self._gateway.call(self._name, method, params, caller, exchange)
-        field, kind = listed
+        return {"result": self._list(method, params, *listed, caller)}
+
+    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        asked = params.get("notifications") or {}
+        if "resourceSubscriptions" in asked and not self._subscribes(caller):
+            asked = {key: value for key, value in asked.items() if key != "resourceSubscriptions"}
+            if not asked and "_meta" not in params:
+                return await nothing_to_hear(exchange)
+        return await self._gateway.listen(self._name, {**params, "notifications": asked}, caller, exchange)
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        await self._gateway.tell(self._name, method, params, caller)
+
+    def _list(self, method: str, params: dict[str, Any], field: str, kind: Kind, caller: Caller) -> dict[str, Any]:
         visibility = self._guard.visible(caller.principal, Action.LIST)
         route = self._catalog.route(self._name, visibility)
         if not route.lead.introduced:
@@ -72,16 +91,18 @@ class ServerEndpoint:
         family = "resources" if field == "resourceTemplates" else field
         if family not in ((route.lead.info or {}).get("capabilities") or {}):
             raise Unknown(f"server {self._name!r} offers no {family}", method=method)
-        if params.get("cursor"):
-            raise Invalid("params.cursor is not one that this list has given; ask for the list without a cursor")
-        members = route.members(kind)
-        if kind in NAMED_KINDS:
-            # What a call by name would be refused is not listed either.
-            members = {n: m for n, m in members.items() if visibility.allows(route.lead.resource(n))}
-        return {"result": {field: [m.definition for m in members.values()]}}
+        row = self._directory.row(self._name, kind, visibility)
+        after = position(params, method, self._name, 1)
+        if after is None and len(row.members) <= PAGE_ITEMS:
+            return {field: row.definitions}
+        start = 0 if after is None else bisect_right(row.ordered, after[0])
+        page = row.ordered[start : start + PAGE_ITEMS]
+        result: dict[str, Any] = {field: [row.members[name].definition for name in page]}
+        if start + len(page) < len(row.ordered):
+            result["nextCursor"] = cursor(method, self._name, (page[-1],))
+        return result
 
-    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
-        return await nothing_to_hear(exchange)
-
-    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
-        return
+    def _subscribes(self, caller: Caller) -> bool:
+        route = self._catalog.route(self._name, self._guard.visible(caller.principal, Action.LIST))
+        resources = ((route.lead.info or {}).get("capabilities") or {}).get("resources")
+        return isinstance(resources, dict) and resources.get("subscribe") is True

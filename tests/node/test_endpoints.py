@@ -12,7 +12,6 @@ from federation.events import Liveness
 from node.app import App
 from node.catalog import Catalog, Server
 from node.endpoints.addresses import MeshEndpoints
-from node.endpoints.capabilities import relayed
 from node.endpoints.meta import MetaEndpoint, failure
 from node.endpoints.server import ServerEndpoint
 from node.gateway import Gateway
@@ -151,11 +150,6 @@ async def test_lists_come_from_what_is_held_and_only_for_what_the_server_has(hou
     assert e.value.data["method"] == "prompts/list"
     with pytest.raises(Invalid, match="cursor"):
         await wiki.handle("tools/list", {"cursor": "x"}, CLERK, Quiet())
-
-
-def test_only_capabilities_that_are_carried_are_promised() -> None:
-    claimed = {"tools": {}, "resources": {"subscribe": True}, "logging": {}, "completions": {}, "tasks": {}}
-    assert relayed(claimed) == {"tools": {"listChanged": True}, "resources": {"listChanged": True}, "completions": {}}
 
 
 async def test_whoever_listens_hears_a_change_under_every_name_of_the_server(
