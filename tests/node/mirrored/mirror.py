@@ -6,6 +6,8 @@ Of the tool `mirror` these arguments are orders:
   answer  members of the result                     error   the whole error instead of a result
   notify  notifications ahead of the answer         ask     questions to the client, {method, params} each, all at once
   raw     the text of the result, as it is          hold    never answer; a cancellation is counted
+  together  answer once so many such calls wait, the last one first
+  release  answer all that were held, in this session
 The result also holds `x-saw`, the params that came in, as JSON text (so that it adds no depth), and `x-replies`, what
 the client replied to each question, likewise. `counts` answers how often each method came.
 """
@@ -48,6 +50,7 @@ class Mirror:
         self.asked = {}
         self.questions = 0
         self.held = {}
+        self.waiting = []
 
     def take(self, message):
         method = message.get("method")
@@ -98,7 +101,20 @@ class Mirror:
     def called(self, message, params, orders):
         said = [(message["id"], self.frame(told(n, params))) for n in orders.get("notify", ())]
         if "hold" in orders:
-            self.held[message["id"]] = True
+            self.held[message["id"]] = message
+            return said
+        if "release" in orders:
+            for held in self.held.values():
+                said += self.answered(held, [])
+            self.held.clear()
+            return said + self.answered(message, [])
+        if "together" in orders:
+            self.waiting.append(message)
+            if len(self.waiting) < orders["together"]:
+                return said
+            for waited in reversed(self.waiting):
+                said += self.answered(waited, [])
+            self.waiting.clear()
             return said
         questions = orders.get("ask", ())
         if not questions:

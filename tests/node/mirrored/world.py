@@ -85,23 +85,20 @@ class HttpMirror:
     async def answer(
         self, request: web.Request, key: str, mirror: Mirror, message: dict[str, Any], headers: dict[str, str]
     ) -> web.StreamResponse:
-        said = mirror.take(message)
-        if len(said) == 1 and not mirror.asked and not mirror.held:
-            return web.Response(text=said[0][1], content_type="application/json", headers=headers)
-        # Ids are unique in a legacy session; of 2026-07-28 every request stands alone.
-        place = (key, message["id"]) if self.version != MODERN else (key, id(message))
+        place = (key, message["id"])
+        assert place not in self.streams, f"two requests of one id at once: {place}"
         mine = self.streams[place] = asyncio.Queue()
-        for _, text in said:
-            mine.put_nowait(text)
-        self.news.set()
-        stream = web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream"})
         try:
+            said = mirror.take(message)
+            if len(said) == 1 and said[0][0] == message["id"] and answers(message, said[0][1]):
+                return web.Response(text=said[0][1], content_type="application/json", headers=headers)
+            self.say(key, said)
+            stream = web.StreamResponse(headers={**headers, "Content-Type": "text/event-stream"})
             await stream.prepare(request)
             while True:
                 text = await mine.get()
                 await stream.write(f"data: {text}\n\n".encode())
-                heard = json.loads(text)
-                if heard.get("id") == message["id"] and "method" not in heard:
+                if answers(message, text):
                     return stream
         finally:
             del self.streams[place]
@@ -129,6 +126,11 @@ class HttpMirror:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"
         return runner
+
+
+def answers(request: dict[str, Any], text: str) -> bool:
+    said = json.loads(text)
+    return "method" not in said and said.get("id") == request["id"]
 
 
 @dataclass
