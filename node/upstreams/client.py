@@ -24,6 +24,7 @@ SPARE_CONNECTIONS = 8
 """For GET streams, replies, cancellations and probes, beside `concurrency` calls."""
 CLOSE_TIMEOUT_S = 3.0
 READ_BYTES = 256 * 1024
+_WRITE_BYTES = 256 * 1024
 
 _TCP_IDLE_S = 60
 _TCP_PROBE_EVERY_S = 20
@@ -73,18 +74,32 @@ def _watched_socket(address: Any) -> socket.socket:
     return made
 
 
-class Body(aiohttp.BytesPayload):
+class Body(aiohttp.Payload):
     """JSON that tells when it begins to leave: from then on the server may act on it."""
+
+    _autoclose = True
 
     def __init__(self, text: bytes, tell: Callable[[], None]) -> None:
         super().__init__(text, content_type="application/json")
+        self._size = len(text)
         self._tell = tell
         self.leaving = False
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        text: bytes = self._value
+        return text.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
         self.leaving = True
         self._tell()
-        await super().write_with_length(writer, content_length)
+        text: bytes = self._value
+        if len(text) <= _WRITE_BYTES:
+            await writer.write(text)
+            return
+        # In parts, so that a slow server holds up nobody else and nothing is copied.
+        view = memoryview(text)
+        for at in range(0, len(text), _WRITE_BYTES):
+            await writer.write(view[at : at + _WRITE_BYTES])
 
 
 def broken(spec: UpstreamSpec, error: Exception, *, sent: bool) -> MeshError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -19,12 +20,17 @@ from proto.errors import Invalid, OutcomeUnknown, Unavailable
 
 RESUMES_MAX = 5
 """Attempts in a row to take up a broken answer stream (Last-Event-ID) without hearing anything new."""
+RESUME_AFTER_MS = 1000
+RESUME_AFTER_MIN_MS = 20
 REOPEN_FIRST_S = 1.0
 REOPEN_MAX_S = 60.0
 LINGER_S = 1.0
 _LINGERING_MAX = 64
 
 _ACCEPT = "application/json, text/event-stream"
+_BUSY = (409, 429)
+"""A server that has not noticed yet that the stream before this one is gone, or that is asked too often."""
+_SESSION_ID = re.compile(r"[\x21-\x7e]*")  # MCP 2025-11-25, session management
 
 
 class Envelope(Protocol):
@@ -103,7 +109,7 @@ class HttpWire:
         if self._session_id:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    async with client.delete(self._spec.url, headers=self._headers(None), allow_redirects=False):
+                    async with client.delete(self._url, headers=self._headers(None), allow_redirects=False):
                         pass
             except (aiohttp.ClientError, OSError, TimeoutError) as e:
                 logger.debug("server %s: its session could not be ended: %s", self._spec.name, e)
@@ -131,7 +137,10 @@ class HttpWire:
                 sink.received({"jsonrpc": "2.0", "id": request_id, **answer}, request_id)
             return
         if message.get("method") == "initialize":
-            self._session_id = response.headers.get("Mcp-Session-Id", "")
+            session_id = response.headers.get("Mcp-Session-Id", "")
+            if not _SESSION_ID.fullmatch(session_id):
+                raise Invalid("its session id holds other than visible ASCII characters, which no header can repeat")
+            self._session_id = session_id
         if request_id is None:
             return
         kind = response.content_type
@@ -141,6 +150,10 @@ class HttpWire:
             value = jsons.loads(await self._body(response))
             if not _deliver(value, request_id, sink):
                 raise OutcomeUnknown(f"server {self._spec.name!r} answered without the response to the request")
+        elif response.status == 202:
+            raise OutcomeUnknown(
+                f"server {self._spec.name!r} took a request for a notification (202) and will not answer"
+            )
         else:
             raise OutcomeUnknown(
                 f"server {self._spec.name!r} answered a request with status {response.status} and {kind!r}; "
@@ -158,26 +171,31 @@ class HttpWire:
         return b"".join(parts)
 
     async def _stream(self, response: aiohttp.ClientResponse, request_id: int, sink: Sink) -> None:
-        """Until the answer has come; a stream that broke off is taken up again where it can be (Last-Event-ID)."""
+        """Until the answer has come; a stream that ended before it is taken up again where it can be (Last-Event-ID).
+
+        A server that says when to come back (`retry`) is asked again for as long as the call lasts: polling.
+        """
         parser = SseParser(self._spec.message_bytes_max)
         if await self._events(response, parser, request_id, sink):
             return
-        resumes = 0
-        while parser.last_event_id and resumes < RESUMES_MAX and self._client is not None:
-            await asyncio.sleep((parser.retry_ms if parser.retry_ms is not None else 1000) / 1000)
-            before = parser.last_event_id
-            parser, previous = SseParser(self._spec.message_bytes_max), parser
-            parser.last_event_id, parser.retry_ms = previous.last_event_id, previous.retry_ms
+        attempts = 0
+        while parser.last_event_id and attempts < RESUMES_MAX and self._client is not None:
+            wait_ms = RESUME_AFTER_MS if parser.retry_ms is None else max(parser.retry_ms, RESUME_AFTER_MIN_MS)
+            await asyncio.sleep(wait_ms / 1000)
+            before, parser = parser.last_event_id, parser.successor()
+            heard = False
             headers = {**self._headers(None), "Last-Event-ID": before}
             try:
-                async with self._client.get(self._spec.url, headers=headers, allow_redirects=False) as resumed:
-                    if resumed.status != 200 or resumed.content_type != "text/event-stream":
+                async with self._client.get(self._url, headers=headers, allow_redirects=False) as resumed:
+                    if resumed.status == 200 and resumed.content_type == "text/event-stream":
+                        if await self._events(resumed, parser, request_id, sink):
+                            return
+                        heard = parser.last_event_id != before or parser.retry_ms is not None
+                    elif resumed.status < 500:
                         break
-                    if await self._events(resumed, parser, request_id, sink):
-                        return
             except (aiohttp.ClientError, OSError, TimeoutError) as e:
                 logger.debug("server %s: an answer stream could not be resumed: %s", self._spec.name, e)
-            resumes = 0 if parser.last_event_id != before else resumes + 1
+            attempts = 0 if heard else attempts + 1
         raise OutcomeUnknown(f"server {self._spec.name!r} ended the answer stream before it answered")
 
     async def _events(
@@ -218,20 +236,18 @@ class HttpWire:
             if parser.last_event_id:
                 headers["Last-Event-ID"] = parser.last_event_id
             try:
-                async with self._client.get(self._spec.url, headers=headers, allow_redirects=False) as response:
+                async with self._client.get(self._url, headers=headers, allow_redirects=False) as response:
                     if response.status != 200 or response.content_type != "text/event-stream":
                         logger.debug("server %s: no GET stream (status %d)", self._spec.name, response.status)
-                        if response.status < 500:
+                        if response.status < 500 and response.status not in _BUSY:
                             return
                     else:
                         wait_s = REOPEN_FIRST_S
                         await self._events(response, parser, None, sink)
             except (aiohttp.ClientError, OSError, TimeoutError, Invalid) as e:
                 logger.debug("server %s: the GET stream broke: %s", self._spec.name, e)
-            last_event_id, retry_ms = parser.last_event_id, parser.retry_ms
-            parser = SseParser(self._spec.message_bytes_max)
-            parser.last_event_id, parser.retry_ms = last_event_id, retry_ms
-            await asyncio.sleep(max(wait_s, (retry_ms or 0) / 1000))
+            parser = parser.successor()
+            await asyncio.sleep(max(wait_s, (parser.retry_ms or 0) / 1000))
             wait_s = min(wait_s * 2, REOPEN_MAX_S)
 
     # ---- ends ------------------------------------------------------------------------------------

@@ -41,6 +41,12 @@ class SseParser:
         self._data: list[bytes] = []
         self._data_bytes = 0
 
+    def successor(self) -> SseParser:
+        """For the stream that takes up this one: nothing half read, the same last event id and pace."""
+        parser = SseParser(self._max)
+        parser.last_event_id, parser.retry_ms = self.last_event_id, self.retry_ms
+        return parser
+
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """Raises `Invalid` once an event is longer than the bound; the parser is of no use after that."""
         buffer = self._buffer
