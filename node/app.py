@@ -72,7 +72,7 @@ class App:
         self.hosting = Hosting(self.catalog, self._publish)
         self.gateway = Gateway(self.catalog, self.guard, local=self.hosting.target, remote=self._remote)
         self.meta = MetaEndpoint(self.catalog, self.guard, self.gateway, self.router, self._add, config.search.top_k)
-        self.endpoints = MeshEndpoints(self.meta, self.catalog, self.guard, self.gateway)
+        self.endpoints = MeshEndpoints(self.meta, self.catalog, self.guard, self.gateway, config.http.page_items)
         self.ingress = McpIngress(
             self.endpoints,
             self.authenticator,

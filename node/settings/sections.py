@@ -69,6 +69,7 @@ class HttpSection(Section):
     tls: HttpTls | None = None
     allowed_origins: tuple[Origin, ...] = ()
     body_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1_024, le=256 * 1024 * 1024)
+    page_items: int = Field(default=1_000, ge=1, le=10_000)
     insecure_beyond_loopback: bool = False
 
     @property
