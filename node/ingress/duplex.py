@@ -222,7 +222,7 @@ class Duplex:
                     self._taken.set()
                 elif self.outbox.closed:
                     return
-                elif not await self._woken(None if idle is None else self._settings.ping_s) and idle is not None:
+                elif not await self.outbox.woken(None if idle is None else self._settings.ping_s) and idle is not None:
                     await self._within_stall(idle())
         finally:
             self.outbox.close()
@@ -235,14 +235,6 @@ class Duplex:
         except TimeoutError:
             log.info("%r ends: the agent took nothing for %s s", self, self._settings.stall_s)
             raise Lost("the agent stopped reading") from None
-
-    async def _woken(self, within_s: float | None) -> bool:
-        try:
-            async with asyncio.timeout(within_s):
-                await self.outbox.wake.wait()
-        except TimeoutError:
-            return False
-        return True
 
     def _sent_or_awaited(self, started: asyncio.Task[Outcome] | Outcome) -> None:
         if isinstance(started, Outcome):

@@ -151,6 +151,8 @@ class Post:
 class Get:
     """The reading of one stream by a GET: a new one, or `stream` again from the event `after` on."""
 
+    __slots__ = ("_after", "_connection", "_session", "_stream")
+
     def __init__(self, session: Session, stream: ResumableStream | None, after: int) -> None:
         self._session = session
         self._stream = stream

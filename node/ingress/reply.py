@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from aiohttp import web
 
+from node.ingress import envelope
 from node.ingress.settings import IngressSettings
 from node.ingress.sse import HEADERS, EventStream, Outbox
 
@@ -32,7 +33,8 @@ class Outcome:
         if not self.body:
             return web.Response(status=self.status, headers=self.headers)
         headers = {**JSON_TYPE, **self.headers} if self.headers else JSON_TYPE
-        return web.Response(body=self.body, status=self.status, headers=headers)
+        # The server holds on to it until the next request of the connection.
+        return web.Response(body=envelope.compact(self.body), status=self.status, headers=headers)
 
 
 class Out(Protocol):
@@ -89,6 +91,8 @@ class Reply:
 
     A client that does not accept SSE gets JSON, and nothing but the answer.
     """
+
+    __slots__ = ("_opened", "_over", "_request", "_settings", "_stream", "_streams", "_timer", "_writer")
 
     def __init__(
         self, request: web.Request, settings: IngressSettings, streams: bool, *, promotes: bool = True

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from node.ingress import envelope
 from node.ingress.changes import Subscription
 from node.ingress.envelope import RequestId
 from node.ingress.levels import loud_enough
@@ -42,6 +43,28 @@ class Session:
     stream, or the one connection of a session that has one, takes it.
     """
 
+    __slots__ = (
+        "_aside",
+        "_asked",
+        "_calls",
+        "_kept",
+        "_next_ask",
+        "_running",
+        "_settings",
+        "_store",
+        "_streams",
+        "_waiting",
+        "caller",
+        "changes",
+        "endpoint",
+        "id",
+        "key",
+        "listens",
+        "log_level",
+        "logs",
+        "used_at_s",
+    )
+
     def __init__(
         self,
         endpoint: str | None,
@@ -66,7 +89,7 @@ class Session:
         self.listens: SessionListens | None = None
         self._settings = settings
         self._calls: dict[RequestId, list[asyncio.Task[Outcome]]] = {}
-        self._aside: set[asyncio.Task[None]] = set()
+        self._aside: set[asyncio.Task[None]] | None = None
         self._running = 0
         self._asked: dict[int, asyncio.Future[Answer]] = {}
         self._next_ask = 0
@@ -132,6 +155,8 @@ class Session:
             work.close()
             return False
         task = asyncio.get_running_loop().create_task(work)
+        if self._aside is None:
+            self._aside = set()
         self._aside.add(task)
         self._running += 1
         task.add_done_callback(self._aside_ended)
@@ -139,7 +164,8 @@ class Session:
 
     def _aside_ended(self, task: asyncio.Task[None]) -> None:
         self._running -= 1
-        self._aside.discard(task)
+        if self._aside is not None:
+            self._aside.discard(task)
 
     # ---- what the client hears and is asked -----------------------------------------------------
 
@@ -225,7 +251,7 @@ class Session:
             return
         if self._waiting is None:
             self._waiting = {}
-        self._waiting[message] = None
+        self._waiting[envelope.compact(message)] = None
         if len(self._waiting) > WAITING_MAX:
             del self._waiting[next(iter(self._waiting))]
 
@@ -237,7 +263,7 @@ class Session:
             self.changes.end()
             self.changes = None
         tasks: list[asyncio.Task[Any]] = [task for same_id in self._calls.values() for task in same_id]
-        tasks += self._aside
+        tasks += self._aside or ()
         if self.listens is not None:
             tasks += self.listens.end()
         for task in tasks:

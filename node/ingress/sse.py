@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -45,14 +44,17 @@ class Outbox:
     request to the client) is refused only when nothing else is left to drop and the count is reached.
     """
 
+    __slots__ = ("_bytes", "_bytes_max", "_frames", "_frames_max", "_reader", "closed", "dropped")
+
     def __init__(self, frames_max: int, bytes_max: int) -> None:
         self._frames_max = frames_max
         self._bytes_max = bytes_max
-        self._frames: deque[Frame] = deque()
+        # There are thousands of these, nearly all empty: neither a deque nor an Event, which take 760 bytes each.
+        self._frames: list[Frame] = []
         self._bytes = 0
+        self._reader: asyncio.Future[bool] | None = None
         self.dropped = 0
         self.closed = False
-        self.wake = asyncio.Event()
 
     def __repr__(self) -> str:
         return f"Outbox({len(self._frames)} waiting, {self.dropped} dropped{', closed' if self.closed else ''})"
@@ -71,18 +73,18 @@ class Outbox:
             return False
         self._frames.append(Frame(message, keep, event_id))
         self._bytes += len(message)
-        self.wake.set()
+        self._wake(True)
         return True
 
     def prime(self, event_id: str, retry_ms: int) -> None:
         """Queue an event without a message: the id to resume from, and how long to wait before that."""
         self._frames.append(Frame(b"", True, event_id, retry_ms))
-        self.wake.set()
+        self._wake(True)
 
     def close(self) -> None:
         """Nothing more is taken; what waits is still written."""
         self.closed = True
-        self.wake.set()
+        self._wake(True)
 
     @property
     def full(self) -> bool:
@@ -99,11 +101,27 @@ class Outbox:
 
     def take_frames(self) -> list[Frame]:
         """Everything that waits."""
-        frames = list(self._frames)
-        self._frames.clear()
+        frames, self._frames = self._frames, []
         self._bytes = 0
-        self.wake.clear()
         return frames
+
+    async def woken(self, within_s: float | None = None) -> bool:
+        """Until something waits or this is closed; False: not `within_s` seconds. For one reader at a time."""
+        if self._frames or self.closed:
+            return True
+        loop = asyncio.get_running_loop()
+        self._reader = loop.create_future()
+        timer = None if within_s is None else loop.call_later(within_s, self._wake, False)
+        try:
+            return await self._reader
+        finally:
+            self._reader = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self, woken: bool) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(woken)
 
     def _drop_oldest(self) -> bool:
         for i, frame in enumerate(self._frames):
@@ -123,6 +141,8 @@ class Outbox:
 class EventStream:
     """One SSE response. `run` is its only writer and returns when the stream is closed or the client is gone."""
 
+    __slots__ = ("_ping_s", "_request", "_stall_s", "lost", "outbox", "response")
+
     def __init__(self, request: web.Request, settings: IngressSettings) -> None:
         self.outbox = Outbox(settings.stream_frames_max, settings.stream_bytes_max)
         self.response = web.StreamResponse(headers=HEADERS)
@@ -141,7 +161,7 @@ class EventStream:
                     await self._write(b"".join([frame.encoded() for frame in frames]))
                 elif outbox.closed:
                     return
-                elif not await self._woken():
+                elif not await outbox.woken(self._ping_s):
                     await self._write(PING)
         except ConnectionError as e:
             log.debug("event stream lost: %s", e)
@@ -149,14 +169,6 @@ class EventStream:
         except asyncio.CancelledError:
             self._lose()
             raise
-
-    async def _woken(self) -> bool:
-        try:
-            async with asyncio.timeout(self._ping_s):
-                await self.outbox.wake.wait()
-        except TimeoutError:
-            return False
-        return True
 
     async def _write(self, data: bytes) -> None:
         try:
