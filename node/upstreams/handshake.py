@@ -38,14 +38,14 @@ class Declined(Unavailable):
     """The server answered `initialize` with an error: perhaps it has none (2026-07-28)."""
 
 
-async def shake_hands(channel: Channel) -> Agreement:
-    """`initialize`, then `notifications/initialized`.
+async def shake_hands(channel: Channel, capabilities: dict[str, Any]) -> Agreement:
+    """`initialize`, with what the client can do, then `notifications/initialized`.
 
     Raises `Declined` for an error as answer, and `Unavailable` for an answer that cannot be worked with.
     """
     answer = await channel.request(
         "initialize",
-        {"protocolVersion": OFFERED_VERSION, "capabilities": {}, "clientInfo": client_info()},
+        {"protocolVersion": OFFERED_VERSION, "capabilities": capabilities, "clientInfo": client_info()},
     )
     if "error" in answer:
         raise Declined(f"server {channel.name!r} declined 'initialize': {say_error(answer['error'])}")

@@ -1,40 +1,33 @@
-"""One MCP server behind this node: kept connected, kept listed, and called."""
+"""One MCP server behind this node: kept connected, kept listed, and called.
+
+Each call runs in the era of its client where the server speaks it, and in a session that is its client's own where
+the server needs to know what the client can do (`pool`). Callers who declare nothing share the main session.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-from node.upstreams.backoff import Backoff
+from node.upstreams.channel import LISTEN, LOG_LEVEL
+from node.upstreams.clock import CallClock
 from node.upstreams.connection import Connection
+from node.upstreams.era import detect
 from node.upstreams.gate import Gate
-from node.upstreams.listing import CAPABILITIES
+from node.upstreams.keeping import Keeper, unix_ms
+from node.upstreams.listening import Listening
+from node.upstreams.loudness import level_in
 from node.upstreams.modern import MODERN_VERSION
-from node.upstreams.offer import Health, Offer, State
+from node.upstreams.offer import Health, Offer
+from node.upstreams.pool import MODERN, SHARED, Key, Slot, declared
+from node.upstreams.sessions import Sessions
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.wire import logger
 from proto.calls import Answer, Call, Exchange
 from proto.errors import Expired, MeshError, OutcomeUnknown, Unavailable
 
 __all__ = ["Health", "Offer", "Upstream"]
-
-PROBE_TIMEOUT_S = 5.0
-MISSES_MAX = 2
-"""Probes in a row without an answer, while no call runs, after which a server counts as down."""
-STEADY_S = 30.0
-"""A connection that held this long starts the waits between attempts anew."""
-COALESCE_S = 0.05
-RELIST_EVERY_S = 1.0
-"""A server that announces changes without pause is listed once in this time."""
-
-
-def _unix_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Upstream:
@@ -44,79 +37,104 @@ class Upstream:
     """
 
     def __init__(
-        self, spec: UpstreamSpec, on_offer: Callable[[Offer], None], *, clock: Callable[[], int] = _unix_ms
+        self, spec: UpstreamSpec, on_offer: Callable[[Offer], None], *, clock: Callable[[], int] = unix_ms
     ) -> None:
         self.spec = spec
-        self._on_offer = on_offer
-        self._clock = clock
-        self._offer = Offer(spec, Health("starting", clock()))
         self._gate = Gate(spec.name, spec.concurrency)
-        self._connection: Connection | None = None
-        self._supervisor: asyncio.Task[None] | None = None
-        self._refreshing: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self._stale: set[str] = set()
-        self._wake = asyncio.Event()
-        self._doubted = False
+        self._keeper = Keeper(spec, on_offer, lambda: bool(self._gate.running), clock)
+        self._sessions = Sessions(spec)
+        self._listening = Listening(spec.name, self._keeper.revived)
+        self._shared = spec.stateless or spec.sessions == "shared"
+        self._tenant: tuple[str, ...] | None = SHARED if self._shared or not spec.sessions_max else None
+        """Whose the main session is; None: of the first who comes."""
+        self._tenancy: Connection | None = None
+        self._learning: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"Upstream({self._offer!r} running={self._gate.running})"
+        return f"Upstream({self.offer!r} running={self._gate.running} {self._sessions!r})"
 
     @property
     def offer(self) -> Offer:
         """What it offers now; the last lists while it is down."""
-        return self._offer
+        return self._keeper.offer
 
     @property
     def health(self) -> Health:
-        return self._offer.health
-
-    async def start(self) -> None:
-        """Begin to connect, and return at once. A server that cannot be reached shows in `health`, never here."""
-        if self._supervisor is None:
-            self._supervisor = asyncio.create_task(self._supervise(), name=f"upstream {self.spec.name}")
-
-    async def stop(self) -> None:
-        """End it: pending calls fail, its process is gone when this returns (within seconds)."""
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is None:
-            return
-        supervisor.cancel()
-        await asyncio.gather(supervisor, return_exceptions=True)
-        if self._closing is not None:
-            await self._closing
-        # A supervisor cancelled between two attempts, or before its first step, has said nothing.
-        self._say("down", "stopped")
+        return self._keeper.offer.health
 
     @property
     def modern(self) -> bool | None:
-        """Whether the server speaks 2026-07-28; None until it has been up once."""
-        version = self._offer.protocol_version
-        return version == MODERN_VERSION if version else None
+        """Whether the server speaks 2026-07-28. None: not known yet, `learn` tells."""
+        return self._keeper.modern
+
+    @property
+    def legacy(self) -> bool | None:
+        """Whether the server speaks a revision with a handshake; None until it has been up once."""
+        return self._keeper.legacy
+
+    async def start(self) -> None:
+        """Begin to connect, and return at once. A server that cannot be reached shows in `health`, never here."""
+        self._keeper.start()
+
+    async def stop(self) -> None:
+        """End it: pending calls fail, its processes are gone when this returns (within seconds)."""
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.gather(self._learning, return_exceptions=True)
+        await asyncio.gather(self._keeper.stop(), self._sessions.stop("stopped"))
+
+    async def learn(self) -> None:
+        """Settle `modern`, by asking a process that serves for nothing else. Once for each version of a server."""
+        if self._keeper.modern is not None:
+            return
+        if self._learning is None or self._learning.done():
+            self._learning = asyncio.create_task(self._learn(), name=f"era of {self.spec.name}")
+        await asyncio.shield(self._learning)
+
+    async def _learn(self) -> None:
+        # A server that may run but once is never started a second time only to be asked.
+        modern = False
+        if self.spec.sessions_max:
+            try:
+                modern = (await detect(self.spec)).modern
+            except MeshError as e:
+                logger.debug("server %s: its era could not be learnt: %s", self.spec.name, e)
+        self._keeper.modern = modern
+
+    # ---- calls -----------------------------------------------------------------------------------
 
     async def run(self, call: Call, exchange: Exchange) -> Answer:
         """Run one request; the answer is the server's own, `isError` results and JSON-RPC errors included.
 
-        Raises `Unavailable` (nothing was sent), `Exhausted` (too many calls), `Expired` (the time ran out; whether
-        it had started is in the message and in `data["started"]`), `OutcomeUnknown` (sent, and the server went).
+        `subscriptions/listen` stays open, bounded by its caller alone; a notification goes to the sessions that are
+        its client's, if any are open. Raises `Unavailable` (nothing was sent), `Exhausted` (too many calls),
+        `Expired` (the time ran out; whether it had started is in the message and in `data["started"]`),
+        `OutcomeUnknown` (sent, and the server went).
         """
+        if call.method == LISTEN:
+            return await self._listen(call, exchange)
+        if call.method.startswith("notifications/"):
+            return await self._tell(call)
         limit_s = min(call.budget_ms / 1000, self.spec.call_timeout_s)
         if limit_s <= 0:
             raise Expired(f"the time for the call ran out before it reached server {self.spec.name!r}", started=False)
-        self._connected()
+        self._keeper.connected()
         deadline = asyncio.get_running_loop().time() + limit_s
         await self._gate.enter(deadline)
         started = asyncio.Event()
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._connected().request(call.method, call.params, exchange, started.set)
+            async with asyncio.timeout_at(deadline) as limit:
+                key = self._key(call)
+                if key is None:
+                    return await self._request(self._keeper.connected(), call, exchange, started)
+                return await self._in_session(key, call, exchange, started, limit, deadline)
         except TimeoutError:
             raise self._expired(call, limit_s, started.is_set()) from None
         except OutcomeUnknown as e:
-            self._doubt()
+            self._keeper.doubt()
             raise OutcomeUnknown(e.message, **{**e.data, "call_id": call.call_id}) from e
         except Unavailable:
-            self._doubt()
+            self._keeper.doubt()
             raise
         finally:
             self._gate.leave()
@@ -124,14 +142,82 @@ class Upstream:
     call = run
     """As a `Target`, for whoever speaks to the server in its own era."""
 
-    def _connected(self) -> Connection:
-        connection = self._connection
-        if connection is None or connection.channel.gone.done():
-            health = self.health
-            said = f": {health.cause}" if health.cause else ""
-            state = health.state if connection is None else "reconnecting"
-            raise Unavailable(f"server {self.spec.name!r} is {state}{said}", server=self.spec.name, state=state)
-        return connection
+    def _key(self, call: Call) -> Key | None:
+        """Which session a call belongs to; None: the main one."""
+        keeper = self._keeper
+        if not keeper.legacy:
+            return None
+        if call.era == MODERN_VERSION and keeper.modern:
+            return MODERN
+        owner = self._owner(call)
+        if not call.client_capabilities and owner == self._main_tenant(owner):
+            return None
+        if not self.spec.sessions_max:
+            return None
+        return Key(owner, declared(call.client_capabilities))
+
+    def _owner(self, call: Call) -> tuple[str, ...]:
+        if self._shared:
+            return SHARED
+        identity = call.principal.identity
+        return (*identity, call.session_key) if self.spec.sessions == "session" else identity
+
+    def _main_tenant(self, owner: tuple[str, ...]) -> tuple[str, ...]:
+        """Whose the main session is. A new one, of a server that started anew, is of the first who comes."""
+        if self._tenancy is not self._keeper.connection and self._tenant != SHARED:
+            self._tenancy, self._tenant = self._keeper.connection, None
+        if self._tenant is None:
+            self._tenant = owner
+        return self._tenant
+
+    async def _request(
+        self,
+        connection: Connection,
+        call: Call,
+        exchange: Exchange,
+        started: asyncio.Event,
+        holder: str = "",
+        clock: CallClock | None = None,
+    ) -> Answer:
+        params = call.params
+        if (
+            not connection.modern
+            and (meta := params.get("_meta"))
+            and LOG_LEVEL in meta
+            and (level := level_in(params))
+        ):
+            await connection.loudness.ensure(level)
+        return await connection.request(
+            call.method,
+            params,
+            exchange,
+            started.set,
+            capabilities=call.client_capabilities,
+            holder=holder,
+            clock=clock,
+        )
+
+    async def _in_session(
+        self,
+        key: Key,
+        call: Call,
+        exchange: Exchange,
+        started: asyncio.Event,
+        limit: asyncio.Timeout,
+        deadline: float,
+    ) -> Answer:
+        holder = _holder(call)
+        slot, connection = await self._sessions.take(
+            key, holder, call.client_capabilities, exchange, self._keeper.transport, deadline
+        )
+        clock = CallClock(limit)
+        try:
+            if key is MODERN and connection.adopted is not self.offer.tools:
+                connection.adopt_tools(self.offer.tools)
+            return await self._request(connection, call, exchange, started, holder, clock)
+        finally:
+            clock.stopped = True
+            self._sessions.release(slot)
 
     def _expired(self, call: Call, limit_s: float, started: bool) -> Expired:
         what = f"{call.method} on server {self.spec.name!r}"
@@ -141,158 +227,54 @@ class Upstream:
             message = f"{what} could not be sent within {limit_s:g} s; nothing ran"
         return Expired(message, started=started, call_id=call.call_id)
 
-    # ---- keeping it connected --------------------------------------------------------------------
+    # ---- what stays open, and what is only told --------------------------------------------------
 
-    async def _supervise(self) -> None:
-        backoff = Backoff()
-        before = ""
-        while True:
-            cause = await self._live(backoff)
-            wait_s = backoff.next_s()
-            # Said aloud when it is news; status shows it all the while.
-            level = logging.DEBUG if cause == before else logging.WARNING
-            logger.log(level, "server %s: down: %s; next attempt in %.1f s", self.spec.name, cause, wait_s)
-            before = cause
-            await asyncio.sleep(wait_s)
-            health = replace(self.health, restarts=self.health.restarts + 1)
-            self._offer = replace(self._offer, health=health)
+    async def _listen(self, call: Call, exchange: Exchange) -> Answer:
+        holder = _holder(call)
+        asked = call.era != MODERN_VERSION and bool(call.client_capabilities)
 
-    async def _live(self, backoff: Backoff) -> str:
-        """One connection from beginning to end. Returns the cause of its end."""
-        loop = asyncio.get_running_loop()
-        connection = Connection(self.spec, self._changed)
-        up_at: float | None = None
-        cause = "stopped"
-        try:
-            async with asyncio.timeout(self.spec.start_timeout_s):
-                await connection.open()
-                self._stale.clear()
-                lists: dict[str, Any] = await connection.lists(CAPABILITIES)
-            up_at = loop.time()
-            self._up(connection, lists)
-            cause = await self._watch(connection)
-        except TimeoutError:
-            words = connection.channel.wire.last_words()
-            said = f"; last stderr line: {words}" if words else ""
-            cause = f"did not finish its start within {self.spec.start_timeout_s:g} s{said}"
-        except MeshError as e:
-            cause = e.message
-        except Exception:
-            # The supervisor outlives our own bugs: the server is down, the others are not touched.
-            logger.exception("server %s: internal error", self.spec.name)
-            cause = "internal error of the gateway; see its log"
-        finally:
-            self._connection = None
-            self._say("down", cause)
-            if self._refreshing is not None:
-                self._refreshing.cancel()
-                self._refreshing = None
-            # A stop that comes while this runs must not leave a process behind.
-            self._closing = asyncio.create_task(connection.close(cause))
-            await asyncio.shield(self._closing)
-        if up_at is not None and loop.time() - up_at >= STEADY_S:
-            backoff.reset()
-        return cause
-
-    async def _watch(self, connection: Connection) -> str:
-        """Until the connection is gone or no longer answers. Returns the cause."""
-        connection.channel.gone.add_done_callback(lambda _: self._wake.set())
-        self._doubted = False
-        misses = 0
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.spec.probe_every_s):
-                    await self._wake.wait()
-            self._wake.clear()
-            doubted, self._doubted = self._doubted, False
-            if connection.channel.gone.done():
-                return connection.epitaph()
-            quiet_s = asyncio.get_running_loop().time() - connection.channel.heard_at
-            if not doubted and (self._gate.running or quiet_s < self.spec.probe_every_s / 2):
-                misses = 0
-                continue
-            problem = await self._probe(connection)
-            misses = misses + 1 if problem else 0
-            if problem and misses >= MISSES_MAX:
-                return connection.epitaph() if connection.channel.gone.done() else problem
-            if problem and doubted:
-                self._doubt()
-
-    async def _probe(self, connection: Connection) -> str:
-        """Empty if the server is alive: any answer counts, an error too."""
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await connection.request(connection.agreement.probe, {})
-        except TimeoutError:
-            # A server may be too busy with its calls to answer: these have their own limits.
-            return "" if self._gate.running else f"did not answer {connection.agreement.probe!r}"
-        except MeshError as e:
-            return e.message
-        return ""
-
-    def _doubt(self) -> None:
-        """A call failed in a way that the server's death would explain: look now."""
-        self._doubted = True
-        self._wake.set()
-
-    # ---- keeping it listed -----------------------------------------------------------------------
-
-    def _up(self, connection: Connection, lists: dict[str, Any]) -> None:
-        agreed = connection.agreement
-        self._connection = connection
-        logger.info(
-            "server %s: up, revision %s, %d tools", self.spec.name, agreed.protocol_version, len(lists["tools"])
-        )
-        self._publish(
-            health=Health("up", self._clock(), "", self.health.restarts),
-            server_info=agreed.server_info,
-            capabilities=agreed.capabilities,
-            instructions=agreed.instructions,
-            protocol_version=agreed.protocol_version,
-            **lists,
-        )
-        if self._stale:
-            self._refresh_soon(connection)
-
-    def _changed(self, kind: str) -> None:
-        if kind not in CAPABILITIES:
-            return
-        self._stale.add(kind)
-        if self._connection is not None:
-            self._refresh_soon(self._connection)
-
-    def _refresh_soon(self, connection: Connection) -> None:
-        if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh(connection))
-
-    async def _refresh(self, connection: Connection) -> None:
-        wait_s = COALESCE_S
-        while self._stale:
-            await asyncio.sleep(wait_s)
-            wait_s = RELIST_EVERY_S
-            kinds = frozenset(self._stale)
-            self._stale.clear()
-            try:
-                async with asyncio.timeout(self.spec.start_timeout_s):
-                    lists: dict[str, Any] = await connection.lists(kinds)
-            except (MeshError, TimeoutError) as e:
-                what = ", ".join(sorted(kinds))
-                logger.warning("server %s: %s could not be listed again: %s", self.spec.name, what, e or "timeout")
-                self._doubt()
+        @asynccontextmanager
+        async def enter() -> AsyncIterator[Connection]:
+            main = self._keeper.connected()
+            key = self._key(call)
+            if key is None:
+                yield main
                 return
-            self._publish(**lists)
+            deadline = asyncio.get_running_loop().time() + self.spec.start_timeout_s
+            pins = asked and key.leased
+            slot, connection = await self._sessions.take(
+                key,
+                holder,
+                call.client_capabilities,
+                exchange,
+                self._keeper.transport,
+                deadline,
+                listens=True,
+                pins=pins,
+            )
+            try:
+                yield connection
+            finally:
+                self._sessions.release(slot, listens=True, pins=pins)
 
-    def _say(self, state: State, cause: str) -> None:
-        if (self.health.state, self.health.cause) != (state, cause):
-            since_ms = self.health.since_ms if self.health.state == state else self._clock()
-            self._publish(health=Health(state, since_ms, cause, self.health.restarts))
+        return await self._listening.listen(call, exchange, holder, asked=asked, enter=enter)
 
-    def _publish(self, **changes: Any) -> None:
-        offer = replace(self._offer, **changes)
-        if offer == self._offer:
-            return
-        self._offer = offer
-        try:
-            self._on_offer(offer)
-        except Exception:
-            logger.exception("server %s: whoever hears of its offer failed", self.spec.name)
+    async def _tell(self, call: Call) -> Answer:
+        key = self._key(call)
+        if key is None:
+            told = [self._keeper.connected()]
+        else:
+            told = [s.connection for s in self._sessions.pool.of(key) if s.connection and _is_its(s, call)]
+        for connection in told:
+            params = connection.channel.dress(call.params, call.client_capabilities) if call.params else None
+            await connection.channel.notify(call.method, params)
+        return {"result": {}}
+
+
+def _is_its(slot: Slot, call: Call) -> bool:
+    return not slot.key.leased or slot.holder == call.session_key
+
+
+def _holder(call: Call) -> str:
+    """Whose calls may meet in a session that asks back: one client session's. Without sessions, each call is alone."""
+    return call.call_id if call.era == MODERN_VERSION or not call.session_key else call.session_key

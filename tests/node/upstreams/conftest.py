@@ -65,7 +65,7 @@ class Watched:
 
     async def ask(self, method: str, params: dict[str, Any], exchange: Recorder | None = None, **more: Any) -> Answer:
         call = Call("c1", self.upstream.spec.name, method, params, **more)
-        return await self.upstream.call(call, exchange or Recorder())
+        return await self.upstream.run(call, exchange or Recorder())
 
 
 Watch = Callable[..., Any]

@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from node.upstreams import upstream as upstream_module
+from node.upstreams import http as http_module
+from node.upstreams import keeping as keeping_module
 from node.upstreams.spec import UpstreamSpec
 from proto.errors import Expired, OutcomeUnknown, Unavailable
 
@@ -34,6 +35,8 @@ class Hand:
         self.cancelled = asyncio.Event()
         self.hung_up = asyncio.Event()
         self.resumed_with = None
+        self.polls = 0
+        self.get_refusals = []
 
     async def handle(self, request):
         body = json.loads(await request.read() or b"null")
@@ -48,9 +51,14 @@ class Hand:
     async def on_get(self, request):
         if "Last-Event-ID" in request.headers:
             self.resumed_with = request.headers["Last-Event-ID"]
+            if self.polls:
+                self.polls -= 1
+                return await self.stream(request)
             response = await self.stream(request)
             await response.write(self.event({"jsonrpc": "2.0", "id": self.waiting, "result": {"resumed": True}}))
             return response
+        if self.get_refusals:
+            return web.Response(status=self.get_refusals.pop())
         if self.get_stream is None:
             return web.Response(status=405)
         response = await self.stream(request)
@@ -169,6 +177,9 @@ class Hand:
     async def tool_html(self, request, body):
         return web.Response(text="<html>", content_type="text/html")
 
+    async def tool_accepted(self, request, body):
+        return web.Response(status=202)
+
     async def tool_batch(self, request, body):
         log = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "in a batch"}}
         return web.json_response([log, {"jsonrpc": "2.0", "id": body["id"], "result": {"batch": True}}])
@@ -200,7 +211,8 @@ async def test_it_comes_up_and_every_later_request_carries_session_version_and_o
     answer = await w.tool("echo", {"n": None})
     assert answer["result"]["n"] == 2**70
     assert answer["result"]["params"] == {"name": "echo", "arguments": {"n": None}}
-    first, *later = hand.asked
+    probe, first, *later = hand.asked
+    assert [body["method"] for _, _, body in (probe, first)] == ["server/discover", "initialize"]
     assert "Mcp-Session-Id" not in first[1]
     assert all(h["Mcp-Session-Id"] == "s1" and h["MCP-Protocol-Version"] == "2025-11-25" for _, h, _ in later)
     assert all(h["Authorization"] == "Bearer t0p" for _, h, _ in hand.asked)
@@ -305,6 +317,45 @@ async def test_a_broken_answer_stream_is_taken_up_where_it_ended(watch, hand):
     await w.until_up()
     assert await w.tool("resumable") == {"result": {"resumed": True}}
     assert hand.resumed_with == "e-7"
+
+
+async def test_a_server_that_says_when_to_come_back_is_polled_for_as_long_as_the_call_lasts(watch, hand, monkeypatch):
+    monkeypatch.setattr(http_module, "RESUME_AFTER_MIN_MS", 1)
+    w = await watch(spec(hand))
+    await w.until_up()
+    hand.polls = 2 * http_module.RESUMES_MAX
+    assert await w.tool("resumable") == {"result": {"resumed": True}}
+    assert hand.polls == 0
+
+
+async def test_a_server_that_still_holds_the_stream_before_is_asked_for_one_again(watch, hand, monkeypatch):
+    monkeypatch.setattr(http_module, "REOPEN_FIRST_S", 0.01)
+    hand.get_stream = asyncio.Queue()
+    hand.get_refusals = [409, 429, 503]
+    w = await watch(spec(hand))
+    await w.until_up()
+    hand.tools.append({"name": "later", "inputSchema": {}})
+    hand.get_stream.put_nowait({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+    await w.until(lambda o: len(o.tools) == 2)
+
+
+async def test_a_session_id_that_no_header_can_repeat_is_refused_by_name(watch, hand):
+    hand.session = "caf\xe9"
+    assert "session id holds other than visible ASCII" in (await (await watch(spec(hand))).until_down()).health.cause
+
+
+async def test_a_request_of_megabytes_leaves_whole(watch, hand):
+    w = await watch(spec(hand))
+    await w.until_up()
+    text = "ü" * 1_500_000
+    assert (await w.tool("echo", {"text": text}))["result"]["params"]["arguments"] == {"text": text}
+
+
+async def test_a_request_that_is_taken_for_a_notification_does_not_wait_for_its_deadline(watch, hand):
+    w = await watch(spec(hand))
+    await w.until_up()
+    with pytest.raises(OutcomeUnknown, match="202"):
+        await w.tool("accepted")
 
 
 @pytest.mark.parametrize(
@@ -412,7 +463,7 @@ async def test_a_modern_only_server_gets_envelope_and_headers_and_no_session(wat
 
 
 async def test_idle_connections_are_probed(watch, hand, monkeypatch):
-    monkeypatch.setattr(upstream_module, "PROBE_TIMEOUT_S", 5.0)
+    monkeypatch.setattr(keeping_module, "PROBE_TIMEOUT_S", 5.0)
     w = await watch(spec(hand, probe_every_s=0.02))
     await w.until_up()
     hand.tools.append({"name": "after", "inputSchema": {}})
@@ -460,7 +511,7 @@ async def test_a_server_on_the_sdk_is_listed_and_called(watch, sdk_url, recorder
 async def test_the_client_of_a_stopped_upstream_is_closed(watch, hand):
     w = await watch(spec(hand))
     await w.until_up()
-    client = w.upstream._connection.channel.wire._client
+    client = w.upstream._keeper.connection.channel.wire._client
     assert isinstance(client, aiohttp.ClientSession)
     await w.upstream.stop()
     assert client.closed

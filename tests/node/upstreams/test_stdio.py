@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from node.upstreams import keeping as keeping_module
 from node.upstreams import upstream as upstream_module
 from node.upstreams.spec import UpstreamSpec
 from proto.errors import Exhausted, Expired, OutcomeUnknown, Unavailable
@@ -316,7 +317,7 @@ async def _is_gone(pid):
 
 
 async def test_an_idle_server_that_answers_no_probe_counts_as_down(watch, raw, monkeypatch):
-    monkeypatch.setattr(upstream_module, "PROBE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(keeping_module, "PROBE_TIMEOUT_S", 0.05)
     w = await watch(raw("deaf", probe_every_s=0.05))
     down = await w.until_down()
     assert down.health.cause == "did not answer 'ping'"

@@ -1,0 +1,280 @@
+"""The main session with a server: kept open, kept listed, and watched. Its state is the server's health."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from node.upstreams.backoff import Backoff
+from node.upstreams.connection import Connection
+from node.upstreams.era import Transport, detect, transport_of
+from node.upstreams.handshake import Declined
+from node.upstreams.listing import CAPABILITIES
+from node.upstreams.offer import Health, Offer, State
+from node.upstreams.relisting import Relisting
+from node.upstreams.spec import UpstreamSpec
+from node.upstreams.wire import logger
+from proto.errors import MeshError, Unavailable
+
+PROBE_TIMEOUT_S = 5.0
+MISSES_MAX = 2
+"""Probes in a row without an answer, while no call runs, after which a server counts as down."""
+STEADY_S = 30.0
+"""A connection that held this long starts the waits between attempts anew."""
+
+
+def unix_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Keeper:
+    """One server's main session, from attempt to attempt. It declares nothing, so it can be asked nothing.
+
+    `on_offer` is called on the loop whenever anything in the offer changed; `busy` tells whether calls run.
+    `modern` and `legacy` tell which eras the server speaks; None: not known.
+    """
+
+    def __init__(
+        self,
+        spec: UpstreamSpec,
+        on_offer: Callable[[Offer], None],
+        busy: Callable[[], bool],
+        clock: Callable[[], int],
+    ) -> None:
+        self.spec = spec
+        self.offer = Offer(spec, Health("starting", clock()))
+        self.connection: Connection | None = None
+        self.modern: bool | None = None
+        self.legacy: bool | None = None
+        self.transport: Transport = transport_of(spec)
+        self.relisting = Relisting(spec, self._publish, self.doubt)
+        self._on_offer = on_offer
+        self._busy = busy
+        self._clock = clock
+        self._supervisor: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._revived: asyncio.Future[Connection] | None = None
+        self._wake = asyncio.Event()
+        self._doubted = False
+
+    @property
+    def health(self) -> Health:
+        return self.offer.health
+
+    def start(self) -> None:
+        if self._supervisor is None:
+            self._supervisor = asyncio.create_task(self._supervise(), name=f"upstream {self.spec.name}")
+
+    async def stop(self) -> None:
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is None:
+            return
+        supervisor.cancel()
+        await asyncio.gather(supervisor, return_exceptions=True)
+        if self._closing is not None:
+            await self._closing
+        # A supervisor cancelled between two attempts, or before its first step, has said nothing.
+        self._say("down", "stopped")
+        if self._revived is not None and not self._revived.done():
+            self._revived.set_exception(Unavailable(f"server {self.spec.name!r} was stopped", server=self.spec.name))
+            self._revived.exception()
+
+    def connected(self) -> Connection:
+        """The main session. Raises `Unavailable`."""
+        connection = self.connection
+        if connection is None or connection.channel.gone.done():
+            health = self.health
+            said = f": {health.cause}" if health.cause else ""
+            state = health.state if connection is None else "reconnecting"
+            raise Unavailable(f"server {self.spec.name!r} is {state}{said}", server=self.spec.name, state=state)
+        return connection
+
+    async def revived(self) -> None:
+        """Until the main session is open (again). Raises `Unavailable` if it is stopped."""
+        if self._supervisor is None:
+            raise Unavailable(f"server {self.spec.name!r} was stopped", server=self.spec.name)
+        if self.connection is not None and not self.connection.channel.gone.done():
+            return
+        if self._revived is None or self._revived.done():
+            self._revived = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._revived)
+
+    def doubt(self) -> None:
+        """A call failed in a way that the server's death would explain: look now."""
+        self._doubted = True
+        self._wake.set()
+
+    # ---- from attempt to attempt -----------------------------------------------------------------
+
+    async def _supervise(self) -> None:
+        backoff = Backoff()
+        before = ""
+        while True:
+            cause = await self._live(backoff)
+            wait_s = backoff.next_s()
+            # Said aloud when it is news; status shows it all the while.
+            level = logging.DEBUG if cause == before else logging.WARNING
+            logger.log(level, "server %s: down: %s; next attempt in %.1f s", self.spec.name, cause, wait_s)
+            before = cause
+            await asyncio.sleep(wait_s)
+            health = replace(self.health, restarts=self.health.restarts + 1)
+            self.offer = replace(self.offer, health=health)
+
+    async def _live(self, backoff: Backoff) -> str:
+        """One main session from beginning to end. Returns the cause of its end."""
+        loop = asyncio.get_running_loop()
+        opened: list[Connection] = []
+        up_at: float | None = None
+        cause = "stopped"
+        try:
+            async with asyncio.timeout(self.spec.start_timeout_s):
+                connection = await self._open(opened)
+                self.relisting.begin(connection)
+                lists: dict[str, Any] = await connection.lists(CAPABILITIES)
+            up_at = loop.time()
+            self._up(connection, lists)
+            cause = await self._watch(connection)
+        except TimeoutError:
+            words = opened[-1].channel.wire.last_words() if opened else ""
+            said = f"; last stderr line: {words}" if words else ""
+            cause = f"did not finish its start within {self.spec.start_timeout_s:g} s{said}"
+        except MeshError as e:
+            cause = e.message
+        except Exception:
+            # The supervisor outlives our own bugs: the server is down, the others are not touched.
+            logger.exception("server %s: internal error", self.spec.name)
+            cause = "internal error of the gateway; see its log"
+        finally:
+            if up_at is None:
+                # Another program may be there by the next attempt.
+                self.transport, self.modern, self.legacy = transport_of(self.spec), None, None
+            self.connection = None
+            self._say("down", cause)
+            self.relisting.end()
+            # A stop that comes while this runs must not leave a process behind.
+            self._closing = asyncio.create_task(_close(opened, cause))
+            await asyncio.shield(self._closing)
+        if up_at is not None and loop.time() - up_at >= STEADY_S:
+            backoff.reset()
+        return cause
+
+    async def _open(self, opened: list[Connection]) -> Connection:
+        """By handshake where the server knows it: that costs a command no second start, and whoever knows both eras
+        can be spoken to in both. What is opened on the way is in `opened`."""
+        if self.modern is None and self.transport == "http":
+            era = await detect(self.spec)
+            self.transport, self.modern = era.transport, era.modern
+        changed = self.relisting.changed
+        if self.legacy is not False or not self.modern:
+            connection = Connection(self.spec, self.transport, changed)
+            opened.append(connection)
+            try:
+                await connection.open()
+            except Declined as declined:
+                if self.modern is False:
+                    raise
+                logger.debug("server %s: %s", self.spec.name, declined)
+                reason = declined
+            else:
+                self.legacy = True
+                return connection
+        else:
+            reason = None
+        # A process that was spoken to in one era is not fit for the other.
+        await _close(opened, "of the other era")
+        opened.clear()
+        connection = Connection(self.spec, self.transport, changed, modern=True)
+        opened.append(connection)
+        try:
+            await connection.open()
+        except MeshError as e:
+            if reason is None:
+                raise
+            logger.debug("server %s: is not a modern one either: %s", self.spec.name, e)
+            raise reason from e
+        self.modern, self.legacy = True, False
+        connection.follow_lists()
+        return connection
+
+    # ---- while it is open ------------------------------------------------------------------------
+
+    async def _watch(self, connection: Connection) -> str:
+        """Until the connection is gone or no longer answers. Returns the cause."""
+        connection.channel.gone.add_done_callback(lambda _: self._wake.set())
+        self._doubted = False
+        misses = 0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.spec.probe_every_s):
+                    await self._wake.wait()
+            self._wake.clear()
+            doubted, self._doubted = self._doubted, False
+            if connection.channel.gone.done():
+                return connection.epitaph()
+            quiet_s = asyncio.get_running_loop().time() - connection.channel.heard_at
+            if not doubted and (self._busy() or quiet_s < self.spec.probe_every_s / 2):
+                misses = 0
+                continue
+            problem = await self._probe(connection)
+            misses = misses + 1 if problem else 0
+            if problem and misses >= MISSES_MAX:
+                return connection.epitaph() if connection.channel.gone.done() else problem
+            if problem and doubted:
+                self.doubt()
+
+    async def _probe(self, connection: Connection) -> str:
+        """Empty if the server is alive: any answer counts, an error too."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await connection.request(connection.agreement.probe, {})
+        except TimeoutError:
+            # A server may be too busy with its calls to answer: these have their own limits.
+            return "" if self._busy() else f"did not answer {connection.agreement.probe!r}"
+        except MeshError as e:
+            return e.message
+        return ""
+
+    def _up(self, connection: Connection, lists: dict[str, Any]) -> None:
+        agreed = connection.agreement
+        self.connection = connection
+        if self.offer.server_info not in ({}, agreed.server_info) and self.legacy:
+            # Another program than the one whose era was learnt.
+            self.modern = None
+        logger.info(
+            "server %s: up, revision %s, %d tools", self.spec.name, agreed.protocol_version, len(lists["tools"])
+        )
+        self._publish(
+            health=Health("up", self._clock(), "", self.health.restarts),
+            server_info=agreed.server_info,
+            capabilities=agreed.capabilities,
+            instructions=agreed.instructions,
+            protocol_version=agreed.protocol_version,
+            **lists,
+        )
+        self.relisting.catch_up()
+        if self._revived is not None and not self._revived.done():
+            self._revived.set_result(connection)
+
+    def _say(self, state: State, cause: str) -> None:
+        if (self.health.state, self.health.cause) != (state, cause):
+            since_ms = self.health.since_ms if self.health.state == state else self._clock()
+            self._publish(health=Health(state, since_ms, cause, self.health.restarts))
+
+    def _publish(self, **changes: Any) -> None:
+        offer = replace(self.offer, **changes)
+        if offer == self.offer:
+            return
+        self.offer = offer
+        try:
+            self._on_offer(offer)
+        except Exception:
+            logger.exception("server %s: whoever hears of its offer failed", self.spec.name)
+
+
+async def _close(connections: list[Connection], cause: str) -> None:
+    await asyncio.gather(*(connection.close(cause) for connection in connections))

@@ -1,0 +1,222 @@
+"""The sessions with a server beside its main one: opened when a client needs one of its own, ended when unused."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from node.upstreams.connection import Connection
+from node.upstreams.era import Transport
+from node.upstreams.pool import Key, Pool, Slot
+from node.upstreams.spec import UpstreamSpec
+from node.upstreams.wire import logger
+from proto.calls import Exchange
+from proto.errors import Exhausted, Expired, MeshError, Unavailable
+
+WAIT_MAX_S = 10.0
+"""For a session where all are taken."""
+
+
+class Sessions:
+    """`Pool`, with what it takes to open, await and close. The death of one fails its own calls and no other's."""
+
+    def __init__(self, spec: UpstreamSpec) -> None:
+        self.pool = Pool(spec.sessions_max)
+        self._spec = spec
+        self._loop = asyncio.get_running_loop()
+        self._opening: dict[Slot, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._sweep: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def __repr__(self) -> str:
+        return f"Sessions({len(self.pool)} of {self.pool.slots_max})"
+
+    async def take(
+        self,
+        key: Key,
+        holder: str,
+        capabilities: dict[str, Any],
+        exchange: Exchange,
+        transport: Transport,
+        deadline: float,
+        *,
+        listens: bool = False,
+        pins: bool = False,
+    ) -> tuple[Slot, Connection]:
+        """An open session for one call, or for one who `listens`; give the slot back with `release`, alike.
+
+        What the server asks while it opens goes to `exchange`. `deadline` is in the loop's time. Raises `Exhausted`
+        where all sessions stay taken, `Unavailable` where none can be opened, `Expired`.
+        """
+        slot = await self._find(key, holder, transport, deadline, pins=pins or not listens)
+        _count(slot, +1, listens=listens, pins=pins)
+        if not listens or pins:
+            slot.holder = holder
+        try:
+            if slot.connection is None:
+                await self._opened(slot, capabilities, exchange, transport)
+            connection = slot.connection
+            if connection is None:
+                raise Unavailable(f"server {self._spec.name!r} was stopped", server=self._spec.name)
+        except BaseException:
+            self.release(slot, listens=listens, pins=pins)
+            raise
+        return slot, connection
+
+    def release(self, slot: Slot, *, listens: bool = False, pins: bool = False) -> None:
+        _count(slot, -1, listens=listens, pins=pins)
+        slot.used_at = self._loop.time()
+        if slot.connection is not None:
+            slot.connection.channel.opener = None
+        if slot.idle and self._sweep is None and not self._stopped:
+            self._sweep = self._loop.call_later(self._spec.session_idle_s, self._end_unused)
+        self._wake()
+
+    async def stop(self, cause: str) -> None:
+        """Close all; what is still being opened, too. Nothing is left when this returns."""
+        self._stopped = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for slot in tuple(self.pool):
+            self._let_go(slot, cause)
+        opening = tuple(self._opening.values())
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+        while self._closing:
+            await asyncio.gather(*self._closing)
+        self._wake()
+
+    # ---- finding one -----------------------------------------------------------------------------
+
+    async def _find(self, key: Key, holder: str, transport: Transport, deadline: float, *, pins: bool) -> Slot:
+        give_up = self._loop.time() + WAIT_MAX_S
+        while True:
+            if self._stopped:
+                raise Unavailable(f"server {self._spec.name!r} was stopped", server=self._spec.name)
+            slot = self.pool.find(key, holder)
+            if slot is None and not pins and (any_slot := self.pool.of(key)):
+                # One who only listens, and cannot be asked, is in nobody's way.
+                slot = any_slot[0]
+            if slot is None and len(self.pool) >= self.pool.slots_max and (victim := self.pool.victim()):
+                self._let_go(victim, "made room for another client's session")
+            slot = slot or self.pool.add(key, self._loop.time())
+            if slot is None and transport == "http":
+                # The stream that a question comes on tells whose it is.
+                slot = self.pool.least_busy(key)
+            if slot is not None:
+                return slot
+            await self._room(min(deadline, give_up), expired=deadline <= give_up)
+
+    async def _room(self, until: float, *, expired: bool) -> None:
+        """Until something changed."""
+        change: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(change)
+        try:
+            async with asyncio.timeout_at(until):
+                await change
+        except TimeoutError:
+            name, most = self._spec.name, self.pool.slots_max
+            if expired:
+                raise Expired(
+                    f"the time for the call ran out while all {most} sessions with server {name!r} were in use",
+                    started=False,
+                ) from None
+            raise Exhausted(
+                f"all {most} sessions with server {name!r} are in use by other clients ('sessions_max')",
+                retry_after_s=1,
+            ) from None
+        finally:
+            if change in self._waiting:
+                self._waiting.remove(change)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for change in waiting:
+            if not change.done():
+                change.set_result(None)
+
+    # ---- opening and closing ---------------------------------------------------------------------
+
+    async def _opened(self, slot: Slot, capabilities: dict[str, Any], exchange: Exchange, transport: Transport) -> None:
+        """One opens it for all who wait, and none of them takes it along when cancelled."""
+        opening = self._opening.get(slot)
+        if opening is None:
+            opening = asyncio.create_task(
+                self._open(slot, capabilities, exchange, transport), name=f"session with {self._spec.name}"
+            )
+            self._opening[slot] = opening
+            opening.add_done_callback(lambda done: self._ended_opening(slot, done))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if not opening.cancelled():
+                raise
+            raise Unavailable(f"server {self._spec.name!r} was stopped", server=self._spec.name) from None
+
+    def _ended_opening(self, slot: Slot, done: asyncio.Task[None]) -> None:
+        del self._opening[slot]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            logger.info("server %s: a session could not be opened: %s", self._spec.name, error)
+
+    async def _open(self, slot: Slot, capabilities: dict[str, Any], exchange: Exchange, transport: Transport) -> None:
+        name = self._spec.name
+        connection = Connection(
+            self._spec,
+            transport,
+            _nothing,
+            modern=slot.key.modern,
+            capabilities=capabilities if slot.key.leased else {},
+        )
+        connection.channel.opener = exchange
+        try:
+            async with asyncio.timeout(self._spec.start_timeout_s):
+                await connection.open()
+        except BaseException as e:
+            self.pool.remove(slot)
+            self._close(connection, "could not be opened")
+            self._wake()
+            if isinstance(e, TimeoutError):
+                why = f"did not finish its start within {self._spec.start_timeout_s:g} s"
+                raise Unavailable(f"a session with server {name!r} {why}", server=name) from None
+            if isinstance(e, MeshError):
+                raise Unavailable(
+                    f"a session with server {name!r} could not be opened: {e.message}", server=name
+                ) from e
+            raise
+        slot.connection = connection
+        connection.channel.gone.add_done_callback(lambda _: self._let_go(slot, "ended"))
+
+    def _let_go(self, slot: Slot, cause: str) -> None:
+        if self.pool.remove(slot) and slot.connection is not None:
+            logger.debug("server %s: %r: %s", self._spec.name, slot, cause)
+            self._close(slot.connection, cause)
+        self._wake()
+
+    def _close(self, connection: Connection, cause: str) -> None:
+        closing = asyncio.create_task(connection.close(cause))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _end_unused(self) -> None:
+        self._sweep = None
+        now = self._loop.time()
+        for slot in self.pool.expired(now - self._spec.session_idle_s):
+            self._let_go(slot, "unused")
+        oldest = min((s.used_at for s in self.pool if s.idle), default=None)
+        if oldest is not None:
+            self._sweep = self._loop.call_at(oldest + self._spec.session_idle_s, self._end_unused)
+
+
+def _count(slot: Slot, by: int, *, listens: bool, pins: bool) -> None:
+    if listens:
+        slot.listeners += by
+        slot.pins += by if pins else 0
+    else:
+        slot.running += by
+
+
+def _nothing(_kind: str) -> None:
+    """The main session is the one that lists."""
