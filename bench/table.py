@@ -1,0 +1,67 @@
+"""The figures as a table: what was measured, what came out, what was aimed at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_CELLS = [
+    (f"CPU of a `tools/call`, {words}, {tools} listed, {n} at once", f"{era}-{tools}-{n}")
+    for era, words in (("legacy", "in a session"), ("modern", "2026-07-28"))
+    for tools in (1, 1000)
+    for n in (1, 16, 64)
+]
+ROWS = (
+    *(
+        (
+            what,
+            f"{{hot_path[{cell}][node_cpu_us]}} µs",
+            f"{{hot_path[{cell}][bare_cpu_us]}} µs",
+            f"{{hot_path[{cell}][cpu_ratio]}}; throughput {{hot_path[{cell}][throughput_ratio]}}",
+            "≤ 1.5; ≥ 0.65",
+        )
+        for what, cell in _CELLS
+    ),
+    (
+        "a forwarded call, p50",
+        "{forwarding[forwarded_p50_ms]} ms",
+        "{forwarding[owner_p50_ms]} ms",
+        "added {forwarding[added_p50_ms]} ms",
+        "≤ 0.6 ms",
+    ),
+    (
+        "a call to a server over pipes, the SDK's client",
+        "{pipes[sdk_through_p50_ms]} ms",
+        "{pipes[sdk_direct_p50_ms]} ms",
+        "{pipes[sdk_ratio]}",
+        "≤ 2",
+    ),
+    (
+        "… a bare client",
+        "{pipes[bare_through_p50_ms]} ms",
+        "{pipes[bare_direct_p50_ms]} ms",
+        "added {pipes[bare_added_ms]} ms",
+        "",
+    ),
+    (
+        "memory with {idle[sessions]} idle sessions, a stream each",
+        "{idle[rss_mb]} MB",
+        "{idle[rss_before_mb]} MB",
+        "{idle[kb_per_session]} kB each",
+        "≤ 300 MB",
+    ),
+    ("start to serving, one node alone", "{starting[start_to_serving_s]} s", "", "", "≤ 3 s"),
+    ("memory with the model", "{memory[rss_mb_with_model]} MB", "", "", "≤ 250 MB"),
+)
+"""What, figure, what stood beside it in the same run, their ratio, aim. A row that was not measured is left out."""
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Markdown, as docs/benchmarks.md has it."""
+    lines = ["| what | figure | beside it | ratio | aim |", "|---|---|---|---|---|"]
+    for row in ROWS:
+        try:
+            lines.append(f"| {' | '.join(cell.format(**figures) for cell in row)} |")
+        except KeyError:
+            continue
+    return "\n".join(lines)
