@@ -76,11 +76,18 @@ class Row:
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """Name as listed beside others (`SERVER__NAME`) → name. Of two that would be listed alike the first counts."""
-        labels: dict[str, str] = {}
-        for name in self.ordered:
-            labels.setdefault(listed_tool(self.name, name), name)
+        """Name as listed beside others (`SERVER__NAME`) → name. Of two that would be listed alike the one that needed
+        no rewriting counts, else the first."""
+        written = [(listed_tool(self.name, name), name) for name in self.ordered]
+        labels = {label: name for label, name in written if label == f"{self.name}__{name}"}
+        for label, name in written:
+            labels.setdefault(label, name)
         return labels
+
+    @cached_property
+    def label_of(self) -> dict[str, str]:
+        """Name → as listed; without those whose label another has."""
+        return {name: label for label, name in self.labels.items()}
 
     @cached_property
     def origins(self) -> frozenset[str]:
@@ -91,6 +98,14 @@ class Row:
         if self.kind not in NAMED_KINDS:
             return True
         return any(self._visibility.allows(s.resource(name)) for s in self.route.servers)
+
+
+class Named(NamedTuple):
+    """What `name` means; of a member of a service that is reached `apart` from it, that service."""
+
+    name: str
+    route: Route
+    apart: Route | None
 
 
 class Place(NamedTuple):
@@ -138,6 +153,7 @@ class Directory:
         self._catalog = catalog
         self._alone: OrderedDict[tuple[str, Kind, Hashable], Row] = OrderedDict()
         self._kept: OrderedDict[tuple[Kind, Hashable], tuple[int, Rows]] = OrderedDict()
+        self._routes: OrderedDict[Hashable, tuple[int, list[Named]]] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"Directory({len(self._kept)} of {ROWS_KEPT} sets of rows)"
@@ -168,21 +184,29 @@ class Directory:
         self._alone.move_to_end(key)
         return row
 
-    def routes(self, visibility: Visibility) -> Iterator[tuple[str, Route, Route | None]]:
-        """(name, what it means, the service that it belongs to but is reached apart from), each name once."""
+    def _named(self, visibility: Visibility) -> list[Named]:
+        """Every name by which something is reached, each once."""
+        kept = self._routes.get(visibility.key)
+        if kept is None or kept[0] != self._catalog.revised:
+            kept = self._routes[visibility.key] = self._catalog.revised, list(self._names(visibility))
+            if len(self._routes) > ROWS_KEPT:
+                self._routes.popitem(last=False)
+        return kept[1]
+
+    def _names(self, visibility: Visibility) -> Iterator[Named]:
         seen = set()
         for server in self._catalog.servers(visibility):
             name = self._catalog.shown_name(server, visibility)
             route = self._catalog.route(name, visibility)
             if name not in seen:
                 seen.add(name)
-                yield name, route, None
+                yield Named(name, route, None)
             if len(route.servers) > 1:
-                yield server.qualified, Route(server.qualified, (server,)), route
+                yield Named(server.qualified, Route(server.qualified, (server,)), route)
 
     def _found(self, kind: Kind, visibility: Visibility, before: dict[str, Row]) -> Rows:
         rows = []
-        for name, route, apart in self.routes(visibility):
+        for name, route, apart in self._named(visibility):
             if not any(s.members[kind] for s in route.servers):
                 continue
             mark = _mark(route.servers), _mark(apart.servers) if apart is not None else None

@@ -24,9 +24,9 @@ from node.endpoints.tasks import split
 from node.endpoints.uris import owner_of, owner_of_reference
 from node.ports import EVERYTHING, Action, Caller, Guard, Visibility
 from proto.calls import Answer, Exchange
-from proto.errors import Invalid, MeshError, Unknown
+from proto.errors import Conflict, Invalid, MeshError, Unknown
 from proto.jsons import type_name
-from proto.names import LISTED_TOOL_MAX, listed_tool
+from proto.names import LISTED_TOOL_MAX
 from proto.records import Kind
 
 PAGE_ITEMS = 1_000
@@ -151,26 +151,27 @@ class EverythingEndpoint:
 
         Raises `Unknown`, or `Conflict` where several servers have come to bear the name.
         """
-        rows = self._directory.rows(kind, visibility)
         server, _, name = label.partition("__")
-        row = rows.by_name.get(server)
-        if row is not None and name in row.members and listed_tool(server, name) == label:
-            return _Named(server, name, row.members[name])
-        if _TAG.search(label):
-            # What stands before the first __ of a rewritten name is the server's, unless that was cut itself.
-            cut = (r for r in rows.rows if _cut(r.name) == label[:_CUT])
-            for candidate in (row,) if row is not None else cut:
-                if (original := candidate.labels.get(label)) is not None:
-                    return _Named(candidate.name, original, candidate.members[original])
-        unknown = Unknown(f"no {kind} named {label!r}; here they are named SERVER__NAME, as they are listed")
+        conflict: Conflict | None = None
         try:
+            # A dict lookup or two: no call waits until what has changed is listed anew.
             route = self._catalog.route(server, visibility)
         except (Unknown, Invalid):
-            raise unknown from None
-        member = route.member(kind, name)
-        if member is None or not any(visibility.allows(s.resource(name)) for s in route.servers):
-            raise unknown
-        return _Named(server, name, member)
+            pass
+        except Conflict as e:
+            conflict = e
+        else:
+            member = route.member(kind, name)
+            if member is not None and any(visibility.allows(s.resource(name)) for s in route.servers):
+                return _Named(server, name, member)
+        if _TAG.search(label):
+            # What stands before the first __ of a rewritten name is the server's, unless that was cut itself.
+            rows = self._directory.rows(kind, visibility)
+            row = rows.by_name.get(server)
+            for found in (row,) if row is not None else (r for r in rows.rows if _cut(r.name) == label[:_CUT]):
+                if (original := found.labels.get(label)) is not None:
+                    return _Named(found.name, original, found.members[original])
+        raise conflict or Unknown(f"no {kind} named {label!r}; here they are named SERVER__NAME, as they are listed")
 
     def _owner(self, uri: str, visibility: Visibility) -> str:
         server = owner_of(uri, self._directory, visibility)
@@ -200,8 +201,8 @@ def _shown(place: Place, named: bool) -> dict[str, Any] | None:
     definition = place.row.members[place.name].definition
     if not named:
         return definition
-    label = listed_tool(place.row.name, place.name)
-    return {**definition, "name": label} if place.row.labels[label] == place.name else None
+    label = place.row.label_of.get(place.name)
+    return None if label is None else {**definition, "name": label}
 
 
 def _cut(server: str) -> str:
