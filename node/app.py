@@ -76,9 +76,7 @@ class App:
         self.ingress = McpIngress(
             self.endpoints,
             self.authenticator,
-            IngressSettings(
-                body_bytes_max=config.http.body_bytes_max, allowed_origins=frozenset(config.http.allowed_origins)
-            ),
+            IngressSettings.of(config.http),
         )
         self.draining = Draining(self.gateway, self._tell_draining, lambda: self.ingress.stats()["sessions"])
         self.tls = self._mesh_tls()

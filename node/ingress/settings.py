@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Configured(Protocol):
+    """What an operator chooses: the section `http`, as far as it concerns agents."""
+
+    @property
+    def body_bytes_max(self) -> int: ...
+    @property
+    def allowed_origins(self) -> Sequence[str]: ...
+    @property
+    def sessions_max(self) -> int: ...
+    @property
+    def session_idle_s(self) -> float: ...
+    @property
+    def session_events_max(self) -> int: ...
+    @property
+    def session_events_bytes_max(self) -> int: ...
+    @property
+    def events_bytes_max(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +78,15 @@ class IngressSettings:
     ping_s: float = 15.0
     stall_s: float = 60.0
     list_ttl_ms: int = 5_000
+
+    @classmethod
+    def of(cls, http: Configured) -> IngressSettings:
+        return cls(
+            body_bytes_max=http.body_bytes_max,
+            allowed_origins=frozenset(http.allowed_origins),
+            sessions_max=http.sessions_max,
+            session_idle_s=http.session_idle_s,
+            session_events_max=http.session_events_max,
+            session_events_bytes_max=http.session_events_bytes_max,
+            events_bytes_max=http.events_bytes_max,
+        )
