@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -152,8 +152,11 @@ class Endpoints(Protocol):
 
 
 class ChangeListener(Protocol):
-    def __call__(self, server: str, kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None) -> None:
-        """A server's lists changed; `kinds` holds `tools`, `prompts`, `resources`. Must not block.
+    def __call__(
+        self, names: Collection[str], kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None
+    ) -> None:
+        """The lists of the server that bears all these `names` changed. Must not block.
 
-        Several servers may bear the name `server`; `seen_by` says who may see the one that changed (None: everyone).
+        `kinds` holds `tools`, `prompts`, `resources`. Other servers may bear one of the names too; `seen_by` says who
+        may see the one that changed (None: everyone).
         """

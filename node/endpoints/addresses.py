@@ -57,6 +57,6 @@ class MeshEndpoints:
         def seen_by(principal: Principal) -> bool:
             return self._guard.visible(principal, Action.LIST).allows(resource)
 
-        for name in {server.name, server.qualified, server.service} - {""}:
-            for listener in tuple(self._listeners):
-                listener(name, changed, seen_by)
+        names = frozenset({server.name, server.qualified, server.service} - {""})
+        for listener in tuple(self._listeners):
+            listener(names, changed, seen_by)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Collection
 from typing import Any
 
 from node.ports import EVERYTHING
@@ -10,12 +11,16 @@ from proto.records import ANONYMOUS, Principal
 
 KINDS = ("tools", "prompts", "resources")
 NOTICE = {kind: f"notifications/{kind}/list_changed" for kind in KINDS}
+REST_S = 1.0
+"""At `/mcp-all`, where every server counts, one kind of change is told once in this time: the first at once, and what
+came meanwhile afterwards. Each makes a client list everything again, and a mesh that starts changes a thousand times.
+"""
 
 
 class Subscription:
     """One stream's or session's interest, until `end`."""
 
-    __slots__ = ("_feed", "kinds", "name", "notify", "principal")
+    __slots__ = ("_feed", "_resting", "kinds", "name", "notify", "principal")
 
     def __init__(
         self,
@@ -26,6 +31,7 @@ class Subscription:
         principal: Principal,
     ) -> None:
         self._feed = feed
+        self._resting: dict[str, _Rest] | None = {} if name == EVERYTHING else None
         self.name = name
         self.principal = principal
         self.kinds = kinds
@@ -33,6 +39,31 @@ class Subscription:
 
     def end(self) -> None:
         self._feed.remove(self)
+        for rest in (self._resting or {}).values():
+            rest.timer.cancel()
+
+    def changed(self, kind: str) -> None:
+        if self._resting is None:
+            self.notify(kind)
+        elif (rest := self._resting.get(kind)) is not None:
+            rest.again = True
+        else:
+            self._resting[kind] = _Rest(asyncio.get_running_loop().call_later(REST_S, self._rested, kind))
+            self.notify(kind)
+
+    def _rested(self, kind: str) -> None:
+        if self._resting is not None and self._resting.pop(kind).again:
+            self.changed(kind)
+
+
+class _Rest:
+    """Time in which one kind of change is not told. `again`: there was another meanwhile."""
+
+    __slots__ = ("again", "timer")
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self.timer = timer
+        self.again = False
 
 
 class ChangeFeed:
@@ -58,14 +89,16 @@ class ChangeFeed:
         if not listening:
             self._by_name.pop(subscription.name, None)
 
-    def __call__(self, server: str, kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None) -> None:
-        for name in (server, EVERYTHING, None):
+    def __call__(
+        self, names: Collection[str], kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None
+    ) -> None:
+        for name in (*names, EVERYTHING, None):
             for subscription in list(self._by_name.get(name, ())):
                 if seen_by is not None and not seen_by(subscription.principal):
                     continue
                 for kind in KINDS:
                     if kind in kinds and kind in subscription.kinds:
-                        subscription.notify(kind)
+                        subscription.changed(kind)
 
 
 def promised(described: dict[str, Any], name: str | None) -> tuple[dict[str, Any], frozenset[str]]:

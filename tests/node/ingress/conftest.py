@@ -113,7 +113,7 @@ class TwinEndpoints:
 
     def change(self, server: str, *kinds: str) -> None:
         for listener in self.listeners:
-            listener(server, frozenset(kinds))
+            listener((server,), frozenset(kinds))
 
 
 class TwinAuthenticator:
