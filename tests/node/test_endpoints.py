@@ -113,6 +113,48 @@ async def test_the_wrapper_is_taken_off_once_and_its_meta_goes_with_the_inner_ca
     assert result["params"] == {"name": "read_page", "arguments": {"page": "Home"}, "_meta": {"progressToken": 7}}
 
 
+async def test_a_further_round_a_task_and_a_vendors_members_belong_to_the_inner_call(house: House) -> None:
+    outer = {
+        "inputResponses": {"a": {"action": "accept"}},
+        "requestState": "sealed",
+        "task": {"ttl": 1},
+        "vendor/x": None,
+        "_meta": {"progressToken": "p", "vendor/y": 1},
+    }
+    result = await house.use("use_tool", {"mcp_server_name": "wiki", "mcp_tool_name": "read_page"}, **outer)
+    assert result["params"] == {"name": "read_page", "arguments": {}, **outer}
+
+
+async def test_what_a_tool_asks_of_its_caller_comes_back_unchanged(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = {"resultType": "input_required", "inputRequests": {"a": {"method": "roots/list"}}, "requestState": "s"}
+
+    async def call(self: Echo, call: Call, exchange: Exchange) -> Answer:
+        return {"result": asking}
+
+    monkeypatch.setattr(Echo, "call", call)
+    assert await house.use("use_tool", {"mcp_server_name": "wiki", "mcp_tool_name": "read_page"}) == asking
+
+
+@pytest.mark.parametrize(
+    ("server", "tool", "meant"),
+    [
+        ("wiki", "read_pgae", "'read_page'"),
+        ("wiki", "Read-Page", "'read_page'"),
+        ("wikki", "read_page", "'wiki'"),
+        ("payrol", "read_salary", "'payroll'"),
+    ],
+)
+async def test_a_misspelt_name_is_met_with_those_near_it(house: House, server: str, tool: str, meant: str) -> None:
+    refused = await house.use("use_tool", {"mcp_server_name": server, "mcp_tool_name": tool})
+    assert refused["isError"] is True
+    assert refused["content"][0]["text"].endswith(f"; did you mean {meant}?")
+    # What the caller may not see is not suggested.
+    hidden = await house.use("use_tool", {"mcp_server_name": "payrol", "mcp_tool_name": "read_salary"}, INTERN)
+    assert "did you mean" not in hidden["content"][0]["text"]
+
+
 async def test_refusals_are_results_but_a_missing_scope_stays_a_protocol_error(
     catalog: Catalog, nodes: Nodes, make_server: MakeServer
 ) -> None:
