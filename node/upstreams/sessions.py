@@ -11,7 +11,7 @@ from node.upstreams.pool import Key, Pool, Slot
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.wire import logger
 from proto.calls import Exchange
-from proto.errors import Exhausted, Expired, MeshError, Unavailable
+from proto.errors import Exhausted, MeshError, Unavailable
 
 WAIT_MAX_S = 10.0
 """For a session where all are taken."""
@@ -40,17 +40,16 @@ class Sessions:
         capabilities: dict[str, Any],
         exchange: Exchange,
         transport: Transport,
-        deadline: float,
         *,
         listens: bool = False,
         pins: bool = False,
     ) -> tuple[Slot, Connection]:
         """An open session for one call, or for one who `listens`; give the slot back with `release`, alike.
 
-        What the server asks while it opens goes to `exchange`. `deadline` is in the loop's time. Raises `Exhausted`
-        where all sessions stay taken, `Unavailable` where none can be opened, `Expired`.
+        What the server asks while it opens goes to `exchange`. Raises `Exhausted` where all sessions stay taken for
+        `WAIT_MAX_S`, `Unavailable` where none can be opened.
         """
-        slot = await self._find(key, holder, transport, deadline, pins=pins or not listens)
+        slot = await self._find(key, holder, transport, pins=pins or not listens)
         _count(slot, +1, listens=listens, pins=pins)
         if not listens or pins:
             slot.holder = holder
@@ -91,7 +90,7 @@ class Sessions:
 
     # ---- finding one -----------------------------------------------------------------------------
 
-    async def _find(self, key: Key, holder: str, transport: Transport, deadline: float, *, pins: bool) -> Slot:
+    async def _find(self, key: Key, holder: str, transport: Transport, *, pins: bool) -> Slot:
         give_up = self._loop.time() + WAIT_MAX_S
         while True:
             if self._stopped:
@@ -108,24 +107,19 @@ class Sessions:
                 slot = self.pool.least_busy(key)
             if slot is not None:
                 return slot
-            await self._room(min(deadline, give_up), expired=deadline <= give_up)
+            await self._room(give_up)
 
-    async def _room(self, until: float, *, expired: bool) -> None:
+    async def _room(self, give_up: float) -> None:
         """Until something changed."""
         change: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(change)
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(give_up):
                 await change
         except TimeoutError:
-            name, most = self._spec.name, self.pool.slots_max
-            if expired:
-                raise Expired(
-                    f"the time for the call ran out while all {most} sessions with server {name!r} were in use",
-                    started=False,
-                ) from None
             raise Exhausted(
-                f"all {most} sessions with server {name!r} are in use by other clients ('sessions_max')",
+                f"all {self.pool.slots_max} sessions with server {self._spec.name!r} are in use by other clients "
+                "('sessions_max')",
                 retry_after_s=1,
             ) from None
         finally:

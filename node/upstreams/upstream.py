@@ -127,7 +127,7 @@ class Upstream:
                 key = self._key(call)
                 if key is None:
                     return await self._request(self._keeper.connected(), call, exchange, started)
-                return await self._in_session(key, call, exchange, started, limit, deadline)
+                return await self._in_session(key, call, exchange, started, limit)
         except TimeoutError:
             raise self._expired(call, limit_s, started.is_set()) from None
         except OutcomeUnknown as e:
@@ -204,11 +204,10 @@ class Upstream:
         exchange: Exchange,
         started: asyncio.Event,
         limit: asyncio.Timeout,
-        deadline: float,
     ) -> Answer:
         holder = _holder(call)
         slot, connection = await self._sessions.take(
-            key, holder, call.client_capabilities, exchange, self._keeper.transport, deadline
+            key, holder, call.client_capabilities, exchange, self._keeper.transport
         )
         clock = CallClock(limit)
         try:
@@ -240,7 +239,6 @@ class Upstream:
             if key is None:
                 yield main
                 return
-            deadline = asyncio.get_running_loop().time() + self.spec.start_timeout_s
             pins = asked and key.leased
             slot, connection = await self._sessions.take(
                 key,
@@ -248,7 +246,6 @@ class Upstream:
                 call.client_capabilities,
                 exchange,
                 self._keeper.transport,
-                deadline,
                 listens=True,
                 pins=pins,
             )

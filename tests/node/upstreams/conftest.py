@@ -32,6 +32,32 @@ class Recorder:
         raise Unavailable("nobody to ask")
 
 
+class Client(Recorder):
+    """An `Exchange` of a client that answers what it is asked: `answers` by method, else -32601; or not until told."""
+
+    def __init__(self, **answers: Any) -> None:
+        super().__init__()
+        self.answers = {name.replace("_", "/"): value for name, value in answers.items()}
+        self.asked: list[Notification] = []
+        self.question = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.taken_back = asyncio.Event()
+        self.go_on.set()
+
+    async def request(self, request: Notification) -> Answer:
+        self.asked.append(request)
+        self.question.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.taken_back.set()
+            raise
+        answer = self.answers.get(request["method"])
+        if answer is None:
+            return {"error": {"code": -32601, "message": "not I"}}
+        return {"result": answer}
+
+
 class Watched:
     """An upstream and every offer that it made."""
 
@@ -64,7 +90,7 @@ class Watched:
         return await self.ask("tools/call", params, exchange, **more)
 
     async def ask(self, method: str, params: dict[str, Any], exchange: Recorder | None = None, **more: Any) -> Answer:
-        call = Call("c1", self.upstream.spec.name, method, params, **more)
+        call = Call(more.pop("call_id", "c1"), self.upstream.spec.name, method, params, **more)
         return await self.upstream.run(call, exchange or Recorder())
 
 

@@ -108,6 +108,10 @@ def main():
     if "noisy" in MODES:
         sys.stderr.write("noise\n" * 20_000 + "x" * 500_000 + "\n")
         sys.stderr.flush()
+    if count == 2 and "second-fails" in MODES:
+        sys.stderr.write("no seat left\n")
+        sys.stderr.flush()
+        sys.exit(3)
     if "exit3" in MODES or (count == 1 and "flaky" in MODES):
         sys.stderr.write("Traceback (most recent call last)\nno licence found\n\n")
         sys.stderr.flush()
