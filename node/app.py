@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from node.bridge.bridge import Bridge
 from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
 from node.data_dir import DataDir
@@ -29,6 +30,7 @@ from node.hosting import Hosting
 from node.indexing import Indexing
 from node.ingress.http import IngressSettings, McpIngress
 from node.leaving import Leaving
+from node.mesh_keys import sealer_of
 from node.operations import Operations
 from node.operator.api import OperatorApi
 from node.ports import Action, Caller, Resource
@@ -69,14 +71,22 @@ class App:
         embedder = make_embedder(config.search.embedder)
         self.router = Router(embedder, ChromaStore(data_dir / "vectors", embedder.model_id) if embedder else None)
         Indexing(self.catalog, self.router)
-        self.hosting = Hosting(self.catalog, self._publish)
-        self.gateway = Gateway(self.catalog, self.guard, local=self.hosting.target, remote=self._remote)
+        self.bridge = Bridge(me.name, sealer_of(config.federation.mesh_keys))
+        self.hosting = Hosting(self.catalog, self._publish, self.bridge.target)
+        self.gateway = Gateway(
+            self.catalog,
+            self.guard,
+            local=self.hosting.target,
+            remote=self._remote,
+            state_at=self.bridge.states.place,
+        )
         self.meta = MetaEndpoint(self.catalog, self.guard, self.gateway, self.router, self._add, config.search.top_k)
         self.endpoints = MeshEndpoints(self.meta, self.catalog, self.guard, self.gateway, config.http.page_items)
         self.ingress = McpIngress(
             self.endpoints,
             self.authenticator,
             IngressSettings.of(config.http),
+            carrier=self.gateway,
         )
         self.draining = Draining(self.gateway, self._tell_draining, lambda: self.ingress.stats()["sessions"])
         self.tls = self._mesh_tls()
@@ -148,6 +158,7 @@ class App:
                 parts.push_async_callback(self._runner.cleanup)
             # Before the listener, which waits for answers: calls of a server that ends get theirs, an error.
             parts.push_async_callback(self.hosting.stop)
+            parts.push_async_callback(self.bridge.close)
             parts.push_async_callback(self.ingress.close)
             if self.federation is not None:
                 parts.push_async_callback(self.federation.stop, Farewell.RESTART)

@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 ca_app = typer.Typer(help="The mesh's own certificate authority.", no_args_is_help=True)
-key_app = typer.Typer(help="API keys of agents and operators.", no_args_is_help=True)
+key_app = typer.Typer(help="API keys of agents and operators, and keys of the mesh.", no_args_is_help=True)
 app.add_typer(ca_app, name="ca")
 app.add_typer(key_app, name="key")
 
@@ -121,10 +121,10 @@ def ca_init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the CA is made.")],
     trust_domain: Annotated[str, typer.Option(metavar="DOMAIN", help="Name of the mesh, such as mesh.example.org.")],
 ) -> None:
-    """Make the mesh's certificate authority. Its key is needed to issue only: keep it off the nodes."""
-    from federation.ca import init_ca
+    """Make the mesh's certificate authority and its mesh key. The authority's own key is needed to issue only."""
+    from node.verbs.authority import init
 
-    init_ca(directory, trust_domain)
+    init(directory, trust_domain)
     typer.echo(f"made a CA for {trust_domain} in {directory}; issue certificates with 'toolmesh ca issue {directory}'")
 
 
@@ -138,14 +138,27 @@ def ca_issue(
     days: Annotated[int, typer.Option(min=1, max=3650, help="How long it is valid.")] = 365,
     role: Annotated[list[str] | None, typer.Option(metavar="ROLE", help="authority or relay; repeatable.")] = None,
 ) -> None:
-    """Issue a certificate for one node and print the configuration that uses it."""
+    """Issue a certificate for one node, with the mesh key, and print the configuration that uses them."""
     from node.verbs.authority import issue_for
 
-    node_id, files = issue_for(directory, node, region, out, hosts=host or [], days=days, roles=role or [])
+    node_id, files, mesh_key = issue_for(directory, node, region, out, hosts=host or [], days=days, roles=role or [])
     typer.echo(f"node:\n  name: {node_id.name}\n  region: {node_id.region}\n  mesh: {node_id.trust_domain}")
     typer.echo("federation:\n  tls:")
     for what, file in zip(("ca", "cert", "key"), files, strict=True):
         typer.echo(f"    {what}: {file}")
+    if mesh_key is not None:
+        typer.echo(f"  mesh_keys:\n    - {mesh_key}")
+
+
+@key_app.command("mesh")
+def key_mesh(file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the key is put.")]) -> None:
+    """Make a mesh key: the same file goes to every node of a mesh, and is listed in federation.mesh_keys."""
+    from node.mesh_keys import make
+
+    make(file)
+    typer.echo(
+        f"made {file}; copy it to every node, and list it last in federation.mesh_keys before it is listed first"
+    )
 
 
 @key_app.command("new")

@@ -204,8 +204,10 @@ class Gateway:
         """Ask a node itself rather than a server of it: `method` is one that it `handle`s.
 
         Beyond `BUDGET_MS` it counts as lasting: no drain waits for it, and a stop ends it with `Unavailable`
-        (`stopping`). Raises any `MeshError`.
+        (`stopping`). Raises any `MeshError`: `Unknown` for a node that this mesh does not have, or has no more.
         """
+        if node not in self._catalog.owners:
+            raise Unknown(f"there is no node {node!r} in this mesh", node=node)
         call = Call(
             call_id=secrets.token_hex(16),
             server="",

@@ -20,13 +20,22 @@ log = logging.getLogger("toolmesh.hosting")
 Publish = Callable[[Sequence[Record], Sequence[RecordKey]], None]
 
 
-class Hosting:
-    """Own upstreams by name. Every change of what they offer goes to the catalogue and, by `publish`, to the mesh."""
+def straight(upstream: Upstream) -> Target:
+    return upstream
 
-    def __init__(self, catalog: Catalog, publish: Publish) -> None:
+
+class Hosting:
+    """Own upstreams by name. Every change of what they offer goes to the catalogue and, by `publish`, to the mesh.
+
+    `bridged` makes of each what clients of every era call.
+    """
+
+    def __init__(self, catalog: Catalog, publish: Publish, bridged: Callable[[Upstream], Target] = straight) -> None:
         self._catalog = catalog
         self._publish = publish
+        self._bridged = bridged
         self._upstreams: dict[str, Upstream] = {}
+        self._targets: dict[str, Target] = {}
         self._offered: dict[str, Offered] = {}
         self._strays: dict[str, list[str]] = {}
         self._settled: dict[str, asyncio.Event] = {}
@@ -37,10 +46,10 @@ class Hosting:
         return f"Hosting({', '.join(f'{n}: {u.health.state}' for n, u in sorted(self._upstreams.items()))})"
 
     def target(self, name: str) -> Target:
-        upstream = self._upstreams.get(name)
-        if upstream is None:
+        target = self._targets.get(name)
+        if target is None:
             raise Unavailable(f"server {name!r} is not hosted here")
-        return upstream
+        return target
 
     async def start(self, specs: Mapping[str, UpstreamSpec]) -> None:
         """Start supervising each; returns without waiting for any."""
@@ -82,6 +91,7 @@ class Hosting:
 
     async def remove(self, name: str) -> None:
         upstream = self._upstreams.pop(name, None)
+        self._targets.pop(name, None)
         if upstream is None:
             raise Unknown(f"server {name!r} is not hosted here", server=name)
         settled = self._settled[name]
@@ -109,6 +119,7 @@ class Hosting:
             raise Unavailable(f"server {name!r} is not started: this node is stopping", server=name)
         self._settled[name] = asyncio.Event()
         upstream = self._upstreams[name] = Upstream(spec, lambda offer: self._told(upstream, offer))
+        self._targets[name] = self._bridged(upstream)
         # Until it has come up or failed it is known as starting, and so not taken for one that does not exist.
         self._change(*self._offered.setdefault(name, Offered()).take(upstream.offer))
         await upstream.start()

@@ -17,11 +17,11 @@ from typing import Any
 import aiohttp
 import yaml
 
-from federation.ca import init_ca, issue
+from node.verbs.authority import init, issue_for
 from proto.errors import Unavailable
-from proto.names import NodeId
 
 READY_S = 90.0
+CERTIFICATE_DAYS = 365
 LOOPBACK = "127.0.0.1"
 
 
@@ -107,13 +107,15 @@ class World:
         """Write a CA, three certificates and three configurations."""
         self.directory.mkdir(parents=True, exist_ok=True)
         ca = self.directory / "ca"
-        init_ca(ca, self.mesh)
+        init(ca, self.mesh)
         if shutil.which("git"):
             await self._repository()
         for i, (region, servers) in enumerate(regions(self.directory).items()):
             name = f"{region}-1"
             home = self.directory / name
-            files = issue(ca, NodeId.of(self.mesh, region, name), home / "tls", hosts=[LOOPBACK, "localhost"])
+            _, files, mesh_key = issue_for(
+                ca, name, region, home / "tls", hosts=[LOOPBACK, "localhost"], days=CERTIFICATE_DAYS, roles=()
+            )
             http, grpc = self._claim(7400 + 10 * i), self._claim(7401 + 10 * i)
             config = {
                 "node": {"name": name, "region": region, "mesh": self.mesh, "data_dir": str(home / "data")},
@@ -121,6 +123,7 @@ class World:
                 "federation": {
                     "listen": f"{LOOPBACK}:{grpc}",
                     "tls": {"ca": str(files.ca), "cert": str(files.cert), "key": str(files.key)},
+                    "mesh_keys": [str(mesh_key)],
                     "mdns": {"enabled": True, "interface": LOOPBACK},
                 },
                 "servers": servers,

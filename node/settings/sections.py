@@ -147,11 +147,15 @@ class EtcdSection(Section):
 
 
 class FederationSection(Section):
-    """The listener that other nodes dial: on if, and only if, `tls` is given."""
+    """The listener that other nodes dial: on if, and only if, `tls` is given.
+
+    `mesh_keys` are files, the same at every node: the first one's key seals what clients bring back, both open it.
+    """
 
     listen: HostPort = "127.0.0.1:7401"
     advertise: OptionalHostPort = ""
     tls: MeshTlsFiles | None = None
+    mesh_keys: tuple[FilePath, ...] = Field(default=(), max_length=2)
     static: tuple[Dialable, ...] = Field(default=(), max_length=1_000)
     mdns: MdnsSection = MdnsSection()
     etcd: EtcdSection = EtcdSection()

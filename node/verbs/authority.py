@@ -7,17 +7,28 @@ from pathlib import Path
 
 from cryptography import x509
 
-from federation.ca import CA_FILE, IssuedFiles, issue
+from federation.ca import CA_FILE, IssuedFiles, init_ca, issue
+from node import mesh_keys
 from proto.errors import Invalid
 from proto.names import NodeId
 
 
+def init(directory: Path, trust_domain: str) -> None:
+    """A CA, and beside it the mesh key that every node gets. Raises `Conflict` or `Invalid`."""
+    init_ca(directory, trust_domain)
+    mesh_keys.make(directory / mesh_keys.MESH_KEY_FILE)
+
+
 def issue_for(
     directory: Path, node: str, region: str, out: Path, *, hosts: Sequence[str], days: int, roles: Sequence[str]
-) -> tuple[NodeId, IssuedFiles]:
-    """A certificate for one node of the CA's own trust domain. Raises `Invalid`."""
+) -> tuple[NodeId, IssuedFiles, Path | None]:
+    """A certificate for one node of the CA's own trust domain, and a copy of the mesh key. Raises `Invalid`.
+
+    None in place of the key's file: the CA was made by a release that knew of no mesh keys.
+    """
     node_id = NodeId.of(trust_domain_of(directory), region, node)
-    return node_id, issue(directory, node_id, out, hosts=hosts, days=days, roles=roles)
+    files = issue(directory, node_id, out, hosts=hosts, days=days, roles=roles)
+    return node_id, files, mesh_keys.copy(directory, out)
 
 
 def trust_domain_of(directory: Path) -> str:

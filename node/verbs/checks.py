@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from federation.etcd.files import expires_at
 from federation.tls import MeshTls
+from node import mesh_keys
 from node.config import NodeConfig
 from node.discoveries import etcd_files
 from node.settings.sections import EtcdSection, HttpTls
@@ -114,6 +115,7 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
         )
     if _others_may_read(federation.tls.key):
         report.warnings.append(f"federation.tls.key: {federation.tls.key} is readable by others; chmod 600 it")
+    _mesh_keys(federation.mesh_keys, report)
     try:
         tls = MeshTls.load(federation.tls.ca, federation.tls.cert, federation.tls.key)
         identity = tls.identity()
@@ -129,6 +131,22 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
         )
     if tls.expires_at - now < EXPIRES_SOON:
         report.warnings.append(f"federation.tls.cert ends in {days} days; 'toolmesh ca issue' makes a new one")
+
+
+def _mesh_keys(files: Sequence[Path], report: Report) -> None:
+    if not files:
+        report.warnings.append(
+            "federation.mesh_keys is empty: when a 2026-07-28 client is asked something in a call, its answer is only "
+            "understood at the node that asked; 'toolmesh ca init' and 'toolmesh key mesh' make a key for all nodes"
+        )
+        return
+    try:
+        report.facts.append(("mesh keys", repr(mesh_keys.sealer_of(files)).removeprefix("Sealer(").removesuffix(")")))
+    except Invalid as e:
+        report.problems.append(e.message)
+    for file in files:
+        if _others_may_read(file):
+            report.warnings.append(f"federation.mesh_keys: {file} is readable by others; chmod 600 it")
 
 
 def _etcd(etcd: EtcdSection, report: Report, now: datetime) -> None:

@@ -214,7 +214,16 @@ async def test_a_node_is_asked_itself_here_and_from_a_peer(world: World, nodes: 
     assert len(ear.heard) == 2
 
 
-async def test_a_question_to_another_node_is_sent_to_it(world: World) -> None:
+async def test_a_question_to_a_node_that_the_mesh_does_not_have_is_refused(world: World) -> None:
+    with pytest.raises(Unknown, match="no node 'us-9'"):
+        await world.gateway.carry("us-9", "toolmesh/session", {}, Caller(), Ear())
+    assert world.speakers == {}
+
+
+async def test_a_question_to_another_node_is_sent_to_it(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    catalog.apply(nodes[1], make_server("units"), [])
     await world.gateway.carry("us-1", "toolmesh/session", {"n": 1}, Caller(session_key="k"), Ear())
     (call,) = world.at("us-1").calls
     assert (call.server, call.method, call.params, call.session_key) == ("", "toolmesh/session", {"n": 1}, "k")

@@ -82,6 +82,29 @@ def test_what_ca_issue_prints_is_a_configuration_that_checks(run: Any, issued: P
     assert ran.out.endswith("nothing stands in its way\n")
 
 
+def test_what_ca_issue_prints_names_the_mesh_key(run: Any, issued: Path) -> None:
+    (file,) = load(issued).federation.mesh_keys
+    assert file == issued.parent / "mesh.key"
+    assert file.read_bytes() == (issued.parents[1] / "ca" / "mesh.key").read_bytes()
+    assert "seals with " in run("check", "-c", str(issued)).out
+
+
+def test_a_mesh_without_a_key_is_a_warning_and_a_broken_key_a_problem(run: Any, issued: Path) -> None:
+    (issued.parent / "mesh.key").write_text("broken")
+    (problem,) = inspect(load(issued)).problems
+    assert "mesh.key does not hold 32 bytes" in problem
+    issued.write_text(issued.read_text().replace(f"  mesh_keys:\n    - {issued.parent / 'mesh.key'}\n", ""))
+    (warning,) = inspect(load(issued)).warnings
+    assert "federation.mesh_keys is empty" in warning
+    (issued.parent / "mesh.key").unlink()
+    assert run("key", "mesh", str(issued.parent / "mesh.key")).status == 0
+    issued.write_text(issued.read_text() + f"  mesh_keys: [{issued.parent / 'mesh.key'}]\n")
+    assert inspect(load(issued)).warnings == []
+    (issued.parent / "mesh.key").chmod(0o644)
+    (warning,) = inspect(load(issued)).warnings
+    assert "readable by others" in warning
+
+
 def test_a_ca_is_never_overwritten(run: Any, issued: Path) -> None:
     ran = run("ca", "init", str(issued.parents[1] / "ca"), "--trust-domain", "test.mesh")
     assert ran.status == 1
