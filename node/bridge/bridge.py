@@ -57,13 +57,20 @@ class Bridgeable(Protocol):
 
     @property
     def modern(self) -> bool | None:
-        """Whether it speaks 2026-07-28; None until it has been up."""
+        """Whether it speaks 2026-07-28; None: not known yet, `learn` tells. It may speak both eras."""
+
+    @property
+    def legacy(self) -> bool | None:
+        """Whether it speaks a revision with a handshake; None until it has been up."""
+
+    async def learn(self) -> None:
+        """Settle `modern`. Never raises."""
 
     @property
     def offer(self) -> Offered: ...
 
     async def run(self, call: Call, exchange: Exchange) -> Answer:
-        """As `Target.call`, without any bridging."""
+        """As `Target.call`, in the era of the call if it has that, else in the other one."""
 
 
 class Bridge:
@@ -102,13 +109,14 @@ class _Bridged:
             if call.method == "tasks/list":
                 self._check_tasks_are_the_callers()
             return await upstream.run(call, exchange)
-        modern = upstream.modern
         if call.era >= MODERN:
-            if not modern:
+            if upstream.modern is None:
+                await upstream.learn()
+            if not upstream.modern:
                 return await self._modern_at_legacy(call, exchange)
             if upstream.spec.service:
                 return await self._modern_at_one_of_several(call, exchange)
-        elif modern:
+        elif upstream.legacy is False:
             return await answered(upstream.run, call, exchange)
         elif call.method == "tools/call":
             return await self._run_legacy(call, exchange)

@@ -217,3 +217,30 @@ async def test_a_state_that_is_not_ours_is_its_servers_to_judge() -> None:
     retry = {**PARAMS, "inputResponses": {}, "requestState": "tm1.of-a-mesh-behind-this-one"}
     await mesh.run(mesh.call(MODERN, retry))
     assert mesh.server.calls[0].params == retry
+
+
+@pytest.mark.parametrize("era", [LEGACY, MODERN])
+async def test_a_server_of_both_eras_is_spoken_to_in_its_clients(era: str) -> None:
+    left = [wants({"a": NAME}), DONE]
+
+    async def serve(call: Call, exchange: Exchange) -> Answer:
+        if call.era == MODERN:
+            return left.pop(0)
+        return {"result": {"said": await exchange.request(NAME)}}
+
+    mesh = mesh_of(serve, modern=True)
+    mesh.server.legacy = True
+    answer = await mesh.run(mesh.call(era, PARAMS), Client({"elicitation/create": ANNE_SAYS}))
+    assert answer == (wants({"a": NAME}) if era == MODERN else {"result": {"said": {"result": ANNE_SAYS}}})
+
+
+@pytest.mark.parametrize("modern_", [True, False])
+async def test_a_server_of_unknown_era_is_asked_for_it_before_a_modern_call(modern_: bool) -> None:
+    async def serve(call: Call, exchange: Exchange) -> Answer:
+        return wants({"a": NAME}) if modern_ else {"result": {"said": await exchange.request(NAME)}}
+
+    mesh = mesh_of(serve)
+    mesh.server.modern, mesh.server.legacy, mesh.server.learns = None, True, modern_
+    answer = await mesh.run(mesh.call(MODERN, PARAMS))
+    assert list(answer["result"]["inputRequests"]) == (["a"] if modern_ else ["q1"])
+    await mesh.bridge.close()

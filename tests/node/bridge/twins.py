@@ -34,12 +34,17 @@ class Server:
 
     serve: Serve
     modern: bool | None = False
+    legacy: bool | None = True
+    learns: bool = False
     spec: UpstreamSpec = field(default_factory=lambda: UpstreamSpec("ask", command=("ask",)))
     offer: Lists = field(default_factory=Lists)
     calls: list[Call] = field(default_factory=list)
     running: int = 0
     cancelled: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def learn(self) -> None:
+        self.modern = self.learns
 
     async def run(self, call: Call, exchange: Exchange) -> Answer:
         self.calls.append(call)
@@ -131,4 +136,5 @@ def mesh_of(serve: Serve, *, modern: bool = False, service: str = "", **bounds: 
     """`bounds` are `Lot`'s."""
     timers = Timers()
     bridge = Bridge("eu-1", Sealer([b"k" * 32], clock=lambda: timers.now_s), Lot(later=timers.later, **bounds))
-    return Mesh(Server(serve, modern, UpstreamSpec("ask", command=("ask",), service=service)), timers, bridge)
+    spec = UpstreamSpec("ask", command=("ask",), service=service)
+    return Mesh(Server(serve, modern, not modern, spec=spec), timers, bridge)
