@@ -18,13 +18,15 @@ CLOSE_S = 2.0
 
 
 class Connections:
+    """`none_left` is set while no connection is open and nothing of one is left."""
+
     def __init__(self, legacy: LegacyEdge, modern: ModernEdge, settings: IngressSettings) -> None:
         self._legacy = legacy
         self._modern = modern
         self._settings = settings
         self._open: set[Duplex] = set()
-        self._none_left = asyncio.Event()
-        self._none_left.set()
+        self.none_left = asyncio.Event()
+        self.none_left.set()
 
     def __repr__(self) -> str:
         return f"Connections({len(self._open)} of {self._settings.connections_max})"
@@ -39,22 +41,23 @@ class Connections:
             raise Unavailable(f"{len(self._open)} connections are open; try again later, or at another node")
         duplex = Duplex(name, principal, self._legacy, self._modern, self._settings)
         self._open.add(duplex)
-        self._none_left.clear()
+        self.none_left.clear()
         try:
             yield duplex
         finally:
-            self._open.discard(duplex)
-            if not self._open:
-                self._none_left.set()
-            await duplex.end()
+            try:
+                await duplex.end()
+            finally:
+                self._open.discard(duplex)
+                if not self._open:
+                    self.none_left.set()
 
     async def close(self) -> None:
         """End every connection. The edges come first: what they say to their subscribers is still written."""
-        for duplex in self._open:
-            duplex.finish()
         try:
             async with asyncio.timeout(CLOSE_S):
-                await self._none_left.wait()
+                await asyncio.gather(*(duplex.finish() for duplex in self._open))
+                await self.none_left.wait()
         except TimeoutError:
             for duplex in list(self._open):
                 await duplex.end()

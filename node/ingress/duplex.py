@@ -60,6 +60,7 @@ class Duplex:
         self._session: Session | None = None
         self._is_modern = False
         self._calls: dict[RequestId, list[asyncio.Task[Outcome]]] = {}
+        self._listens: set[asyncio.Task[Outcome]] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._running = 0
         self._taken = asyncio.Event()
@@ -162,12 +163,13 @@ class Duplex:
             full = Exhausted(f"{self._running} requests of this connection are open; wait for one to end")
             self.send(envelope.refused(request_id, refusal(full, method=method).error), keep=True)
             return
-        run = (
-            self._modern.listen(self.incoming, message, self, asyncio.Event())
-            if method == LISTEN
-            else self._modern.run(self.incoming, message, self)
-        )
-        task = asyncio.get_running_loop().create_task(run)
+        loop = asyncio.get_running_loop()
+        if method == LISTEN:
+            task = loop.create_task(self._modern.listen(self.incoming, message, self, asyncio.Event()))
+            self._listens.add(task)
+            task.add_done_callback(self._listens.discard)
+        else:
+            task = loop.create_task(self._modern.run(self.incoming, message, self))
         self._calls.setdefault(request_id, []).append(task)
         self._running += 1
         task.add_done_callback(lambda done: self._forget(request_id, done))
@@ -252,8 +254,13 @@ class Duplex:
 
     # ---- the end --------------------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """The node is about to close: what waits is still written, then `pump` returns."""
+    async def finish(self) -> None:
+        """The node closes, and its edges have ended all subscriptions: their results are still written, then `pump`
+        returns."""
+        if self._listens:
+            await asyncio.wait(self._listens)
+        # Of an answer too: it is queued once its task is done.
+        await asyncio.sleep(0)
         self.outbox.close()
 
     async def end(self) -> None:

@@ -64,9 +64,9 @@ class McpIngress:
         self._modern = ModernEdge(endpoints, self._settings, self._feed)
         node = carrier.me if carrier is not None else ""
         self._legacy = LegacyEdge(endpoints, self._settings, self._feed, node)
-        self._connections = Connections(self._legacy, self._modern, self._settings)
-        self._web_socket = WebSocketTransport(self._door, self._connections, self._settings)
-        self._sse = SseTransport(self._door, self._connections)
+        self.connections = Connections(self._legacy, self._modern, self._settings)
+        self._web_socket = WebSocketTransport(self._door, self.connections, self._settings)
+        self._sse = SseTransport(self._door, self.connections)
         self._sessions = SessionsOverHttp(self._legacy, self._settings, carrier)
         endpoints.subscribe_changes(self._feed)
 
@@ -80,7 +80,7 @@ class McpIngress:
         return {
             "sessions": len(self._legacy.sessions),
             "streams": self._legacy.sessions.streams + self._modern.streams,
-            "connections": len(self._connections),
+            "connections": len(self.connections),
             "legacy_requests": self._legacy.served,
             "modern_requests": self._modern.served,
         }
@@ -93,7 +93,7 @@ class McpIngress:
         self._endpoints.unsubscribe_changes(self._feed)
         self._modern.close()
         await self._legacy.close()
-        await self._connections.close()
+        await self.connections.close()
 
     # ---- one request ----------------------------------------------------------------------------
 

@@ -52,7 +52,8 @@ class WebSocketTransport:
             protocols=(SUBPROTOCOL,),
             heartbeat=self._settings.ping_s,
             timeout=CLOSE_S,
-            max_msg_size=self._settings.body_bytes_max,
+            # A frame of the very size is one too many for aiohttp.
+            max_msg_size=self._settings.body_bytes_max + 1,
             # Nothing is gained next door, and a small frame cannot become a large message.
             compress=False,
             decode_text=False,
@@ -88,6 +89,8 @@ class WebSocketTransport:
             raise
         finally:
             await asyncio.wait((writing,))
+            if not writing.cancelled() and (fault := writing.exception()) is not None:
+                log.error("%r: writing failed", duplex, exc_info=fault)
 
 
 async def _write(request: web.Request, socket: web.WebSocketResponse[bool], duplex: Duplex) -> None:
