@@ -72,13 +72,21 @@ def _body(offer: Offer) -> dict[str, Any]:
         # `since` tells one life of the server from the next: with the first, the state that it held is gone.
         "health": {"state": offer.health.state, "cause": offer.health.cause, "since": offer.health.since_ms},
         "serverInfo": offer.server_info,
-        "capabilities": offer.capabilities,
+        "capabilities": _capabilities(offer),
         "instructions": offer.instructions,
         "protocolVersion": offer.protocol_version,
     }
     if safe := spec.retry_safe:
         body["retrySafe"] = safe if isinstance(safe, bool) else list(safe)
     return body
+
+
+def _capabilities(offer: Offer) -> dict[str, Any]:
+    """As the server says; without `tasks/list`, which is not relayed to a session that everybody shares."""
+    spec, tasks = offer.spec, offer.capabilities.get("tasks")
+    if not isinstance(tasks, dict) or "list" not in tasks or not (spec.stateless or spec.sessions == "shared"):
+        return offer.capabilities
+    return {**offer.capabilities, "tasks": {key: value for key, value in tasks.items() if key != "list"}}
 
 
 def _members(offer: Offer) -> Iterator[tuple[RecordKey, dict[str, Any]]]:

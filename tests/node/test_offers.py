@@ -18,6 +18,14 @@ SERVER = RecordKey(Kind.SERVER, "units")
 UP = Health("up", 1_700_000_000_000)
 
 
+def offered_tasks(**spec: Any) -> dict[str, Any]:
+    """What is said of tasks by a server that has them all."""
+    capabilities = {"tools": {}, "tasks": {"list": {}, "cancel": {}}}
+    (put,), _ = Offered().take(replace(offering(**spec), capabilities=capabilities))
+    assert capabilities["tasks"] == {"list": {}, "cancel": {}}
+    return put.data()["capabilities"]["tasks"]
+
+
 def offering(*tools: dict[str, Any], health: Health = UP, **spec: Any) -> Offer:
     return Offer(UpstreamSpec("units", command=("x",), **spec), health, tools=tools)
 
@@ -53,6 +61,12 @@ def test_what_may_be_run_twice_is_told_to_every_entry_node(given: Any, told: Any
 def test_a_server_that_declares_nothing_says_nothing_about_running_twice() -> None:
     assert "retrySafe" not in body()
     assert "retrySafe" not in body(retry_safe=())
+
+
+@pytest.mark.parametrize("spec", [{"stateless": True}, {"sessions": "shared"}])
+def test_a_list_of_everybodys_tasks_is_not_offered(spec: dict[str, Any]) -> None:
+    assert offered_tasks() == {"list": {}, "cancel": {}}
+    assert offered_tasks(**spec) == {"cancel": {}}
 
 
 def test_each_life_of_a_server_is_told_from_the_next() -> None:
