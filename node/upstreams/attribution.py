@@ -43,6 +43,11 @@ class Pending:
         """The caller's own progress token, where the server was given another."""
         self.sent = False
 
+    @property
+    def is_call(self) -> bool:
+        """A client's, and still without an answer."""
+        return self.exchange is not None and not self.standing and not self.answer.done()
+
     def mark_sent(self) -> None:
         self.sent = True
         if self.on_sent is not None:
@@ -75,13 +80,13 @@ def _is_part(uri: str, whole: str) -> bool:
 
 def of_one_client(calls: Collection[Pending]) -> list[Pending]:
     """The calls that run, if all are of one client; the newest is the last."""
-    running = [p for p in calls if p.exchange is not None and not p.standing]
+    running = [p for p in calls if p.is_call]
     return running if len({p.holder for p in running}) == 1 else []
 
 
 def only_call(calls: Iterable[Pending]) -> Pending | None:
     """The call that runs, if there is but one, and no request of our own that could have brought a message about."""
-    running = [p for p in calls if not p.standing]
+    running = [p for p in calls if not p.standing and not p.answer.done()]
     return running[0] if len(running) == 1 and running[0].exchange is not None else None
 
 

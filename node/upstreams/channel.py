@@ -146,6 +146,8 @@ class Channel:
             pending.token = meta["progressToken"]
             params = {**params, "_meta": {**meta, "progressToken": rid}}
         self._pending[rid] = pending
+        if exchange is not None:
+            self.opener = None
         try:
             await self.wire.carry({"jsonrpc": "2.0", "id": rid, "method": method, "params": params}, pending.mark_sent)
             return await answer
@@ -246,7 +248,7 @@ class Channel:
         calls: list[Pending] = []
         if related is not None:
             pending = self._pending.get(related)
-            calls = [pending] if pending is not None and pending.exchange is not None else []
+            calls = [pending] if pending is not None and pending.is_call else []
         else:
             calls = of_one_client(self._pending.values())
         exchange = calls[-1].exchange if calls else None
@@ -256,10 +258,10 @@ class Channel:
             why = f"{method}: it belongs to no call that runs, and no client listens that could be asked"
             self._questions.refuse(request_id, INTERNAL_ERROR, why)
             return
-        self._questions.begin(message, exchange, calls)
+        self._questions.begin(message, exchange, calls, exact=related is not None)
 
     def _calls_run(self) -> bool:
-        return any(p.exchange is not None and not p.standing for p in self._pending.values())
+        return any(p.is_call for p in self._pending.values())
 
     def _told(self, method: str, message: Message, related: int | None) -> None:
         if (kind := LIST_CHANGED.get(method)) is not None:

@@ -20,9 +20,12 @@ INTERNAL_ERROR = -32603
 
 
 class _Open:
-    __slots__ = ("calls", "task", "unwanted")
+    __slots__ = ("calls", "exact", "method", "request_id", "task", "unwanted")
 
-    def __init__(self, calls: list[Pending]) -> None:
+    def __init__(self, request_id: Any, method: str, calls: list[Pending], exact: bool) -> None:
+        self.exact = exact
+        self.request_id = request_id
+        self.method = method
         self.calls = calls
         self.unwanted = False
         self.task: asyncio.Task[None] | None = None
@@ -47,8 +50,8 @@ class Questions:
         error = {"code": code, "message": why}
         self._reply({"jsonrpc": "2.0", "id": request_id, "error": error}, "refusal")
 
-    def begin(self, message: Message, exchange: Exchange, calls: Sequence[Pending]) -> None:
-        """Ask the client behind `exchange`; `calls` are those that the question may belong to."""
+    def begin(self, message: Message, exchange: Exchange, calls: Sequence[Pending], *, exact: bool) -> None:
+        """Ask the client behind `exchange`; `calls` are those that the question may belong to, `exact`: does."""
         request_id, method = message["id"], message["method"]
         key = _key(request_id)
         if key in self._open:
@@ -56,7 +59,7 @@ class Questions:
         elif len(self._open) >= QUESTIONS_MAX:
             self.refuse(request_id, INTERNAL_ERROR, f"{method}: {QUESTIONS_MAX} requests to clients are open already")
         else:
-            question = self._open[key] = _Open(list(calls))
+            question = self._open[key] = _Open(request_id, method, list(calls), exact)
             asking = self._ask(message, exchange, question)
             question.task = asyncio.create_task(asking, name=f"{self._name} asks {method}")
             question.task.add_done_callback(lambda _: self._open.pop(key, None))
@@ -71,12 +74,20 @@ class Questions:
         return True
 
     def ended(self, call: Pending) -> None:
-        """A call is over. What only it can have asked is taken back from the client and answered with an error."""
+        """A call is over. What only it can have asked is taken back from the client and answered with an error.
+
+        A question that may as well have come from elsewhere in the server stays open if the call was answered.
+        """
+        answered = call.answer.done() and not call.answer.cancelled() and call.answer.exception() is None
         for question in tuple(self._open.values()):
-            if call in question.calls:
-                question.calls.remove(call)
-                if not question.calls and question.task is not None:
-                    question.task.cancel()
+            if call not in question.calls:
+                continue
+            question.calls.remove(call)
+            if not question.calls and question.task is not None and (question.exact or not answered):
+                question.unwanted = True
+                question.task.cancel()
+                why = f"{question.method}: the call that it belongs to has ended"
+                self.refuse(question.request_id, INTERNAL_ERROR, why)
 
     async def close(self) -> None:
         tasks = [q.task for q in self._open.values() if q.task is not None]
@@ -99,7 +110,7 @@ class Questions:
         except asyncio.CancelledError:
             if question.unwanted:
                 return
-            answer = _error(f"{method}: the call that it belongs to has ended")
+            raise
         except TimeoutError:
             answer = _error(f"{method}: the client did not answer within {self._ask_timeout_s:g} s")
         except MeshError as e:
@@ -109,6 +120,7 @@ class Questions:
             logger.exception("server %s: a request of it could not be relayed", self._name)
             answer = _error(f"{method}: internal error of the gateway")
         finally:
+            question.calls.clear()
             for clock in clocks:
                 clock.resume()
         self._reply({"jsonrpc": "2.0", "id": message["id"], **answer}, f"reply to {method}")

@@ -67,8 +67,6 @@ class Sessions:
     def release(self, slot: Slot, *, listens: bool = False, pins: bool = False) -> None:
         _count(slot, -1, listens=listens, pins=pins)
         slot.used_at = self._loop.time()
-        if slot.connection is not None:
-            slot.connection.channel.opener = None
         if slot.idle and self._sweep is None and not self._stopped:
             self._sweep = self._loop.call_later(self._spec.session_idle_s, self._end_unused)
         self._wake()
