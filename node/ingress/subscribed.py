@@ -160,8 +160,8 @@ class _Hearing:
         fault = None if task.cancelled() else task.exception()
         if not self.acknowledged.done():
             gone = Unavailable("the subscription was ended before the server acknowledged it")
-            self.acknowledged.set_exception(fault if isinstance(fault, MeshError) else gone)
-        # Nobody may be waiting for it.
-        self.acknowledged.exception()
-        if fault is not None and not isinstance(fault, MeshError):
+            self.acknowledged.set_exception(gone if fault is None else fault)
+            # Nobody may be waiting for it.
+            self.acknowledged.exception()
+        elif fault is not None:
             log.error("a listen of %r failed: %r", self._session, fault, exc_info=fault)

@@ -40,6 +40,14 @@ class TwinEndpoint:
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.release = asyncio.Event()
+        self.heard = asyncio.Event()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Until it is true; looked at whenever a listen begins or ends or a notification comes."""
+        async with asyncio.timeout(10):
+            while not holds():
+                self.heard.clear()
+                await self.heard.wait()
 
     def describe(self, caller: Caller) -> dict[str, Any]:
         if caller.principal.subject == "blind":
@@ -75,12 +83,14 @@ class TwinEndpoint:
         honoured = {"resourceSubscriptions": uris} if (uris := asked.get("resourceSubscriptions")) else {}
         exchange.event({"method": "notifications/subscriptions/acknowledged", "params": {"notifications": honoured}})
         self.listening.append(exchange)
+        self.heard.set()
         try:
             await self.release.wait()
             return {"result": {}}
         finally:
             self.listening.remove(exchange)
             self.cancelled.set()
+            self.heard.set()
 
     def tell(self, notification: dict[str, Any]) -> None:
         for exchange in self.listening:
@@ -88,6 +98,7 @@ class TwinEndpoint:
 
     async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
         self.notified.append((method, params, caller))
+        self.heard.set()
 
 
 class TwinEndpoints:

@@ -1,10 +1,12 @@
 """A client that lost a connection comes back with Last-Event-ID and lacks nothing."""
 
 import asyncio
+from unittest import mock
 
 import pytest
 
 from node.ingress.http import IngressSettings
+from node.ingress.resumable import ResumableStream
 
 
 def hyphens(session, **more):
@@ -38,9 +40,17 @@ async def broken_post(edge, session, take):
 async def unread(edge, session):
     """Until the edge has noticed that nobody reads the session's streams."""
     found = edge.ingress._legacy.sessions._sessions[session["Mcp_Session_Id"]]
-    async with asyncio.timeout(10):
+    noticed = asyncio.Event()
+    disconnect = ResumableStream.disconnect
+
+    def watched(stream, connection):
+        disconnect(stream, connection)
+        noticed.set()
+
+    with mock.patch.object(ResumableStream, "disconnect", watched):
         while any(stream.connection is not None for stream in found.events._streams.values()):
-            await asyncio.sleep(0.005)
+            noticed.clear()
+            await edge.wait(noticed)
 
 
 @pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25"])
