@@ -161,8 +161,9 @@ class Agent:
     async def _messages(self, response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
         if response.content_type == "text/event-stream":
             async for line in response.content:
-                if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
+                # The event that primes a stream for resumption is empty.
+                if line.startswith(b"data: ") and (data := line[6:].strip()):
+                    yield json.loads(data)
         elif response.status != 202:
             yield json.loads(await response.read())
 
@@ -409,7 +410,7 @@ async def test_an_owners_refusal_is_told_alike_next_door_and_across_the_mesh(
 ) -> None:
     error, code, status = REFUSALS[kind]
     agents = [await Agent(world, place, era).open() for place in ("local", "remote")]
-    monkeypatch.setattr(world.owner.gateway, "_guard", Refusing(error))
+    monkeypatch.setattr(world.owner.gateway._attempts, "_guard", Refusing(error))
     told = []
     for agent in agents:
         async with agent.post(agent.request("tools/call", {"name": "count", "arguments": {}})) as response:
