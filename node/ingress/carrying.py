@@ -265,7 +265,7 @@ def _lost(holder: str, asked: Asked, cause: MeshError) -> Outcome:
     if isinstance(cause, Unknown):
         why = f"node {holder!r}, which held this session, is none of this mesh; initialize anew"
         return Outcome(envelope.error(None, INVALID_REQUEST, why), 404)
-    if isinstance(cause, Unavailable):
+    if isinstance(cause, Unavailable) or request_id is None:
         retry_after_s = cause.data.get("retry_after_s")
         after_s = max(1, int(retry_after_s)) if isinstance(retry_after_s, int | float) else RETRY_AFTER_S
         why = f"node {holder!r}, which holds this session, cannot be reached now; try again soon, or initialize anew"

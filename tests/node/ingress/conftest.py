@@ -13,6 +13,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from node.ingress.carrying import Carrier
 from node.ingress.http import IngressSettings, McpIngress
 from node.ports import EVERYTHING, Caller, ChangeListener, Credentials
 from proto.calls import Answer, Exchange
@@ -264,9 +265,9 @@ class Served:
 
 
 @asynccontextmanager
-async def served(settings: IngressSettings | None = None) -> AsyncIterator[Served]:
+async def served(settings: IngressSettings | None = None, carrier: Carrier | None = None) -> AsyncIterator[Served]:
     endpoints, authenticator = TwinEndpoints(), TwinAuthenticator()
-    ingress = McpIngress(endpoints, authenticator, settings or IngressSettings())
+    ingress = McpIngress(endpoints, authenticator, settings or IngressSettings(), carrier)
     app = web.Application()
     app.add_routes(ingress.routes())
     app.on_shutdown.append(lambda _: ingress.close())
