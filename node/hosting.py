@@ -40,6 +40,7 @@ class Hosting:
         self._strays: dict[str, list[str]] = {}
         self._settled: dict[str, asyncio.Event] = {}
         self._adding: dict[str, asyncio.Task[None]] = {}
+        self._surveys = asyncio.Lock()
         self._stopping = False
 
     def __repr__(self) -> str:
@@ -118,7 +119,9 @@ class Hosting:
         if self._stopping:
             raise Unavailable(f"server {name!r} is not started: this node is stopping", server=name)
         self._settled[name] = asyncio.Event()
-        upstream = self._upstreams[name] = Upstream(spec, lambda offer: self._told(upstream, offer))
+        upstream = self._upstreams[name] = Upstream(
+            spec, lambda offer: self._told(upstream, offer), surveys=self._surveys
+        )
         self._targets[name] = self._bridged(upstream)
         # Until it has come up or failed it is known as starting, and so not taken for one that does not exist.
         self._change(*self._offered.setdefault(name, Offered()).take(upstream.offer))

@@ -14,10 +14,11 @@ from node.upstreams.backoff import Backoff
 from node.upstreams.connection import Connection
 from node.upstreams.era import Transport, detect, transport_of
 from node.upstreams.handshake import Declined
-from node.upstreams.listing import CAPABILITIES
+from node.upstreams.listing import CAPABILITIES, LISTS, Items
 from node.upstreams.offer import Health, Offer, State
 from node.upstreams.relisting import Relisting
 from node.upstreams.spec import UpstreamSpec
+from node.upstreams.survey import Survey, merged
 from node.upstreams.wire import logger
 from proto.errors import MeshError, Unavailable
 
@@ -35,8 +36,9 @@ def unix_ms() -> int:
 class Keeper:
     """One server's main session, from attempt to attempt. It declares nothing, so it can be asked nothing.
 
-    `on_offer` is called on the loop whenever anything in the offer changed; `busy` tells whether calls run.
-    `modern` and `legacy` tell which eras the server speaks; None: not known.
+    `on_offer` is called on the loop whenever anything in the offer changed; `busy` tells whether calls run;
+    `surveys` is held by the one survey that runs on this node. `modern` and `legacy` tell which eras the server
+    speaks; None: not known.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Keeper:
         on_offer: Callable[[Offer], None],
         busy: Callable[[], bool],
         clock: Callable[[], int],
+        surveys: asyncio.Lock,
     ) -> None:
         self.spec = spec
         self.offer = Offer(spec, Health("starting", clock()))
@@ -53,6 +56,9 @@ class Keeper:
         self.legacy: bool | None = None
         self.transport: Transport = transport_of(spec)
         self.relisting = Relisting(spec, self._publish, self.doubt)
+        self._survey = Survey(spec, surveys, self._surveyed)
+        self._plain: dict[str, Items] = {}
+        self._capable: dict[str, Items] = {}
         self._on_offer = on_offer
         self._busy = busy
         self._clock = clock
@@ -76,6 +82,7 @@ class Keeper:
             return
         supervisor.cancel()
         await asyncio.gather(supervisor, return_exceptions=True)
+        await self._survey.end()
         if self._closing is not None:
             await self._closing
         # A supervisor cancelled between two attempts, or before its first step, has said nothing.
@@ -257,6 +264,8 @@ class Keeper:
             **lists,
         )
         self.relisting.catch_up()
+        if self.legacy:
+            self._survey.begin(agreed.server_info, self.transport)
         if self._revived is not None and not self._revived.done():
             self._revived.set_result(connection)
 
@@ -265,7 +274,14 @@ class Keeper:
             since_ms = self.health.since_ms if self.health.state == state else self._clock()
             self._publish(health=Health(state, since_ms, cause, self.health.restarts))
 
+    def _surveyed(self, lists: dict[str, Items]) -> None:
+        self._capable = lists
+        self._publish(**self._plain)
+
     def _publish(self, **changes: Any) -> None:
+        for field in LISTS.keys() & changes.keys():
+            self._plain[field] = changes[field]
+            changes[field] = merged(field, changes[field], self._capable)
         offer = replace(self.offer, **changes)
         if offer == self.offer:
             return

@@ -33,15 +33,21 @@ __all__ = ["Health", "Offer", "Upstream"]
 class Upstream:
     """A `Target`. `on_offer` is called on the loop whenever anything in the offer changed; it must not block.
 
-    `clock` gives Unix milliseconds for `Health.since_ms`.
+    `clock` gives Unix milliseconds for `Health.since_ms`. Of those that are given the same `surveys` one at a time is
+    surveyed.
     """
 
     def __init__(
-        self, spec: UpstreamSpec, on_offer: Callable[[Offer], None], *, clock: Callable[[], int] = unix_ms
+        self,
+        spec: UpstreamSpec,
+        on_offer: Callable[[Offer], None],
+        *,
+        clock: Callable[[], int] = unix_ms,
+        surveys: asyncio.Lock | None = None,
     ) -> None:
         self.spec = spec
         self._gate = Gate(spec.name, spec.concurrency)
-        self._keeper = Keeper(spec, on_offer, lambda: bool(self._gate.running), clock)
+        self._keeper = Keeper(spec, on_offer, lambda: bool(self._gate.running), clock, surveys or asyncio.Lock())
         self._sessions = Sessions(spec)
         self._listening = Listening(spec.name, self._keeper.revived)
         self._shared = spec.stateless or spec.sessions == "shared"
