@@ -1,4 +1,4 @@
-.PHONY: demo demo-once test check proto run sim lab bench bench-federation clean
+.PHONY: demo demo-once test check proto run sim lab servers bench bench-federation clean
 PY := .venv/bin/python
 
 demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
@@ -25,6 +25,10 @@ sim: .venv/ready             # seeded simulation of the federation: SEED=7 repla
 lab: .venv/ready             # regions in network namespaces, with delay, loss, cuts, kills and restarts; needs root
 	$(PY) -m pytest -m lab tests/lab -s
 
+servers: .venv/ready         # MCP servers of npm and PyPI, old and new, behind one node; needs Node.js
+	tests/servers/setup.sh
+	$(PY) -m pytest -m servers tests/servers
+
 bench: .venv/ready           # measure, and write bench/results/
 	$(PY) -m bench
 
@@ -32,7 +36,7 @@ bench-federation: .venv/ready  # measure many nodes on this machine (regions nee
 	$(PY) -m bench.federation
 
 clean:                       # remove what these targets made
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules tests/servers/node_modules tests/servers/.venvs
 
 .venv/ready: pyproject.toml deploy/constraints.txt deploy/setup.sh
 	deploy/setup.sh

@@ -17,7 +17,7 @@ sqlite() {  # VERSION-OF-MCP FURTHER-PINS...
     "$uv" pip install -q --python "$home/bin/python" mcp-server-sqlite==2025.4.25 mcp=="$@"
     touch "$home/.ready"
 }
-sqlite 1.6.0
-sqlite 1.9.4
+sqlite 1.6.0 'pydantic<2.12'
+sqlite 1.9.4 'pydantic<2.12'
 sqlite 1.13.0 'pydantic<2.12'
 sqlite 1.30.0
