@@ -8,6 +8,7 @@ Of the tool `mirror` these arguments are orders:
   raw     the text of the result, as it is          hold    never answer; a cancellation is counted
   together  answer once so many such calls wait, the last one first
   release  answer all that were held, in this session
+  heard    answer once a notification of that method came, with its params as JSON text
 The result also holds `x-saw`, the params that came in, as JSON text (so that it adds no depth), and `x-replies`, what
 the client replied to each question, likewise. `counts` answers how often each method came.
 """
@@ -51,6 +52,8 @@ class Mirror:
         self.questions = 0
         self.held = {}
         self.waiting = []
+        self.heard = {}
+        self.listening = {}
 
     def take(self, message):
         method = message.get("method")
@@ -60,7 +63,7 @@ class Mirror:
         if "id" not in message:
             if method == "notifications/cancelled":
                 self.cancelled((message.get("params") or {}).get("requestId"))
-            return []
+            return self.told(method, message.get("params"))
         return self.requested(message, method, message.get("params") or {})
 
     def cancelled(self, request_id):
@@ -69,6 +72,16 @@ class Mirror:
         for number, call in list(self.asked.items()):
             if call.request["id"] == request_id:
                 del self.asked[number]
+
+    def told(self, method, params):
+        if not method.startswith("notifications/vendor"):
+            return []
+        self.heard[method] = params
+        listening = self.listening.pop(method, None)
+        return [] if listening is None else self.heard_of(listening, method)
+
+    def heard_of(self, message, method):
+        return self.result(message, {"content": [], "x-heard": text_of(self.heard.pop(method))})
 
     def requested(self, message, method, params):
         if method == "initialize" and not self.modern:
@@ -102,6 +115,11 @@ class Mirror:
         said = [(message["id"], self.frame(told(n, params))) for n in orders.get("notify", ())]
         if "hold" in orders:
             self.held[message["id"]] = message
+            return said
+        if "heard" in orders:
+            if orders["heard"] in self.heard:
+                return self.heard_of(message, orders["heard"])
+            self.listening[orders["heard"]] = message
             return said
         if "release" in orders:
             for held in self.held.values():
