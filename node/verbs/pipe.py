@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
@@ -18,6 +19,7 @@ ANSWERS_AWAITED_S = 1.5
 """Once the agent has closed our input, so long may what it asked before still be answered. Agents that stop a server
 close its input, wait, and send SIGTERM after two seconds."""
 
+LAST_WORDS_S = 1.0
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 
@@ -61,13 +63,16 @@ class Pipe:
             await asyncio.wait((up, down))
 
     async def fail_open(self) -> None:
-        """Tell the agent of every request that nobody will answer now."""
+        """Tell the agent of every request that nobody will answer now, if it takes that soon."""
+        # Takes longer to import than all else here.
         from node.ingress.errors import refusal
 
         lost = OutcomeUnknown("the connection to the node was lost before the answer came; the request may have run")
         detail = refusal(lost).error
-        for request_id in self._open.values():
-            await self._sink.write(envelope.refused(request_id, detail))
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                for request_id in self._open.values():
+                    await self._sink.write(envelope.refused(request_id, detail))
         self._open.clear()
 
     async def _up(self) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from node.config import NodeConfig
 
 DATA_DIR_VARIABLE = "TOOLMESH_NODE__DATA_DIR"
-LAST_WORDS_S = 1.0
 SETTLED_AWAITED_S = 20.0
 """So long may the servers of a node that is started here take to come up before the agent is served."""
 TAKEN_EVERY_S = 0.2
@@ -84,9 +83,7 @@ class Agent:
             if not running.done() or running.result() is Ending.AGENT_LEFT:
                 return 0
             _say("the connection to the node was lost")
-            with suppress(OSError, TimeoutError):
-                async with asyncio.timeout(LAST_WORDS_S):
-                    await pipe.fail_open()
+            await pipe.fail_open()
             return 1
         finally:
             for task in (running, stopping):
