@@ -1,6 +1,8 @@
 """The Python SDK's client, in both eras, against a running ingress."""
 
 import asyncio
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import mcp_types as types
 import pytest
@@ -8,6 +10,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
+from node.ingress.settings import IngressSettings
 from proto.errors import Conflict
 
 ERAS = [("legacy", "2025-11-25"), ("auto", "2026-07-28"), ("2026-07-28", "2026-07-28")]
@@ -123,6 +126,102 @@ async def test_it_hears_list_changes_on_its_get_stream(edge):
         # Kept for the stream if that is not open yet.
         edge.endpoints.change("time", "tools")
         await edge.wait(heard)
+
+
+class Wire:
+    """A way to the ingress that can be cut: all its connections at once."""
+
+    def __init__(self, url):
+        parts = urlsplit(url)
+        self._there = parts.hostname, parts.port
+        self._writers = set()
+
+    @asynccontextmanager
+    async def laid(self):
+        """The address to dial."""
+        server = await asyncio.start_server(self._came, "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        finally:
+            server.close()
+            self.cut()
+
+    def cut(self):
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _came(self, reader, writer):
+        there, onward = await asyncio.open_connection(*self._there)
+        self._writers |= {writer, onward}
+        try:
+            await asyncio.gather(self._pass(reader, onward), self._pass(there, writer))
+        finally:
+            self._writers -= {writer, onward}
+
+    async def _pass(self, reader, writer):
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+async def test_it_gets_its_answer_though_its_connections_break(serve):
+    async with serve(IngressSettings(retry_ms=1)) as edge:
+        wire, told = Wire(edge.url), asyncio.Event()
+
+        async def slow(arguments, caller, exchange):
+            token = edge.root.seen[-1][1]["_meta"]["progressToken"]
+            for step in (1, 2):
+                exchange.event(
+                    {"method": "notifications/progress", "params": {"progressToken": token, "progress": step}}
+                )
+                await told.wait()
+                wire.cut()
+            return edge.text("done")
+
+        steps = []
+
+        async def progress(done, total, message):
+            steps.append(done)
+            told.set()
+
+        edge.root.tools["slow"] = slow
+        async with wire.laid() as url, Client(url, mode="legacy") as client:
+            async with asyncio.timeout(20):
+                result = await client.call_tool("slow", {}, progress_callback=progress)
+    assert result.content[0].text == "done"
+    assert steps == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
+async def test_it_hears_of_a_resource_that_it_subscribed_to_and_logs_at_the_level_that_it_set(edge):
+    heard = asyncio.Queue()
+
+    async def message(incoming):
+        if isinstance(incoming, types.ResourceUpdatedNotification):
+            heard.put_nowait(str(incoming.params.uri))
+
+    async def logged(params):
+        heard.put_nowait(params.data)
+
+    async with (
+        Client(edge.url, mode="legacy", message_handler=message, logging_callback=logged) as client,
+        asyncio.timeout(20),
+    ):
+        await client.subscribe_resource("a:b")
+        edge.root.tell({"method": "notifications/resources/updated", "params": {"uri": "a:b"}})
+        assert await heard.get() == "a:b"
+        await client.set_logging_level("warning")
+        await edge.root.until(lambda: len(edge.root.listening) == 2)
+        for level in ("info", "error"):
+            edge.root.tell({"method": "notifications/message", "params": {"level": level, "data": level}})
+        assert await heard.get() == "error"
+        await client.unsubscribe_resource("a:b")
+        await edge.root.until(lambda: len(edge.root.listening) == 1)
 
 
 async def test_it_listens(edge):
