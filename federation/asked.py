@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from federation.budget import Budget, lasts
 from federation.chunks import Assembly, Room
 from federation.parting import QUESTION_BYTES_MAX, M, whole
 from proto import calls, jsons
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("toolmesh.federation.calls")
 
 REQUESTS_MAX = 64
-"""Questions to the client in the life of one call."""
+"""Questions to the client in the life of one call; of a stream, those that are open or whose answers are kept."""
+REPLIES_MAX = 32
+"""Answers of the client that are kept in the life of one stream."""
 REPLIES_BYTES_MAX = 2 * QUESTION_BYTES_MAX
 """Of its answers, which are kept until the call ends, in case one gets lost with its stream. Then the oldest goes."""
 
@@ -37,6 +40,7 @@ class Asked:
         self.queried = False
         self.instance = ""
         self.stream: ForwardStream | None = None
+        self.budget: Budget | None = None
         self.answer_bytes_max = answer_bytes_max
         self._exchange = exchange
         self._settled: Answer | BaseException | None = None
@@ -47,6 +51,7 @@ class Asked:
         self._room_taken = 0
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._replies: dict[int, tuple[calls.Reply, int]] = {}
+        self._forgotten = 0
 
     def attach(self, stream: ForwardStream) -> None:
         """This stream carries it from now on; a text that was coming in begins again."""
@@ -115,6 +120,8 @@ class Asked:
                 self._event(self._whole(frame))
             case calls.Request():
                 self._request(self._whole(frame))
+            case calls.Withdrawn():
+                self._withdrawn(frame.request_id)
             case calls.Chunk():
                 return self._chunk(frame.data)
             case calls.Result():
@@ -172,6 +179,9 @@ class Asked:
             self._send(known[0])  # the first one got lost with its stream
         elif frame.request_id in self._requests:
             return
+        elif frame.request_id <= self._forgotten:
+            gone = Unavailable("the client was asked this long ago, and its answer is no longer kept")
+            self._send(calls.Reply(frame.request_id, failed=error_to_failed(gone)))
         elif len(self._requests) >= REQUESTS_MAX:
             error = Exhausted(
                 f"the server has asked the client {REQUESTS_MAX} things in this call, the most that one call may ask"
@@ -181,7 +191,14 @@ class Asked:
             task = asyncio.create_task(self._ask(frame), name=f"request {frame.request_id} of {self.call.call_id}")
             self._requests[frame.request_id] = task
 
+    def _withdrawn(self, request_id: int) -> None:
+        asking = self._requests.get(request_id)
+        if asking is not None and request_id not in self._replies:
+            asking.cancel()
+
     async def _ask(self, frame: calls.Request) -> None:
+        if self.budget is not None:
+            self.budget.stand_still()
         try:
             reply = calls.Reply(frame.request_id, await self._exchange.request(frame.request))
         except MeshError as e:
@@ -190,7 +207,21 @@ class Asked:
             fault = Fault()
             log.exception("call %s: asking its client failed, fault %s", self.call.call_id, fault.data["fault_id"])
             reply = calls.Reply(frame.request_id, failed=error_to_failed(fault))
-        self._replies[frame.request_id] = (reply, self._send(reply))
+        except asyncio.CancelledError:
+            gone = Unavailable("the server has taken the question back, or its call has ended")
+            self._keep(calls.Reply(frame.request_id, failed=error_to_failed(gone)), 0)
+            raise
+        finally:
+            if self.budget is not None:
+                self.budget.go_on()
+        self._keep(reply, self._send(reply))
+
+    def _keep(self, reply: calls.Reply, size: int) -> None:
+        self._replies[reply.request_id] = (reply, size)
+        if lasts(self.call) and len(self._replies) > REPLIES_MAX:
+            # In a stream questions have no end; the owner asks again only what is open there.
+            self._forgotten = min(self._replies)
+            del self._replies[self._forgotten], self._requests[self._forgotten]
         while sum(size for _, size in self._replies.values()) > REPLIES_BYTES_MAX:
             lost = next(request_id for request_id, (_, size) in self._replies.items() if size)
             gone = Unavailable("the client has answered, the answer got lost with its stream and is no longer kept")

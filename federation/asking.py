@@ -10,6 +10,7 @@ from typing import NoReturn
 import grpc
 
 from federation.asked import Asked
+from federation.budget import LASTING_MAX, Budget, lasts
 from federation.chunks import Room
 from federation.events import Liveness
 from federation.forward_stream import Lost
@@ -30,9 +31,10 @@ CANCEL_GRACE_S = 1.0
 class ForwardClient:
     """Runs calls at the peer `owner`, over one stream that is opened at the first call and again after a failure.
 
-    `dial` makes a channel for each stream, which is closed with it. `me` is this node's name, added to `via`. At
-    most `calls_max` calls are open at a time, then `Unavailable`; an answer or params beyond `answer_bytes_max` are
-    `Exhausted`. `trouble(cause)` is told of each stream that could not be opened or broke.
+    `dial` makes a channel for each stream, which is closed with it. `me` is this node's name, added to `via`. At most
+    `calls_max` calls, and `budget.LASTING_MAX` streams, are open at a time, then `Unavailable`; an answer or params
+    beyond `answer_bytes_max` are `Exhausted`. `trouble(cause)` is told of each stream between the nodes that could not
+    be opened or broke.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ForwardClient:
         self._calls_max = calls_max
         self._cancel_grace_s = cancel_grace_s
         self._calls: dict[str, Asked] = {}
+        self._lasting = 0
         self._room = Room(ANSWERS_BYTES_MAX)
         self._reach = Reach(owner, dial, trouble, traffic)
 
@@ -72,15 +75,12 @@ class ForwardClient:
         first = self._calls.get(call.call_id)
         if first is not None:
             return await self._join(first, call)
-        if len(self._calls) >= self._calls_max:
-            raise Unavailable(
-                f"{self._calls_max} calls to {self._owner!r} are open already, the most that this node sends to one "
-                "peer: try again once some have ended"
-            )
+        self._check_room(call)
         if not call.via or call.via[-1] != self._me:
             call = replace(call, via=(*call.via, self._me))
         asked = Asked(call, exchange, self._answer_bytes_max, self._room)
         self._calls[call.call_id] = asked
+        self._lasting += lasts(call)
         self._traffic.calls += 1
         try:
             return await self._in_time(asked)
@@ -94,15 +94,29 @@ class ForwardClient:
             raise
         finally:
             del self._calls[call.call_id]
+            self._lasting -= lasts(call)
             asked.end()
             if asked.stream is not None:
                 asked.stream.forget(asked)
 
+    def _check_room(self, call: Call) -> None:
+        streams = lasts(call)
+        most = LASTING_MAX if streams else self._calls_max
+        if (self._lasting if streams else len(self._calls) - self._lasting) >= most:
+            raise Unavailable(
+                f"{most} {'streams' if streams else 'calls'} to {self._owner!r} are open already, the most that this "
+                "node sends to one peer: try again once some have ended"
+            )
+
     async def _in_time(self, asked: Asked) -> Answer:
-        clock = asyncio.timeout(asked.call.budget_ms / 1000)
+        loop, clock = asyncio.get_running_loop(), asyncio.timeout(None)
+        asked.budget = Budget(asked.call.budget_ms, lambda: clock.reschedule(loop.time()))
         try:
             async with clock:
-                return await self._carry(asked)
+                try:
+                    return await self._carry(asked)
+                finally:
+                    asked.budget.stop()
         except TimeoutError:
             if not clock.expired():
                 raise

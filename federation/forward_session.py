@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 from google.protobuf.message import DecodeError
 
+from federation.budget import LASTING_MAX, lasts
 from federation.chunks import CHUNKED_ABOVE_BYTES, Assembly
 from federation.dedupe import Dropped, Kept, Outcome, Refused, RunKey
 from federation.outbox import Outbox
@@ -70,7 +71,7 @@ class ForwardSession:
 
     async def read(self, requests: AsyncIterator[pb.CallUp]) -> None:
         """Until the peer ends the stream. A peer that does not take what it is sent is not read from either."""
-        most = 2 * self._server.calls_per_peer_max
+        most = 2 * self._server.calls_per_peer_max + LASTING_MAX
         try:
             async for wire in requests:
                 self.traffic.received_bytes += wire.ByteSize()
@@ -183,7 +184,7 @@ class ForwardSession:
                 Reason.FULL,
                 Unavailable("this node is receiving too many long texts at once; it did not run, try again"),
             )
-        server.count(self._peer.uri, 1)
+        server.count(self._account(call), 1)
         incoming = self._incoming[call.call_id] = _Incoming(frame)
         incoming.deadline = asyncio.get_running_loop().call_later(call.budget_ms / 1000, self._too_late, call)
 
@@ -198,14 +199,20 @@ class ForwardSession:
                 f"and {self._peer.name!r} sent it"
             )
         self._check_room()
-        if self._server.open_calls(self._peer.uri) >= self._server.calls_per_peer_max:
+        most = LASTING_MAX if lasts(call) else self._server.calls_per_peer_max
+        if self._server.open_calls(self._account(call)) >= most:
+            what = "holding open {} streams" if lasts(call) else "running {} calls"
             raise self._refused(
                 Reason.FULL,
                 Unavailable(
-                    f"this node is running {self._server.calls_per_peer_max} calls for {self._peer.name!r} already, "
-                    "the most that one peer may have open: try again once some have ended"
+                    f"this node is {what.format(most)} for {self._peer.name!r} already, the most that one peer may "
+                    "have open: try again once some have ended"
                 ),
             )
+
+    def _account(self, call: Call) -> str:
+        """What the peer's open calls are counted under: streams apart from the others."""
+        return f"{self._peer.uri} streams" if lasts(call) else self._peer.uri
 
     def _check_room(self) -> None:
         if self._server.closing:
@@ -223,13 +230,13 @@ class ForwardSession:
         self._accept(call.call_id)
         run = Run(call, self._peer, self._server.text_bytes_max)
         key = self._key(call.call_id, call.principal)
-        server, peer = self._server, self._peer.uri
+        server, account = self._server, self._account(call)
         server.repeats.begin(key, run)
-        server.count(peer, 1)
+        server.count(account, 1)
         self.traffic.calls += 1
 
         def finished(outcome: Outcome) -> None:
-            server.count(peer, -1)
+            server.count(account, -1)
             server.remember(key, outcome)
 
         self._runs[call.call_id] = run
@@ -297,7 +304,7 @@ class ForwardSession:
         if incoming.deadline is not None:
             incoming.deadline.cancel()
         if isinstance(incoming.frame, calls.Open):
-            self._server.count(self._peer.uri, -1)
+            self._server.count(self._account(incoming.frame.call), -1)
         if not incoming.refused:
             self._server.release(self._peer.uri, incoming.size)
 

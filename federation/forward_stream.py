@@ -9,6 +9,7 @@ from collections.abc import Callable
 import grpc
 
 from federation.asked import Asked
+from federation.budget import LASTING_MAX
 from federation.greeting import OURS, features_in, instance_in
 from federation.outbox import Outbox
 from federation.parting import QUESTION_BYTES_MAX, part
@@ -24,8 +25,8 @@ from proto.versions import LONG_MESSAGES
 log = logging.getLogger("toolmesh.federation.calls")
 
 _DRAIN_S = 0.5
-LANES_MAX = 4096
-"""Calls with something to write: open ones, and cancellations of earlier ones that a stuck peer does not read."""
+LANES_MAX = 4096 + LASTING_MAX
+"""Calls and streams that are open, and cancellations of earlier ones that a stuck peer does not read."""
 
 
 class Lost(Exception):

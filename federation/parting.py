@@ -28,6 +28,8 @@ def part(wire: pb.CallUp | pb.CallDown, *, chunked: bool = True) -> bytes:
     `chunked`: the peer takes this message in chunks; otherwise `Exhausted` beyond what travels whole.
     """
     kind = wire.WhichOneof("frame") or ""
+    if kind not in _TEXT_OF:
+        return b""
     body, field = getattr(wire, kind), _TEXT_OF[kind]
     text: bytes = getattr(body, field)
     if len(text) <= CHUNKED_ABOVE_BYTES:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from federation.budget import Budget
 from federation.dedupe import Outcome
 from federation.parting import QUESTION_BYTES_MAX
 from proto import calls, jsons
@@ -54,6 +55,7 @@ class Run:
         self._asked: dict[int, tuple[calls.Request, asyncio.Future[Answer]]] = {}
         self._asked_last = 0
         self._asked_bytes = 0
+        self._budget: Budget | None = None
         self._cancelled_for = ""
         self._started = False
 
@@ -68,9 +70,7 @@ class Run:
         outcome: Outcome
         self._started = True
         budget_ms = self.call.budget_ms
-        deadline = asyncio.get_running_loop().call_later(
-            budget_ms / 1000, self.cancel, f"its deadline passed after {budget_ms} ms"
-        )
+        self._budget = Budget(budget_ms, lambda: self.cancel(f"its deadline passed after {budget_ms} ms"))
         try:
             if self._cancelled_for:
                 raise asyncio.CancelledError
@@ -79,7 +79,7 @@ class Run:
             # Cancelled by us, and the cancellation went all the way: the work stopped where it was.
             reason = self._cancelled_for or "this node is stopping"
             outcome = failed(Expired(f"the call was cancelled while it ran: {reason}", call_id=self.call.call_id))
-        deadline.cancel()
+        self._budget.stop()
         if self._unclaimed is not None:
             self._unclaimed.cancel()
         finished(outcome)
@@ -177,11 +177,20 @@ class Run:
         reply: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[request_id] = (frame, reply)
         self._asked_bytes += size
+        if self._budget is not None:
+            self._budget.stand_still()
         try:
             if self._claimant is not None:
                 self._claimant.ask(self.call.call_id, wire)
             return await reply
+        except asyncio.CancelledError:
+            if not self._cancelled_for and self._claimant is not None:
+                # The server took it back. Where the call itself ends, its end says so.
+                self._claimant.ask(self.call.call_id, call_down_to_wire(self.call.call_id, calls.Withdrawn(request_id)))
+            raise
         finally:
+            if self._budget is not None:
+                self._budget.go_on()
             del self._asked[request_id]
             self._asked_bytes -= size
 

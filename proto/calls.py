@@ -93,6 +93,13 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The server no longer wants the question answered."""
+
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The client's answer, or `failed`: why it could not be asked."""
 
@@ -152,4 +159,4 @@ class Failed:
 
 
 CallUp = Open | Reply | Cancel | Query | Window | Chunk
-CallDown = Accepted | Event | Request | Chunk | Result | Failed | Window | Settled
+CallDown = Accepted | Event | Request | Withdrawn | Chunk | Result | Failed | Window | Settled

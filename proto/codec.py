@@ -180,6 +180,8 @@ def call_down_to_wire(call_id: str, frame: calls.CallDown) -> pb.CallDown:
                 body = _object_to_wire(frame.request)
                 request = pb.Request(request_id=frame.request_id, request=body, chunked_bytes=frame.chunked_bytes)
                 return pb.CallDown(call_id=call_id, request=request)
+            case calls.Withdrawn():
+                return pb.CallDown(call_id=call_id, withdrawn=pb.Withdrawn(request_id=frame.request_id))
             case calls.Chunk():
                 return pb.CallDown(call_id=call_id, chunk=pb.Chunk(data=frame.data))
             case calls.Result():
@@ -206,6 +208,8 @@ def call_down_from_wire(wire: pb.CallDown) -> tuple[str, calls.CallDown]:
         case "request":
             body = _object_from_wire(wire.request.request, "the server's request")
             frame = calls.Request(wire.request.request_id, body, wire.request.chunked_bytes)
+        case "withdrawn":
+            frame = calls.Withdrawn(wire.withdrawn.request_id)
         case "chunk":
             frame = calls.Chunk(wire.chunk.data)
         case "result":

@@ -666,6 +666,7 @@ class CallDown(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
     call_id: _builtins.str
     @_builtins.property
     def accepted(self) -> Global___Accepted: ...
@@ -685,6 +686,10 @@ class CallDown(_message.Message):
     def settled(self) -> Global___Settled:
         """of no call; ignored where it is not known"""
 
+    @_builtins.property
+    def withdrawn(self) -> Global___Withdrawn:
+        """ignored where it is not known: the question then stays open there"""
+
     def __init__(
         self,
         *,
@@ -697,12 +702,13 @@ class CallDown(_message.Message):
         error: Global___Error | None = ...,
         window: Global___Window | None = ...,
         settled: Global___Settled | None = ...,
+        withdrawn: Global___Withdrawn | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "chunk", b"chunk", "error", b"error", "event", b"event", "frame", b"frame", "request", b"request", "result", b"result", "settled", b"settled", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "chunk", b"chunk", "error", b"error", "event", b"event", "frame", b"frame", "request", b"request", "result", b"result", "settled", b"settled", "window", b"window", "withdrawn", b"withdrawn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "call_id", b"call_id", "chunk", b"chunk", "error", b"error", "event", b"event", "frame", b"frame", "request", b"request", "result", b"result", "settled", b"settled", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "call_id", b"call_id", "chunk", b"chunk", "error", b"error", "event", b"event", "frame", b"frame", "request", b"request", "result", b"result", "settled", b"settled", "window", b"window", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["accepted", "event", "request", "chunk", "result", "error", "window", "settled"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["accepted", "event", "request", "chunk", "result", "error", "window", "settled", "withdrawn"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -844,6 +850,27 @@ class Accepted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Accepted: _TypeAlias = Accepted  # noqa: Y015
+
+@_typing.final
+class Withdrawn(_message.Message):
+    """the server no longer wants this question answered"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.int
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Withdrawn: _TypeAlias = Withdrawn  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):

@@ -67,6 +67,12 @@ class Owner:
         self.port = self._server.add_secure_port(f"127.0.0.1:{port}", self._tls.server_credentials())
         await self._server.start()
 
+    async def came(self, *call_ids: str) -> None:
+        """Until these calls run here."""
+        while not set(call_ids) <= set(self.ran):
+            self._came.clear()
+            await self._came.wait()
+
     async def ended(self, call_id: str) -> None:
         """Until a call that was sent has come, and its answer is on its way."""
         while call_id not in self.ran:
