@@ -10,7 +10,7 @@ from proto.names import check_server_name, split_member
 from proto.records import Kind, Record
 
 _NAME_FIELD = {Kind.TOOL: "name", Kind.PROMPT: "name", Kind.RESOURCE: "uri", Kind.TEMPLATE: "uriTemplate"}
-_SERVER_OBJECTS = ("health", "labels", "serverInfo", "capabilities")
+_SERVER_OBJECTS = ("health", "labels", "serverInfo", "capabilities", "modernCapabilities")
 _SERVER_STRINGS = ("service", "instructions")
 
 

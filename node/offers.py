@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from node.upstreams.modern import MODERN_VERSION
 from node.upstreams.offer import Offer
 from proto import jsons
 from proto.names import member_id
@@ -76,6 +77,8 @@ def _body(offer: Offer) -> dict[str, Any]:
         "instructions": offer.instructions,
         "protocolVersion": offer.protocol_version,
     }
+    if offer.modern_capabilities and offer.protocol_version != MODERN_VERSION:
+        body["modernCapabilities"] = offer.modern_capabilities
     if safe := spec.retry_safe:
         body["retrySafe"] = safe if isinstance(safe, bool) else list(safe)
     return body

@@ -21,6 +21,13 @@ def is_modern(era: str) -> bool:
     return era >= MODERN
 
 
+def promised(info: dict[str, Any], client_era: str) -> dict[str, Any]:
+    """Of one server by what its record says: a server of both eras is spoken to in its client's."""
+    if is_modern(client_era) and info.get("modernCapabilities"):
+        return relayed(info["modernCapabilities"], MODERN, client_era)
+    return relayed(info.get("capabilities") or {}, info.get("protocolVersion") or "", client_era)
+
+
 def relayed(capabilities: dict[str, Any], server_era: str, client_era: str) -> dict[str, Any]:
     """One server's, as a client of `client_era` may count on them; unknown members and families as they are.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from node.catalog import Catalog, Member
 from node.choosing import NAMED
-from node.endpoints.capabilities import is_modern, relayed, united
+from node.endpoints.capabilities import is_modern, promised, united
 from node.endpoints.directory import NAMED_KINDS, Directory, Place
 from node.endpoints.paging import cursor, position
 from node.endpoints.relay import Relay
@@ -137,8 +137,7 @@ class EverythingEndpoint:
         key = visibility.key, is_modern(era)
         kept = self._capabilities.get(key)
         if kept is None or kept[0] != self._catalog.revised:
-            infos = [server.info or {} for server in self._catalog.servers(visibility)]
-            said = (relayed(i.get("capabilities") or {}, i.get("protocolVersion") or "", era) for i in infos)
+            said = (promised(server.info or {}, era) for server in self._catalog.servers(visibility))
             kept = self._capabilities[key] = self._catalog.revised, united(said)
             if len(self._capabilities) > CAPABILITIES_KEPT:
                 self._capabilities.popitem(last=False)

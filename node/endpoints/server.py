@@ -7,7 +7,7 @@ from typing import Any
 
 from node.catalog import Catalog
 from node.choosing import not_up
-from node.endpoints.capabilities import relayed
+from node.endpoints.capabilities import promised
 from node.endpoints.directory import Directory
 from node.endpoints.listens import nothing_to_hear
 from node.endpoints.paging import cursor, position
@@ -46,7 +46,7 @@ class ServerEndpoint:
         info = route.lead.info or {}
         described = {
             "serverInfo": info.get("serverInfo") or {"name": self._name, "version": "0"},
-            "capabilities": relayed(info.get("capabilities") or {}, info.get("protocolVersion") or "", caller.era),
+            "capabilities": promised(info, caller.era),
         }
         if info.get("instructions"):
             described["instructions"] = info["instructions"]

@@ -7,7 +7,7 @@ that revision may die of an unknown first request.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from node.upstreams.handshake import HANDSHAKE_VERSIONS
@@ -40,10 +40,14 @@ _NO_ENDPOINT = (400, 404, 405)
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """`modern`: it understands 2026-07-28 (which does not say that it no longer knows `initialize`)."""
+    """`modern`: it understands 2026-07-28 (which does not say that it no longer knows `initialize`).
+
+    `capabilities`: what it says of itself there.
+    """
 
     transport: Transport
     modern: bool
+    capabilities: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 async def detect(spec: UpstreamSpec) -> Era:
@@ -62,7 +66,9 @@ async def detect(spec: UpstreamSpec) -> Era:
         if e.status in (401, 403):
             raise
         answer = None
-    return Era(transport, modern=_is_modern(spec.name, answer))
+    result = answer.get("result") if answer is not None else None
+    said = result.get("capabilities") if isinstance(result, dict) else None
+    return Era(transport, _is_modern(spec.name, answer), said if isinstance(said, dict) else {})
 
 
 def transport_of(spec: UpstreamSpec) -> Transport:

@@ -12,7 +12,7 @@ from typing import Any
 
 from node.upstreams.backoff import Backoff
 from node.upstreams.connection import Connection
-from node.upstreams.era import Transport, detect, transport_of
+from node.upstreams.era import Era, Transport, detect, transport_of
 from node.upstreams.handshake import Declined
 from node.upstreams.listing import CAPABILITIES, LISTS, Items
 from node.upstreams.offer import Health, Offer, State
@@ -175,7 +175,8 @@ class Keeper:
         can be spoken to in both. What is opened on the way is in `opened`."""
         if self.modern is None and self.transport == "http":
             era = await detect(self.spec)
-            self.transport, self.modern = era.transport, era.modern
+            self.transport = era.transport
+            self.learnt(era)
         changed = self.relisting.changed
         if self.legacy is not False or not self.modern:
             connection = Connection(self.spec, self.transport, changed)
@@ -252,6 +253,7 @@ class Keeper:
         if self.offer.server_info not in ({}, agreed.server_info) and self.legacy:
             # Another program than the one whose era was learnt.
             self.modern = None
+            self._publish(modern_capabilities={})
         logger.info(
             "server %s: up, revision %s, %d tools", self.spec.name, agreed.protocol_version, len(lists["tools"])
         )
@@ -268,6 +270,11 @@ class Keeper:
             self._survey.begin(agreed.server_info, self.transport)
         if self._revived is not None and not self._revived.done():
             self._revived.set_result(connection)
+
+    def learnt(self, era: Era) -> None:
+        """Whether it speaks 2026-07-28, and what it says of itself there."""
+        self.modern = era.modern
+        self._publish(modern_capabilities=era.capabilities if era.modern else {})
 
     def _say(self, state: State, cause: str) -> None:
         if (self.health.state, self.health.cause) != (state, cause):

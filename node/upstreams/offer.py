@@ -29,6 +29,8 @@ class Offer:
     health: Health
     server_info: dict[str, Any] = field(default_factory=dict)
     capabilities: dict[str, Any] = field(default_factory=dict)
+    modern_capabilities: dict[str, Any] = field(default_factory=dict)
+    """What a server of both eras says of itself in 2026-07-28, once that is known; `capabilities` are the older."""
     instructions: str = ""
     protocol_version: str = ""
     tools: tuple[dict[str, Any], ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from node.upstreams.connection import Connection
@@ -20,9 +21,11 @@ WAIT_MAX_S = 10.0
 class Sessions:
     """`Pool`, with what it takes to open, await and close. The death of one fails its own calls and no other's."""
 
-    def __init__(self, spec: UpstreamSpec) -> None:
+    def __init__(self, spec: UpstreamSpec, on_changed: Callable[[str], None]) -> None:
+        """`on_changed` hears of lists that the server says in 2026-07-28 to have changed; the main session may not."""
         self.pool = Pool(spec.sessions_max)
         self._spec = spec
+        self._on_changed = on_changed
         self._loop = asyncio.get_running_loop()
         self._opening: dict[Slot, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -158,7 +161,7 @@ class Sessions:
         connection = Connection(
             self._spec,
             transport,
-            _nothing,
+            self._on_changed if slot.key.modern else _nothing,
             modern=slot.key.modern,
             capabilities=capabilities if slot.key.leased else {},
         )
@@ -179,6 +182,7 @@ class Sessions:
                 ) from e
             raise
         slot.connection = connection
+        connection.follow_lists()
         connection.channel.gone.add_done_callback(lambda _: self._let_go(slot, "ended"))
 
     def _let_go(self, slot: Slot, cause: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from node.upstreams.channel import LISTEN, LOG_LEVEL
 from node.upstreams.clock import CallClock
 from node.upstreams.connection import Connection
-from node.upstreams.era import detect
+from node.upstreams.era import Era, detect
 from node.upstreams.gate import Gate
 from node.upstreams.keeping import Keeper, unix_ms
 from node.upstreams.listening import Listening
@@ -48,7 +48,7 @@ class Upstream:
         self.spec = spec
         self._gate = Gate(spec.name, spec.concurrency)
         self._keeper = Keeper(spec, on_offer, lambda: bool(self._gate.running), clock, surveys or asyncio.Lock())
-        self._sessions = Sessions(spec)
+        self._sessions = Sessions(spec, self._keeper.relisting.changed)
         self._listening = Listening(spec.name, self._keeper.revived)
         self._shared = spec.stateless or spec.sessions == "shared"
         self._tenant: tuple[str, ...] | None = SHARED if self._shared or not spec.sessions_max else None
@@ -99,13 +99,13 @@ class Upstream:
 
     async def _learn(self) -> None:
         # A server that may run but once is never started a second time only to be asked.
-        modern = False
+        era = Era(self._keeper.transport, modern=False)
         if self.spec.sessions_max:
             try:
-                modern = (await detect(self.spec)).modern
+                era = await detect(self.spec)
             except MeshError as e:
                 logger.debug("server %s: its era could not be learnt: %s", self.spec.name, e)
-        self._keeper.modern = modern
+        self._keeper.learnt(era)
 
     # ---- calls -----------------------------------------------------------------------------------
 

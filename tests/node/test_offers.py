@@ -69,6 +69,13 @@ def test_a_list_of_everybodys_tasks_is_not_offered(spec: dict[str, Any]) -> None
     assert offered_tasks(**spec) == {"cancel": {}}
 
 
+def test_a_server_of_both_eras_offers_what_it_has_in_each() -> None:
+    offer = replace(offering(), capabilities={"tools": {}}, modern_capabilities={"tools": {}, "extensions": {}})
+    for version, told in (("2025-11-25", {"tools": {}, "extensions": {}}), ("2026-07-28", None)):
+        (put,), _ = Offered().take(replace(offer, protocol_version=version))
+        assert put.data().get("modernCapabilities") == told
+
+
 def test_each_life_of_a_server_is_told_from_the_next() -> None:
     assert body()["health"] == {"state": "up", "cause": "", "since": 1_700_000_000_000}
 

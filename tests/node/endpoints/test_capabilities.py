@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from node.endpoints.capabilities import TASKS, relayed, united
+from node.endpoints.capabilities import TASKS, promised, relayed, united
 
 OLD, NEW = "2025-11-25", "2026-07-28"
 
@@ -47,6 +47,18 @@ def test_tasks_are_promised_where_both_sides_speak_the_same_era(
     claimed = {"tasks": {"list": {}}, "extensions": {TASKS: {}, "vendor/x": {"a": 1}}}
     carried = relayed(claimed, server, client)
     assert ("tasks" in carried, sorted(carried["extensions"])) == (tasks, sorted(extensions))
+
+
+def test_a_server_of_both_eras_promises_each_client_what_it_has_in_its_own() -> None:
+    info = {
+        "protocolVersion": OLD,
+        "capabilities": {"tools": {}, "tasks": {"list": {}}},
+        "modernCapabilities": {"tools": {}, "extensions": {TASKS: {}}},
+    }
+    tools = {"listChanged": True}
+    assert promised(info, OLD) == {"tools": tools, "tasks": {"list": {}}}
+    assert promised(info, NEW) == {"tools": tools, "extensions": {TASKS: {}}}
+    assert promised({"protocolVersion": None, "capabilities": None}, NEW) == {}
 
 
 def test_all_servers_together_promise_what_one_of_them_has_and_this_address_can_keep() -> None:
