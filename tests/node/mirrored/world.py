@@ -46,6 +46,8 @@ class HttpMirror:
         self.closed = 0
         self.news = asyncio.Event()
         self.url = ""
+        self.silent = False
+        """Whether it no longer answers `initialize`, nor anything else, on new sessions."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -67,6 +69,8 @@ class HttpMirror:
         key = request.headers.get("Mcp-Session-Id", "")
         headers = {}
         if message.get("method") == "initialize" and self.version != MODERN:
+            if self.silent:
+                await asyncio.Event().wait()
             self.opened += 1
             key = f"session-{self.opened}"
             headers["Mcp-Session-Id"] = key
@@ -164,6 +168,7 @@ async def mirrors(base: Path) -> AsyncIterator[Mirrors]:
             "stdio-new": {"command": [*stdio, MODERN], **common},
             "http-old": {"url": old.url, **common},
             "http-new": {"url": new.url, **common},
+            "http-hasty": {"url": old.url, **common, "start_timeout_s": 1, "call_timeout_s": 1},
         }
         http = {"listen": "127.0.0.1:0", "body_bytes_max": MESSAGE_BYTES_MAX}
         owner = app_of(settings_of("ap", base, servers=servers, http=http), base)
@@ -175,7 +180,7 @@ async def mirrors(base: Path) -> AsyncIterator[Mirrors]:
         stack.push_async_callback(peer.stop)
         await peer.start()
         for app in (owner, peer):
-            await until(app, lambda app=app: all(known(app, server) for server in SERVERS))  # type: ignore[misc]
+            await until(app, lambda app=app: all(known(app, server) for server in servers))  # type: ignore[misc]
         client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None), read_bufsize=2**20
         )
