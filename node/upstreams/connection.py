@@ -9,6 +9,7 @@ from typing import Any
 from node.upstreams.channel import Channel
 from node.upstreams.clock import CallClock
 from node.upstreams.era import Transport, build_wire
+from node.upstreams.expiry import Expiry
 from node.upstreams.handshake import Agreement, shake_hands
 from node.upstreams.listing import Items, list_all
 from node.upstreams.loudness import Loudness
@@ -51,6 +52,7 @@ class Connection:
         self._capabilities = capabilities
         self._on_changed = on_changed
         self._modern = Modern(self.channel) if modern else None
+        self._expiry = Expiry(on_changed)
         self._listening: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._renewals = 0
@@ -98,7 +100,10 @@ class Connection:
 
     async def lists(self, wanted: Iterable[str]) -> dict[str, Items]:
         """By field of `Offer`, for the `wanted` capabilities. Raises as the channel does."""
-        found = await list_all(self.channel, self.agreement.capabilities, wanted)
+        ttls_ms: dict[str, float] = {}
+        found = await list_all(self.channel, self.agreement.capabilities, wanted, ttls_ms)
+        if self.modern:
+            self._expiry.listed(self.agreement.capabilities, ttls_ms)
         if "tools" in found:
             found["tools"] = self.adopt_tools(found["tools"])
         return found
@@ -163,6 +168,7 @@ class Connection:
 
     async def close(self, cause: str) -> None:
         """Never raises."""
+        self._expiry.stop()
         tasks = [*self._asides, *(task for task in (self._listening, self._renewing) if task is not None)]
         for task in tasks:
             task.cancel()

@@ -26,6 +26,8 @@ Transport = Literal["stdio", "http", "sse", "websocket"]
 
 PROBE_TIMEOUT_S = 5.0
 """A server that says nothing for so long to `server/discover` is taken for one of before 2026-07-28."""
+PROBE_START_S = 15.0
+"""The same for a command, which has to start first. Those on mcp 1.6 neither answer nor end, and cost all of it."""
 PROBE_GRACE_S = 0.5
 """For the end of the process that was only asked: it has nothing to finish."""
 
@@ -58,8 +60,9 @@ async def detect(spec: UpstreamSpec) -> Era:
     transport = transport_of(spec)
     if transport == "sse":
         return Era("sse", modern=False)
+    patience_s = min(PROBE_START_S, spec.start_timeout_s) if transport == "stdio" else PROBE_TIMEOUT_S
     try:
-        answer = await _ask(build_wire(spec, transport, PROBE_GRACE_S))
+        answer = await _ask(build_wire(spec, transport, PROBE_GRACE_S), patience_s)
     except Refused as e:
         if spec.transport == "auto" and e.status in _NO_ENDPOINT and await _serves_sse(spec):
             return Era("sse", modern=False)
@@ -112,7 +115,7 @@ class _Ear:
             self.answer.set_result(None)
 
 
-async def _ask(wire: Wire) -> Answer | None:
+async def _ask(wire: Wire, patience_s: float) -> Answer | None:
     """What it answers to `server/discover`; None: nothing. Raises `Unavailable` where it could not be asked."""
     ear = _Ear()
     try:
@@ -120,7 +123,7 @@ async def _ask(wire: Wire) -> Answer | None:
         if isinstance(wire, HttpWire):
             wire.envelope = envelope
             await wire.agreed(MODERN_VERSION)
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
+        async with asyncio.timeout(patience_s):
             try:
                 await wire.carry(discover_message(), lambda: None)
             except OutcomeUnknown as e:

@@ -13,6 +13,8 @@ from proto.errors import Unavailable
 
 PAGES_MAX = 100
 ITEMS_MAX = 10_000
+TTL_MAX_MS = 7 * 24 * 3600 * 1000.0
+"""Lists are listed again after a week at the latest, whatever the server says."""
 
 Items = tuple[dict[str, Any], ...]
 
@@ -35,20 +37,23 @@ LISTS: dict[str, _List] = {
 CAPABILITIES = frozenset(x.capability for x in LISTS.values())
 
 
-async def list_all(channel: Channel, capabilities: dict[str, Any], wanted: Iterable[str]) -> dict[str, Items]:
+async def list_all(
+    channel: Channel, capabilities: dict[str, Any], wanted: Iterable[str], ttls_ms: dict[str, float] | None = None
+) -> dict[str, Items]:
     """The lists that belong to the `wanted` capabilities; empty where the server does not declare one.
 
+    `ttls_ms` is given how long the lists of each capability hold, where the server says so: the shortest time counts.
     Raises `Unavailable`, or what the channel raises.
     """
     chosen = frozenset(wanted)
     found: dict[str, Items] = {}
     for field, one in LISTS.items():
         if one.capability in chosen:
-            found[field] = await _list(channel, one) if one.capability in capabilities else ()
+            found[field] = await _list(channel, one, ttls_ms) if one.capability in capabilities else ()
     return found
 
 
-async def _list(channel: Channel, one: _List) -> Items:
+async def _list(channel: Channel, one: _List, ttls_ms: dict[str, float] | None) -> Items:
     items: dict[str, dict[str, Any]] = {}
     cursors: set[str] = set()
     params: dict[str, Any] = {}
@@ -61,6 +66,9 @@ async def _list(channel: Channel, one: _List) -> Items:
             raise Unavailable(f"server {channel.name!r} answered {one.method} with an error: {say_error(error)}")
         result = answer["result"] if isinstance(answer["result"], dict) else {}
         _gather(channel.name, one, result.get(one.key), items)
+        ttl_ms = result.get("ttlMs")
+        if ttls_ms is not None and isinstance(ttl_ms, int | float) and not isinstance(ttl_ms, bool) and ttl_ms >= 0:
+            ttls_ms[one.capability] = min(ttl_ms, ttls_ms.get(one.capability, TTL_MAX_MS))
         cursor = result.get("nextCursor")
         if not isinstance(cursor, str) or len(items) >= ITEMS_MAX:
             break

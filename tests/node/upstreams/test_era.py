@@ -159,7 +159,7 @@ async def test_a_websocket_is_asked_on_a_connection_of_its_own(served, answer, m
     ("modes", "modern"), [(("modern",), True), ((), False), (("fragile",), False), (("mute",), False)]
 )
 async def test_a_command_is_asked_in_a_process_that_is_gone_afterwards(raw, monkeypatch, modes, modern):
-    monkeypatch.setattr(era_module, "PROBE_TIMEOUT_S", 10.0 if modes != ("mute",) else 0.5)
+    monkeypatch.setattr(era_module, "PROBE_START_S", 15.0 if modes != ("mute",) else 0.5)
     before = set(psutil.Process().children(recursive=True))
     assert await detect(raw(*modes)) == Era("stdio", modern)
     assert set(psutil.Process().children(recursive=True)) <= before

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from node.upstreams import expiry as expiry_module
 from node.upstreams import http as http_module
 from node.upstreams import keeping as keeping_module
 from node.upstreams.spec import UpstreamSpec
@@ -27,6 +28,8 @@ class Hand:
         self.tools = [{"name": "echo", "inputSchema": {"type": "object"}, "x-unknown": [1]}]
         self.session = "s1"
         self.modern_only = False
+        self.announces = False
+        self.ttl_ms = 0
         self.initialize_status = 200
         self.get_stream = None
         self.hold_initialize = None
@@ -120,13 +123,13 @@ class Hand:
         if body["method"] == "server/discover":
             result = {
                 "supportedVersions": ["2026-07-28"],
-                "capabilities": {"tools": {}},
+                "capabilities": {"tools": {"listChanged": True} if self.announces else {}},
                 "serverInfo": {"name": "modern-hand"},
                 "resultType": "complete",
             }
             return self.answer(body, result)
         if body["method"] == "tools/list":
-            return self.answer(body, {"tools": self.tools, "ttlMs": 0, "cacheScope": "public"})
+            return self.answer(body, {"tools": self.tools, "ttlMs": self.ttl_ms, "cacheScope": "public"})
         return self.answer(body, {"headers": dict(request.headers), "params": body["params"]})
 
     async def tool_echo(self, request, body):
@@ -460,6 +463,26 @@ async def test_a_modern_only_server_gets_envelope_and_headers_and_no_session(wat
     assert "Mcp-Session-Id" not in headers
     assert result["params"]["_meta"]["kept"] == 1
     assert all(method == "POST" for method, _, _ in hand.asked)
+
+
+async def test_lists_of_a_modern_server_that_announces_nothing_are_listed_again_when_they_expire(
+    watch, hand, monkeypatch
+):
+    monkeypatch.setattr(expiry_module, "HOLDS_MIN_S", 0.01)
+    hand.modern_only, hand.ttl_ms = True, 20
+    w = await watch(spec(hand))
+    await w.until_up()
+    hand.tools.append({"name": "after", "inputSchema": {}})
+    await w.until(lambda o: len(o.tools) == 2)
+
+
+async def test_calls_list_nothing_however_short_the_lists_hold(watch, hand):
+    hand.modern_only, hand.ttl_ms = True, 0
+    w = await watch(spec(hand))
+    await w.until_up()
+    for _ in range(5):
+        await w.tool("echo")
+    assert sum(b["method"] == "tools/list" for _, _, b in hand.asked) == 1
 
 
 async def test_idle_connections_are_probed(watch, hand, monkeypatch):
