@@ -24,11 +24,21 @@ pytestmark = pytest.mark.skipif(
     reason="the MCP inspector is not installed: npm install --prefix tests/inspector",
 )
 
+CALL = (
+    "--method", "tools/call", "--tool-name", "convert_unit",
+    "--tool-arg", "value=2", "--tool-arg", "from_unit=mile", "--tool-arg", "to_unit=metre",
+)  # fmt: skip
 
-async def inspect(url: str, era: str, *arguments: str) -> Any:
+
+async def inspect(url: str, era: str, *arguments: str, transport: str = "http") -> Any:
     """The inspector's JSON answer to one method."""
+    return await inspected([url, "--transport", transport], era, *arguments)
+
+
+async def inspected(target: list[str], era: str, *arguments: str) -> Any:
+    """The same; `target` is what the inspector is to dial or to start, with options of its own."""
     process = await asyncio.create_subprocess_exec(
-        NODE, INSPECTOR, "--cli", url, "--transport", "http", "--protocol-era", era, "--format", "json", *arguments,
+        NODE, INSPECTOR, "--cli", *target, "--protocol-era", era, "--format", "json", *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -65,11 +75,21 @@ async def test_the_inspector_lists_and_calls_tools_at_the_meta_endpoint(url: str
 async def test_the_inspector_lists_and_calls_tools_of_a_server_passed_through(url: str, era: str) -> None:
     listed = await inspect(f"{url}/mcp/units", era, "--method", "tools/list")
     assert "convert_unit" in [t["name"] for t in found(listed)["tools"]]
-    result = await inspect(
-        f"{url}/mcp/units", era, "--method", "tools/call", "--tool-name", "convert_unit",
-        "--tool-arg", "value=2", "--tool-arg", "from_unit=mile", "--tool-arg", "to_unit=metre",
-    )  # fmt: skip
+    result = await inspect(f"{url}/mcp/units", era, *CALL)
     assert found(result)["structuredContent"]["value"] == pytest.approx(3218.688)
+
+
+async def test_the_inspector_calls_a_tool_over_sse(url: str) -> None:
+    result = await inspect(f"{url}/sse/units", "legacy", *CALL, transport="sse")
+    assert found(result)["structuredContent"]["value"] == pytest.approx(3218.688)
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto", "modern"])
+async def test_the_inspector_lists_the_tools_of_toolmesh_stdio(url: str, era: str) -> None:
+    # Options that both have are the inspector's own.
+    verb = [sys.executable, "-m", "node.cli", "stdio", "--url", url]
+    listed = await inspected(verb, era, "--method", "tools/list")
+    assert "use_tool" in [tool["name"] for tool in found(listed)["tools"]]
 
 
 def found(answer: Any) -> Any:
