@@ -35,13 +35,13 @@ class Agreement:
 
 
 class Declined(Unavailable):
-    """The server answered `initialize` with an error: perhaps it has none (2026-07-28)."""
+    """The server answered `initialize` with an error, or as no revision does that has it: it may be of 2026-07-28."""
 
 
 async def shake_hands(channel: Channel, capabilities: dict[str, Any]) -> Agreement:
     """`initialize`, with what the client can do, then `notifications/initialized`.
 
-    Raises `Declined` for an error as answer, and `Unavailable` for an answer that cannot be worked with.
+    Raises `Declined` for an error as answer, and for one without a revision that begins so.
     """
     answer = await channel.request(
         "initialize",
@@ -52,7 +52,7 @@ async def shake_hands(channel: Channel, capabilities: dict[str, Any]) -> Agreeme
     result = answer["result"] if isinstance(answer["result"], dict) else {}
     version = result.get("protocolVersion")
     if version not in HANDSHAKE_VERSIONS:
-        raise Unavailable(
+        raise Declined(
             f"server {channel.name!r} wants protocol revision {version!r}; "
             f"supported are {', '.join(HANDSHAKE_VERSIONS)}"
         )

@@ -123,7 +123,10 @@ class HttpWire:
             headers["MCP-Protocol-Version"] = self._protocol_version
         if self.envelope is not None and message is not None:
             headers.update(self.envelope(message))
-        elif self._session_id and (message is None or message.get("method") != "initialize"):
+        elif message is not None and message.get("method") == "initialize":
+            # A server of 2026-07-28 may hear it, to be refused; that revision wants this header with every POST.
+            headers["Mcp-Method"] = "initialize"
+        elif self._session_id:
             headers["Mcp-Session-Id"] = self._session_id
         return headers
 
