@@ -22,7 +22,6 @@ from node.ingress.errors import UNAVAILABLE, refusal
 from node.ingress.holding import Asked, Holding
 from node.ingress.incoming import TRACEPARENT, TRACESTATE, Incoming, trace_of
 from node.ingress.reply import Connection, Opened, Outcome, Reply
-from node.ingress.settings import IngressSettings
 from node.ports import Caller
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Invalid, MeshError, Unavailable, Unknown
@@ -64,10 +63,9 @@ class Carrier(Protocol):
 class Carriage:
     """Both ends: `carry` at the node that was dialled, `answer` at the one that holds the session."""
 
-    def __init__(self, carrier: Carrier, holding: Holding, settings: IngressSettings) -> None:
+    def __init__(self, carrier: Carrier, holding: Holding) -> None:
         self._carrier = carrier
         self._holding = holding
-        self._settings = settings
         carrier.handle(SESSION_METHOD, self.answer)
 
     def holder(self, session_id: str) -> str:
@@ -133,14 +131,14 @@ class Carriage:
         texts = CIMultiDict({str(key): str(value) for key, value in headers.items()})
         version = texts.get("MCP-Protocol-Version", "")
         incoming = Incoming(texts, name, call.principal, version, accepts_sse)
-        way = CarriedWay(exchange, accepts_sse, self._settings.promote_after_s if verb == "POST" else None)
+        way = CarriedWay(exchange, accepts_sse)
         return await self._holding.serve(Asked(verb, incoming, message), way)
 
 
 class CarriedWay:
     """The `Way` back to the node that was dialled, and the `Connection` of a stream that goes there."""
 
-    def __init__(self, exchange: Exchange, streams: bool, promote_after_s: float | None) -> None:
+    def __init__(self, exchange: Exchange, streams: bool) -> None:
         self._exchange = exchange
         self._streams = streams
         self._opened: Opened | None = None
@@ -148,8 +146,6 @@ class CarriedWay:
         self._over = False
         self._closed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        if streams and promote_after_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(promote_after_s, self.promote)
 
     # ---- Way
 
@@ -165,6 +161,10 @@ class CarriedWay:
             if self._opened is not None:
                 self._opened(self)
         return True
+
+    def promote_after(self, delay_s: float) -> None:
+        if self._streams and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self.promote)
 
     async def finish(self, outcome: Outcome) -> Answer:
         self._stop_timer()

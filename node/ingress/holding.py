@@ -81,18 +81,21 @@ class Holding:
         if shape is not Shape.REQUEST:
             self._edge.take(session, message, shape)
             return await way.finish(Outcome(b"", 202))
-        post = Post(session, way)
+        post = Post(session, way, self._stream_after_s(session))
         task = self._edge.start(incoming, session, message, post)
         return await way.finish(task) if isinstance(task, Outcome) else await post.answered_by(task, way)
 
     async def _batch(self, incoming: Incoming, session: Session, messages: list[Any], way: Way[T]) -> T:
         if (why := batches.refused(messages, session, self._settings.batch_max)) is not None:
             return await way.finish(why)
-        post = Post(session, way)
+        post = Post(session, way, self._stream_after_s(session))
         batch = batches.start(self._edge, incoming, session, messages, post)
         if not batch.expected:
             return await way.finish(Outcome(b"", 202))
         return await post.answered_by(asyncio.get_running_loop().create_task(batch.outcome()), way)
+
+    def _stream_after_s(self, session: Session) -> float:
+        return self._settings.resumable_after_s if session.primed else self._settings.promote_after_s
 
     async def _get(self, incoming: Incoming, session: Session, way: Way[T]) -> T:
         """The session's stream for what belongs to no request; with Last-Event-ID, any stream again."""
@@ -112,14 +115,18 @@ class Holding:
 
 
 class Post:
-    """The `Out` of one POST. Once it streams, what is sent can be read by whoever resumes the stream."""
+    """The `Out` of one POST. Once it streams, what is sent can be read by whoever resumes the stream.
 
-    def __init__(self, session: Session, way: Way[Any]) -> None:
+    That begins with the first message, or, unless the answer is there, after `stream_after_s`.
+    """
+
+    def __init__(self, session: Session, way: Way[Any], stream_after_s: float) -> None:
         self._session = session
         self._way = way
         self._stream: ResumableStream | None = None
         self._connection: Connection | None = None
         way.on_stream(self._opened)
+        way.promote_after(stream_after_s)
 
     def send(self, message: bytes, *, keep: bool = False) -> bool:
         if self._stream is None and not self._way.promote():

@@ -72,6 +72,9 @@ class Way(Protocol[T]):
     def promote(self) -> bool:
         """Become a stream. False: it cannot; the client takes none, or is gone."""
 
+    def promote_after(self, delay_s: float) -> None:
+        """Become a stream then, unless the answer is there before."""
+
     async def finish(self, outcome: Outcome) -> T:
         """The answer; where this is a stream, its last event."""
 
@@ -86,8 +89,8 @@ class Way(Protocol[T]):
 
 
 class Reply:
-    """An `Out` and a `Way`. Becomes an SSE stream at the first message sent before the answer, or (`promotes`) after
-    `promote_after_s`.
+    """An `Out` and a `Way`. Becomes an SSE stream at the first message sent before the answer, or after some time:
+    `promote_after_s`, or (not `promotes`) when it is told to.
 
     A client that does not accept SSE gets JSON, and nothing but the answer.
     """
@@ -105,8 +108,8 @@ class Reply:
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
-        if streams and promotes:
-            self._timer = asyncio.get_running_loop().call_later(settings.promote_after_s, self._promote)
+        if promotes:
+            self.promote_after(settings.promote_after_s)
 
     @property
     def open(self) -> bool:
@@ -127,6 +130,10 @@ class Reply:
             return False
         self._promote()
         return True
+
+    def promote_after(self, delay_s: float) -> None:
+        if self._streams and self._timer is None and self._stream is None:
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._promote)
 
     async def finish(self, outcome: Outcome) -> web.StreamResponse:
         """The answer."""

@@ -109,6 +109,11 @@ class Session:
         return self.caller.era
 
     @property
+    def primed(self) -> bool:
+        """Does a stream begin with an id?"""
+        return self.version >= PRIMING_VERSION
+
+    @property
     def capabilities(self) -> dict[str, Any]:
         """What the client declared."""
         return self.caller.client_capabilities
@@ -208,7 +213,7 @@ class Session:
         """A new stream of a POST (`p`) or a GET (`g`), read by `connection`."""
         stream = self.events.open(kind)
         stream.connect(connection)
-        if self.version >= PRIMING_VERSION:
+        if self.primed:
             connection.prime(stream.start_id, self._settings.retry_ms)
         return stream
 

@@ -24,7 +24,7 @@ class SessionsOverHttp:
     def __init__(self, edge: LegacyEdge, settings: IngressSettings, carrier: Carrier | None = None) -> None:
         self._settings = settings
         self._holding = Holding(edge, settings)
-        self._carriage = None if carrier is None else Carriage(carrier, self._holding, settings)
+        self._carriage = None if carrier is None else Carriage(carrier, self._holding)
 
     async def post(self, request: web.Request, incoming: Incoming, message: Any, shape: Shape) -> web.StreamResponse:
         if shape is Shape.REQUEST and message["method"] == "initialize":
@@ -43,8 +43,8 @@ class SessionsOverHttp:
     async def _serve(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         incoming = asked.incoming
         holder = "" if self._carriage is None else self._carriage.holder(incoming.headers.get(SESSION_ID, ""))
-        # Of a stream that comes from elsewhere, it is the holder that knows when it begins.
-        reply = Reply(request, self._settings, incoming.accepts_sse, promotes=not holder and asked.verb == "POST")
+        # When a response becomes a stream, the session's holder knows.
+        reply = Reply(request, self._settings, incoming.accepts_sse, promotes=False)
         if self._carriage is not None and holder:
             return await self._carriage.carry(holder, asked, reply)
         return await self._holding.serve(asked, reply)

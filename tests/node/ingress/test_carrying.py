@@ -220,7 +220,7 @@ async def test_a_cancelled_call_is_answered_with_silence(pair):
 
 
 async def test_a_long_call_becomes_a_stream_here_when_it_does_there():
-    async with paired(IngressSettings(promote_after_s=0.01)) as pair:
+    async with paired(IngressSettings(promote_after_s=0.01, resumable_after_s=0.01)) as pair:
 
         async def slow(arguments, caller, exchange):
             await pair.holder.root.release.wait()

@@ -104,7 +104,7 @@ async def test_a_stream_begins_with_an_id_and_a_delay_from_2025_11_25_on_only(ed
 
 
 async def test_a_long_call_becomes_a_stream_that_can_be_resumed_before_it_says_anything(serve):
-    async with serve(IngressSettings(promote_after_s=0.01)) as edge:
+    async with serve(IngressSettings(promote_after_s=0.01, resumable_after_s=0.01)) as edge:
 
         async def silent(arguments, caller, exchange):
             await edge.root.release.wait()
