@@ -20,7 +20,7 @@ from node.endpoints.directory import NAMED_KINDS, Directory, Place
 from node.endpoints.paging import cursor, position
 from node.endpoints.relay import Relay
 from node.endpoints.server import LISTS
-from node.endpoints.tasks import split
+from node.endpoints.tasks import by_server
 from node.endpoints.uris import owner_of, owner_of_reference
 from node.ports import EVERYTHING, Action, Caller, Guard, Visibility
 from proto.calls import Answer, Exchange
@@ -104,13 +104,10 @@ class EverythingEndpoint:
         here they would need a listen at every server there is."""
         visibility = self._visible(caller, Action.CALL)
         wanted = params.get("notifications") or {}
-        asked: dict[str, dict[str, Any]] = {}
+        asked = by_server(wanted.get("taskIds"))
         for uri in wanted.get("resourceSubscriptions") or ():
             if (server := owner_of(uri, self._directory, visibility)) is not None:
                 asked.setdefault(server, {}).setdefault("resourceSubscriptions", []).append(uri)
-        for task_id in wanted.get("taskIds") or ():
-            server, inner = split({"taskId": task_id})
-            asked.setdefault(server, {}).setdefault("taskIds", []).append(inner["taskId"])
         return await self._relay.listen(asked, caller, exchange)
 
     async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:

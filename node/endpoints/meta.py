@@ -10,9 +10,9 @@ from node.balance import tier
 from node.catalog import Catalog, Server
 from node.choosing import not_up
 from node.endpoints.capabilities import TASKS, is_modern
-from node.endpoints.listens import nothing_to_hear
 from node.endpoints.near import did_you_mean, near
 from node.endpoints.relay import Relay
+from node.endpoints.tasks import by_server
 from node.gateway import Gateway
 from node.ports import Action, Caller, Guard, Visibility
 from proto.calls import Answer, Exchange
@@ -89,7 +89,8 @@ class MetaEndpoint:
         raise Unknown(f"no tool named {name!r} here; there are search_mcp_server, add_mcp_server and use_tool")
 
     async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
-        return await nothing_to_hear(exchange)
+        """Of tasks that use_tool has started; there is nothing else here to hear of."""
+        return await self._relay.listen(by_server((params.get("notifications") or {}).get("taskIds")), caller, exchange)
 
     async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
         await self._relay.notify(method, params, caller)

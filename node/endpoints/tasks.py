@@ -35,6 +35,17 @@ def split(params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return server, _related({**params, "taskId": inner}, _stripper(server))
 
 
+def by_server(task_ids: Any) -> dict[str, dict[str, Any]]:
+    """Server → the filter of a listen for its tasks, from the ids that a client named. Raises `Invalid`."""
+    if not isinstance(task_ids, list | None):
+        raise Invalid(f"params.notifications.taskIds is {type_name(task_ids)}; give an array of ids")
+    asked: dict[str, dict[str, Any]] = {}
+    for task_id in task_ids or ():
+        server, inner = split({"taskId": task_id})
+        asked.setdefault(server, {"taskIds": []})["taskIds"].append(inner["taskId"])
+    return asked
+
+
 def outward(server: str, method: str, answer: Answer) -> Answer:
     """A server's answer, with the ids of its tasks addressed."""
     result = answer.get("result")

@@ -6,6 +6,7 @@ Every message is tagged with the listen's id; the first acknowledges what is hon
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from mcp_types import LOG_LEVEL_META_KEY
@@ -25,6 +26,7 @@ ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 URIS_MAX = 1_000
 """Resources that one listen may name; more are refused."""
 
+_LOG = "notifications/message"
 _LIST_KEYS = {f"{kind}ListChanged": kind for kind in KINDS}
 _LIST_NOTICES = frozenset(NOTICE.values())
 
@@ -55,21 +57,26 @@ class Filter:
 class Listening:
     """The `Exchange` of one listen that hears of the lists `kinds`. Nothing goes out before the acknowledgement.
 
-    List changes that come earlier wait for it: at most one of each kind.
+    List changes that come earlier wait for it: at most one of each kind. A client that reads so slowly that a change
+    cannot be told is left: `lost` is called, and the end of the stream tells it to read everything again. Log
+    messages may go missing.
     """
 
-    def __init__(self, request_id: RequestId, kinds: frozenset[str], out: Out, log_level: str) -> None:
+    def __init__(
+        self, request_id: RequestId, kinds: frozenset[str], out: Out, log_level: str, lost: Callable[[], None]
+    ) -> None:
         self.meta = {subscriptions.SUBSCRIPTION_ID_META_KEY: request_id}
         self.acknowledged = asyncio.Event()
         self._kinds = kinds
         self._out = out
         self._log_level = log_level
+        self._lost = lost
         self._early: dict[str, None] = {}
 
     def acknowledge(self, rest: dict[str, Any]) -> None:
         """Say what is honoured: the lists, and of the rest what the endpoint says."""
         honoured = {f"{kind}ListChanged": True for kind in sorted(self._kinds)}
-        self._send({"method": ACKNOWLEDGED, "params": {"notifications": {**honoured, **rest}}}, keep=True)
+        self._send({"method": ACKNOWLEDGED, "params": {"notifications": {**honoured, **rest}}})
         self.acknowledged.set()
         for kind in self._early:
             self.changed(kind)
@@ -98,16 +105,18 @@ class Listening:
         raise Unavailable(f"the client cannot be asked for {request.get('method')!r} on a subscription's stream")
 
     def _quiet(self, notification: Notification) -> bool:
-        if notification.get("method") != "notifications/message":
+        if notification.get("method") != _LOG:
             return False
         return self._log_level not in LOG_LEVELS or not loud_enough(notification, self._log_level)
 
-    def _send(self, notification: Notification, *, keep: bool = False) -> None:
+    def _send(self, notification: Notification) -> None:
         params = notification.get("params")
         params = params if isinstance(params, dict) else {}
         meta = params.get("_meta")
         tagged = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **self.meta}}
-        self._out.send(envelope.notification({**notification, "params": tagged}), keep=keep)
+        keep = notification.get("method") != _LOG
+        if not self._out.send(envelope.notification({**notification, "params": tagged}), keep=keep) and keep:
+            self._lost()
 
 
 async def hear(

@@ -117,7 +117,7 @@ class ModernEdge:
             endpoint = self._endpoints.endpoint(incoming.name)
             caller = _caller(incoming, params)
             kinds = promised(endpoint.describe(caller), incoming.name)[1] & asked.kinds
-            hearing = listening.Listening(request_id, kinds, out, listening.log_level(params))
+            hearing = listening.Listening(request_id, kinds, out, listening.log_level(params), closed.set)
             self._listens.add(closed)
             subscription = self._feed.subscribe(incoming.name, kinds, hearing.changed, incoming.principal)
             try:

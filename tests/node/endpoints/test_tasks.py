@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from node.endpoints.tasks import RELATED, TaskExchange, outward, split, told
+from node.endpoints.tasks import RELATED, TaskExchange, by_server, outward, split, told
 from proto.errors import Invalid
 
 if TYPE_CHECKING:
@@ -64,6 +64,14 @@ def test_an_address_is_taken_off_on_the_way_in() -> None:
     for task_id in ("plain", "__t", "", None, 7):
         with pytest.raises(Invalid, match=r"params\.taskId"):
             split({"taskId": task_id})
+
+
+def test_a_listen_asks_each_server_for_its_own_tasks() -> None:
+    assert by_server(["a__1", "b__1", "a__2"]) == {"a": {"taskIds": ["1", "2"]}, "b": {"taskIds": ["1"]}}
+    assert by_server(None) == {}
+    for task_ids in ("a__1", ["plain"], [7], {}):
+        with pytest.raises(Invalid, match="taskId"):
+            by_server(task_ids)
 
 
 async def test_a_server_and_a_client_each_hear_of_a_task_by_the_id_that_they_know(heard: Heard) -> None:
