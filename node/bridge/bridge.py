@@ -161,8 +161,6 @@ class _Bridged:
                 return await self._next_round(state, call, exchange)
             if state.kind != "again":
                 raise Invalid(f"params.{STATE} was given by a server of another revision; {states.AFRESH}")
-        elif RESPONSES in call.params:
-            raise Invalid(f"params.{RESPONSES} comes without the {STATE} that its questions came with; {states.AFRESH}")
         call = replace(call, params=without_round(call.params))
         if not can_answer(call.client_capabilities):
             return await self._run_legacy(call, exchange)

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from node.bridge.parked import ParkedCall
@@ -20,22 +21,38 @@ PARKED_PER_PRINCIPAL_MAX = 100
 ENDED_MAX = 4_096
 """Calls whose end is remembered, so that a late retry is told of it; then it is told that nobody knows the call."""
 
-End = Literal["answered", "expired", "given up"]
+PATIENCE_S = 30.0
+"""So long a person may think at least, however many others want the session that the call has with its server."""
+
+End = Literal["answered", "expired", "given up", "given up for others that came after it"]
 
 
 class Timer(Protocol):
     def cancel(self) -> None: ...
 
 
-Later = Callable[[float, Callable[[], None]], Timer]
-"""`(seconds, do)`, as `loop.call_later`."""
+class Clock(Protocol):
+    """What an event loop is, of which no more is needed."""
+
+    def time(self) -> float: ...
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer: ...
+
+
+@dataclass(slots=True)
+class _Place:
+    """`timer` is None while a round is under way."""
+
+    call: ParkedCall
+    since_s: float
+    timer: Timer | None
 
 
 class Lot:
     """`parked_s`: so long a call waits for its next round, then it is cancelled.
 
     At most `parked_max` calls wait at a time, `per_principal_max` of them of one principal; a call beyond that is
-    cancelled, and its caller told `Exhausted`. `later` is the loop's unless another clock is given.
+    cancelled, and its caller told `Exhausted`. `clock` is the running loop unless another one is given.
     """
 
     def __init__(
@@ -44,13 +61,13 @@ class Lot:
         parked_s: float = PARKED_S,
         parked_max: int = PARKED_MAX,
         per_principal_max: int = PARKED_PER_PRINCIPAL_MAX,
-        later: Later | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.parked_s = parked_s
         self._max = parked_max
         self._per_principal_max = per_principal_max
-        self._later = later
-        self._calls: dict[str, tuple[ParkedCall, Timer | None]] = {}
+        self._clock = clock
+        self._calls: OrderedDict[str, _Place] = OrderedDict()
         self._of: Counter[tuple[str, str, str]] = Counter()
         self._ended: OrderedDict[str, End] = OrderedDict()
         self._ending: set[asyncio.Task[None]] = set()
@@ -70,8 +87,10 @@ class Lot:
         if parked.id not in self._calls:
             self._check_room(parked.call)
             self._of[parked.call.principal.identity] += 1
-        later = self._later or asyncio.get_running_loop().call_later
-        self._calls[parked.id] = (parked, later(self.parked_s, lambda: self._expire(parked)))
+        clock = self._clock or asyncio.get_running_loop()
+        timer = clock.call_later(self.parked_s, lambda: self._give_up(parked, "expired"))
+        self._calls[parked.id] = _Place(parked, clock.time(), timer)
+        self._calls.move_to_end(parked.id)
 
     def _check_room(self, call: Call) -> None:
         mine = self._of[call.principal.identity]
@@ -91,7 +110,7 @@ class Lot:
             end = self._ended.get(parked_id)
             said = f"the call has been {end}" if end else "no call waits for it here"
             raise Invalid(f"params.requestState cannot be used: {said}; {AFRESH}")
-        parked = held[0]
+        parked = held.call
         if round_ != parked.round or parked.attended:
             raise Conflict(
                 "params.requestState has been used already, by another request that brought its answers; each round is "
@@ -101,18 +120,26 @@ class Lot:
 
     def attended(self, parked: ParkedCall) -> None:
         """Its next round has begun: its time stands still."""
-        if (held := self._calls.get(parked.id)) is not None and held[1] is not None:
-            held[1].cancel()
-            self._calls[parked.id] = (parked, None)
+        if (held := self._calls.get(parked.id)) is not None and held.timer is not None:
+            held.timer.cancel()
+            held.timer = None
+
+    def give_way(self, server: str) -> bool:
+        """Let go of the call that has waited longest for its client, `PATIENCE_S` or more, at a server that is full."""
+        now_s = (self._clock or asyncio.get_running_loop()).time()
+        for held in self._calls.values():
+            if held.call.call.server == server and held.timer is not None and now_s - held.since_s >= PATIENCE_S:
+                self._give_up(held.call, "given up for others that came after it")
+                return True
+        return False
 
     def end(self, parked: ParkedCall, how: End) -> None:
         """It is parked no more."""
         held = self._calls.pop(parked.id, None)
         if held is None:
             return
-        _, timer = held
-        if timer is not None:
-            timer.cancel()
+        if held.timer is not None:
+            held.timer.cancel()
         who = parked.call.principal.identity
         self._of[who] -= 1
         if not self._of[who]:
@@ -121,16 +148,16 @@ class Lot:
         if len(self._ended) > ENDED_MAX:
             self._ended.popitem(last=False)
 
-    def _expire(self, parked: ParkedCall) -> None:
-        self.end(parked, "expired")
-        ending = asyncio.create_task(parked.cancel(), name=f"{parked!r} expires")
+    def _give_up(self, parked: ParkedCall, how: End) -> None:
+        self.end(parked, how)
+        ending = asyncio.create_task(parked.cancel(), name=f"{parked!r} is given up")
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
     async def close(self) -> None:
         """Cancel all that waits; their servers are told."""
-        for parked, _ in list(self._calls.values()):
-            if not parked.attended:
-                self._expire(parked)
+        for held in list(self._calls.values()):
+            if held.timer is not None:
+                self._give_up(held.call, "given up")
         if self._ending:
             await asyncio.wait(set(self._ending))

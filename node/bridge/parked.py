@@ -103,22 +103,16 @@ class ParkedCall:
         if not isinstance(responses, dict):
             raise Invalid(f"params.{RESPONSES} must be an object: a member for each key of inputRequests")
         for key, response in responses.items():
-            if not self._was_asked(key):
-                waiting = ", ".join(map(repr, self._open)) or "none"
-                raise Invalid(f"params.{RESPONSES} answers {key!r}, which was not asked; open are {waiting}")
-            if not isinstance(response, dict):
+            if key in self._open and not isinstance(response, dict):
                 raise Invalid(f"params.{RESPONSES}[{key!r}] must be an object: the result of what was asked")
         return responses
 
     def deliver(self, responses: Mapping[str, dict[str, Any]]) -> None:
-        """Checked ones. A question that the server has taken back, or that is answered already, needs none."""
+        """Checked ones. What was not asked, was taken back by the server, or is answered already is left alone."""
         for key, response in responses.items():
             _, waiting = self._open.pop(key, (None, None))
             if waiting is not None and not waiting.done():
                 waiting.set_result({"result": response})
-
-    def _was_asked(self, key: str) -> bool:
-        return any(key == f"q{n}" for n in range(1, self._asked + 1))
 
     async def cancel(self) -> None:
         """End it, at the server too. Returns once it has ended."""

@@ -86,9 +86,12 @@ class Timers:
         self._set: dict[int, tuple[float, Callable[[], None]]] = {}
         self._last = 0
 
-    def later(self, seconds: float, do: Callable[[], None]) -> Timer:
+    def time(self) -> float:
+        return self.now_s
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
         self._last += 1
-        self._set[self._last] = (self.now_s + seconds, do)
+        self._set[self._last] = (self.now_s + delay, callback)
         return Timer(self._set, self._last)
 
     def go(self, seconds: float) -> None:
@@ -135,6 +138,6 @@ class Mesh:
 def mesh_of(serve: Serve, *, modern: bool = False, service: str = "", **bounds: Any) -> Mesh:
     """`bounds` are `Lot`'s."""
     timers = Timers()
-    bridge = Bridge("eu-1", Sealer([b"k" * 32], clock=lambda: timers.now_s), Lot(later=timers.later, **bounds))
+    bridge = Bridge("eu-1", Sealer([b"k" * 32], clock=lambda: timers.now_s), Lot(clock=timers, **bounds))
     spec = UpstreamSpec("ask", command=("ask",), service=service)
     return Mesh(Server(serve, modern, not modern, spec=spec), timers, bridge)
