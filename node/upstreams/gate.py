@@ -18,6 +18,7 @@ class Gate:
         self._slots = asyncio.Semaphore(slots)
         self._running_max = slots
         self._waiting = 0
+        self._overdrawn = 0
         self.running = 0
 
     async def enter(self, deadline: float) -> None:
@@ -33,7 +34,20 @@ class Gate:
 
     def leave(self) -> None:
         self.running -= 1
+        if self._overdrawn:
+            self._overdrawn -= 1
+        else:
+            self._slots.release()
+
+    def step_out(self) -> None:
+        """A call waits for a person: others may run meanwhile."""
+        self.running -= 1
         self._slots.release()
+
+    def step_in(self) -> None:
+        """It goes on, at once: for as long as that takes one more may run than there are slots."""
+        self.running += 1
+        self._overdrawn += 1
 
     async def _wait(self, deadline: float) -> None:
         if self._waiting >= self._running_max * WAITING_PER_SLOT:

@@ -42,10 +42,10 @@ class Slot:
     """One session, or one that is being opened (`connection` is None).
 
     `holder` is the client session that has it, or had it last. Of `listeners`, who keep it open, `pins` also keep
-    others out.
+    others out. `tasks` (MCP 2025-11-25) that were begun in it are known in no other, by id, each until a moment.
     """
 
-    __slots__ = ("connection", "holder", "key", "listeners", "pins", "running", "used_at")
+    __slots__ = ("connection", "holder", "key", "listeners", "pins", "running", "tasks", "used_at")
 
     def __init__(self, key: Key, now: float) -> None:
         self.key = key
@@ -54,15 +54,18 @@ class Slot:
         self.running = 0
         self.listeners = 0
         self.pins = 0
+        self.tasks: dict[str, float] = {}
         self.used_at = now
 
     def __repr__(self) -> str:
         state = "opening" if self.connection is None else "open"
         return f"Slot({state} holder={self.holder or '-'} running={self.running} listeners={self.listeners})"
 
-    @property
-    def idle(self) -> bool:
-        return not self.running and not self.listeners
+    def idle(self, now: float) -> bool:
+        """Nothing is lost if it ends."""
+        if self.running or self.listeners:
+            return False
+        return not self.tasks or max(self.tasks.values()) <= now
 
     @property
     def free(self) -> bool:
@@ -71,10 +74,11 @@ class Slot:
 
 
 class Pool:
-    """At most `slots_max` slots."""
+    """At most `slots_max` slots; and one for each of `keys_max` keys even so, where a session costs but little."""
 
-    def __init__(self, slots_max: int) -> None:
+    def __init__(self, slots_max: int, keys_max: int = 0) -> None:
         self.slots_max = slots_max
+        self.keys_max = keys_max
         self._slots: dict[Key, list[Slot]] = {}
         self._count = 0
 
@@ -90,14 +94,19 @@ class Pool:
     def of(self, key: Key) -> list[Slot]:
         return self._slots.get(key, [])
 
-    def find(self, key: Key, holder: str) -> Slot | None:
-        """The slot for a call of `holder`: its own of before, else one that is free, least recently used first.
+    def find(self, key: Key, holder: str, task: str = "") -> Slot | None:
+        """The slot for a call of `holder`: where its `task` is, or where it was before, else one that is free, least
+        recently used first.
 
         Where sessions are not leased there is one for all. None: open another.
         """
         slots = self._slots.get(key)
         if not slots:
             return None
+        if task:
+            for slot in slots:
+                if task in slot.tasks:
+                    return slot
         if not key.leased:
             return slots[0]
         best: Slot | None = None
@@ -112,18 +121,24 @@ class Pool:
         """For calls that share a session, where its transport tells whose a question is."""
         return min(self._slots.get(key, []), key=lambda slot: slot.running, default=None)
 
+    def has_room(self, key: Key) -> bool:
+        """`MODERN` has, always: it is no session."""
+        if self._count < self.slots_max or key.modern:
+            return True
+        return key not in self._slots and len(self._slots) < self.keys_max
+
     def add(self, key: Key, now: float) -> Slot | None:
-        """A new slot; None at the bound: remove a `victim` first, or wait. `MODERN` is beyond it: it is no session."""
-        if self._count >= self.slots_max and not key.modern:
+        """A new slot; None where there is no room: remove a `victim` first, share, or wait."""
+        if not self.has_room(key):
             return None
         slot = Slot(key, now)
         self._slots.setdefault(key, []).append(slot)
         self._count += 1
         return slot
 
-    def victim(self) -> Slot | None:
+    def victim(self, now: float) -> Slot | None:
         """The idle slot that was used longest ago."""
-        return min((s for s in self if s.idle and s.connection), key=lambda slot: slot.used_at, default=None)
+        return min((s for s in self if s.connection and s.idle(now)), key=lambda slot: slot.used_at, default=None)
 
     def remove(self, slot: Slot) -> bool:
         """Whether it was there."""
@@ -136,5 +151,6 @@ class Pool:
         self._count -= 1
         return True
 
-    def expired(self, used_before: float) -> list[Slot]:
-        return [s for s in self if s.idle and s.connection is not None and s.used_at <= used_before]
+    def unused(self, now: float, idle_s: float) -> list[Slot]:
+        """Those that are to end."""
+        return [s for s in self if s.connection is not None and s.used_at <= now - idle_s and s.idle(now)]

@@ -14,6 +14,10 @@ from node.upstreams.wire import logger
 from proto.calls import Exchange
 from proto.errors import Exhausted, MeshError, Unavailable
 
+KEYS_MAX = 1000
+"""Sessions at a `url`, of so many principals and capabilities, one each: they cost this node no process."""
+SWEEP_LATE_S = 0.01
+"""An unused session ends so much later than it may: two that are due together then end together."""
 WAIT_MAX_S = 10.0
 """For a session where all are taken."""
 
@@ -23,7 +27,7 @@ class Sessions:
 
     def __init__(self, spec: UpstreamSpec, on_changed: Callable[[str], None]) -> None:
         """`on_changed` hears of lists that the server says in 2026-07-28 to have changed; the main session may not."""
-        self.pool = Pool(spec.sessions_max)
+        self.pool = Pool(spec.sessions_max, KEYS_MAX if spec.url else 0)
         self._spec = spec
         self._on_changed = on_changed
         self._loop = asyncio.get_running_loop()
@@ -46,13 +50,14 @@ class Sessions:
         *,
         listens: bool = False,
         pins: bool = False,
+        task: str = "",
     ) -> tuple[Slot, Connection]:
         """An open session for one call, or for one who `listens`; give the slot back with `release`, alike.
 
-        What the server asks while it opens goes to `exchange`. Raises `Exhausted` where all sessions stay taken for
-        `WAIT_MAX_S`, `Unavailable` where none can be opened.
+        A call about a `task` goes to where that was begun. What the server asks while it opens goes to `exchange`.
+        Raises `Exhausted` where all sessions stay taken for `WAIT_MAX_S`, `Unavailable` where none can be opened.
         """
-        slot = await self._find(key, holder, transport, pins=pins or not listens)
+        slot = await self._find(key, holder, transport, task, alone=pins or not listens)
         _count(slot, +1, listens=listens, pins=pins)
         if not listens or pins:
             slot.holder = holder
@@ -70,7 +75,7 @@ class Sessions:
     def release(self, slot: Slot, *, listens: bool = False, pins: bool = False) -> None:
         _count(slot, -1, listens=listens, pins=pins)
         slot.used_at = self._loop.time()
-        if slot.idle and self._sweep is None and not self._stopped:
+        if self._sweep is None and not slot.running and not slot.listeners and not self._stopped:
             self._sweep = self._loop.call_later(self._spec.session_idle_s, self._end_unused)
         self._wake()
 
@@ -91,21 +96,24 @@ class Sessions:
 
     # ---- finding one -----------------------------------------------------------------------------
 
-    async def _find(self, key: Key, holder: str, transport: Transport, *, pins: bool) -> Slot:
+    async def _find(self, key: Key, holder: str, transport: Transport, task: str, *, alone: bool) -> Slot:
         give_up = self._loop.time() + WAIT_MAX_S
+        pool = self.pool
         while True:
             if self._stopped:
                 raise Unavailable(f"server {self._spec.name!r} was stopped", server=self._spec.name)
-            slot = self.pool.find(key, holder)
-            if slot is None and not pins and (any_slot := self.pool.of(key)):
+            now = self._loop.time()
+            slot = pool.find(key, holder, task)
+            if slot is None and not alone:
                 # One who only listens, and cannot be asked, is in nobody's way.
-                slot = any_slot[0]
-            if slot is None and len(self.pool) >= self.pool.slots_max and (victim := self.pool.victim()):
-                self._let_go(victim, "made room for another client's session")
-            slot = slot or self.pool.add(key, self._loop.time())
+                slot = pool.least_busy(key)
+            slot = slot or pool.add(key, now)
             if slot is None and transport == "http":
                 # The stream that a question comes on tells whose it is.
-                slot = self.pool.least_busy(key)
+                slot = pool.least_busy(key)
+            if slot is None and (victim := pool.victim(now)):
+                self._let_go(victim, "made room for another client's session")
+                slot = pool.add(key, now)
             if slot is not None:
                 return slot
             await self._room(give_up)
@@ -198,12 +206,12 @@ class Sessions:
 
     def _end_unused(self) -> None:
         self._sweep = None
-        now = self._loop.time()
-        for slot in self.pool.expired(now - self._spec.session_idle_s):
+        idle_s = self._spec.session_idle_s
+        for slot in self.pool.unused(self._loop.time(), idle_s):
             self._let_go(slot, "unused")
-        oldest = min((s.used_at for s in self.pool if s.idle), default=None)
-        if oldest is not None:
-            self._sweep = self._loop.call_at(oldest + self._spec.session_idle_s, self._end_unused)
+        resting = [max(s.used_at + idle_s, *s.tasks.values()) for s in self.pool if not s.running and not s.listeners]
+        if resting:
+            self._sweep = self._loop.call_at(min(resting) + SWEEP_LATE_S, self._end_unused)
 
 
 def _count(slot: Slot, by: int, *, listens: bool, pins: bool) -> None:

@@ -23,6 +23,7 @@ from node.upstreams.offer import Health, Offer
 from node.upstreams.pool import MODERN, SHARED, Key, Slot, declared
 from node.upstreams.sessions import Sessions
 from node.upstreams.spec import UpstreamSpec
+from node.upstreams.tasks import note, task_of
 from node.upstreams.wire import logger
 from proto.calls import Answer, Call, Exchange
 from proto.errors import Expired, MeshError, OutcomeUnknown, Unavailable
@@ -213,15 +214,17 @@ class Upstream:
     ) -> Answer:
         holder = _holder(call)
         slot, connection = await self._sessions.take(
-            key, holder, call.client_capabilities, exchange, self._keeper.transport
+            key, holder, call.client_capabilities, exchange, self._keeper.transport, task=task_of(call)
         )
-        clock = CallClock(limit)
+        clock = CallClock(limit, self._gate)
         try:
             if key is MODERN and connection.adopted is not self.offer.tools:
                 connection.adopt_tools(self.offer.tools)
-            return await self._request(connection, call, exchange, started, holder, clock)
+            answer = await self._request(connection, call, exchange, started, holder, clock)
+            note(slot, call, answer, asyncio.get_running_loop().time())
+            return answer
         finally:
-            clock.stopped = True
+            clock.stop()
             self._sessions.release(slot)
 
     def _expired(self, call: Call, limit_s: float, started: bool) -> Expired:

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from node.upstreams import sessions as sessions_module
+from node.upstreams.pool import Key, Pool
 from node.upstreams.spec import UpstreamSpec
 from proto.calls import Call
 from proto.errors import Exhausted, Expired, OutcomeUnknown
@@ -241,3 +242,59 @@ async def test_equal_ids_and_progress_tokens_of_two_clients_never_swap_answers(w
     ]
     answers = await asyncio.gather(*(w.upstream.run(call, Client()) for call in calls))
     assert [said(a)["meta"]["n"] for a in answers] == [0, 1, 2, 3]
+
+
+async def test_a_task_is_asked_about_where_it_was_begun_and_keeps_its_session_until_its_result_is_fetched(watch):
+    w = await watch(spec(sessions_max=3))
+    await w.until_up()
+    await w.upstream.learn()
+    modern = {"client_capabilities": ASKS, "session_key": "p", "era": "2026-07-28"}
+    task = (await w.tool("begin", call_id="c1", **modern))["result"]["task"]["taskId"]
+    waiting = asyncio.create_task(w.tool("wait", call_id="c2", **modern))
+    assert "result" in await w.ask("tasks/get", {"taskId": task}, call_id="c3", **modern)
+    for i in range(3):
+        await who(w, principal=Principal(f"p{i}"), client_capabilities=ASKS)
+    assert "result" in await w.ask("tasks/result", {"taskId": task}, call_id="c4", **modern)
+    assert not any(slot.tasks for slot in w.upstream._sessions.pool)
+    waiting.cancel()
+
+
+async def test_a_call_that_waits_for_a_person_leaves_its_place_to_others(watch):
+    w = await watch(spec(concurrency=1))
+    await w.until_up()
+    await who(w, client_capabilities=ASKS, session_key="a")
+    client = Client(elicitation_create={"action": "accept"})
+    for end in (client.go_on.set, None):
+        client.go_on.clear()
+        client.question.clear()
+        calling = asyncio.create_task(
+            w.tool("ask", {"method": "elicitation/create"}, client, client_capabilities=ASKS, session_key="a")
+        )
+        await client.question.wait()
+        assert await asyncio.gather(who(w), who(w))
+        if end is None:
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+        else:
+            end()
+            assert said(await calling) == {"result": {"action": "accept"}}
+    assert w.upstream._gate.running == 0
+    assert await asyncio.gather(who(w), who(w))
+    assert not w.upstream._gate._slots.locked()
+
+
+async def test_over_http_each_principal_has_a_session_beyond_the_bound_and_shares_it_there():
+    """The bound on processes is none on sessions at a `url`: a principal always has one of its own there."""
+    pool = Pool(1, keys_max=2)
+    one, two, three = (Key((name,), "asks") for name in "abc")
+    first = pool.add(one, 0)
+    first.running = 1
+    assert pool.add(one, 0) is None
+    assert pool.least_busy(one) is first
+    assert pool.add(two, 0) is not None
+    assert pool.add(three, 0) is None
+    first.connection, first.running = object(), 0
+    assert pool.victim(0) is first
+    first.tasks = {"t": 5.0}
+    assert pool.victim(4) is None
+    assert pool.victim(5) is first

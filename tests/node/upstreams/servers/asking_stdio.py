@@ -9,7 +9,21 @@ import os
 import sys
 
 MODES = set(sys.argv[1:])
-NAMES = ("whoami", "ask", "take_back", "later", "replies", "wait", "go", "tell", "heard", "subscribed", "touch", "die")
+NAMES = (
+    "whoami",
+    "ask",
+    "take_back",
+    "later",
+    "replies",
+    "wait",
+    "go",
+    "tell",
+    "heard",
+    "subscribed",
+    "touch",
+    "begin",
+    "die",
+)
 state = {"capabilities": None, "level": None, "modern": False, "asked": 0}
 waiting_calls = {}
 held = []
@@ -70,6 +84,12 @@ def call(request):
     elif name == "touch":
         say({"method": "notifications/resources/updated", "params": {"uri": arguments["uri"], "x": 1}})
         answer(request, "touched")
+    elif name == "begin":
+        state["tasks"] = state.get("tasks", 0) + 1
+        task = {"taskId": f"{os.getpid()}-{state['tasks']}", "status": "working", **arguments}
+        say({"id": request["id"], "result": {"task": task}})
+        token = params.get("_meta", {}).get("progressToken")
+        say({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
     elif name == "die":
         os._exit(3)
 
@@ -106,6 +126,9 @@ def handle(request):
     if method == "logging/setLevel":
         state["level"] = params["level"]
         return {}
+    if method in ("tasks/get", "tasks/result"):
+        mine = params["taskId"].startswith(f"{os.getpid()}-")
+        return {"taskId": params["taskId"], "status": "completed"} if mine else None
     if method == "ping":
         return {}
     return None
