@@ -18,6 +18,10 @@ from proto.records import Kind, Principal
 CHANGE_KINDS = {Kind.TOOL: "tools", Kind.PROMPT: "prompts", Kind.RESOURCE: "resources", Kind.TEMPLATE: "resources"}
 
 
+SERVERS_KEPT = 10_000
+"""Addresses of servers that were asked for, whether anything stands there or not; at the bound all are made again."""
+
+
 class MeshEndpoints:
     """Path → endpoint, and who wants to know when a list behind one changes. `page_items`: of lists at `/mcp-all`."""
 
@@ -30,6 +34,7 @@ class MeshEndpoints:
         self._gateway = gateway
         self._directory = Directory(catalog)
         self._everything = EverythingEndpoint(catalog, guard, self._directory, Relay(gateway), page_items)
+        self._servers: dict[str, ServerEndpoint] = {}
         self._listeners: list[ChangeListener] = []
         catalog.listen(self._changed)
 
@@ -38,8 +43,14 @@ class MeshEndpoints:
             return self._meta
         if name == EVERYTHING:
             return self._everything
-        split_qualified(name)
-        return ServerEndpoint(name, self._catalog, self._directory, self._guard, self._gateway)
+        known = self._servers.get(name)
+        if known is None:
+            split_qualified(name)
+            if len(self._servers) >= SERVERS_KEPT:
+                self._servers.clear()
+            known = ServerEndpoint(name, self._catalog, self._directory, self._guard, self._gateway)
+            self._servers[name] = known
+        return known
 
     def subscribe_changes(self, listener: ChangeListener) -> None:
         self._listeners.append(listener)

@@ -76,11 +76,17 @@ def _name_mismatch(method: str, params: dict[str, Any], headers: Mapping[str, st
 
     The SDK's own client sends no `Mcp-Name` with tasks methods, so there it may be absent.
     """
-    named = headers.get(inbound.MCP_NAME_HEADER)
-    if named is None:
+    member = inbound.NAME_BEARING_METHODS.get(method)
+    if member is not None:
+        # One that the body has was held against the header already.
+        if params.get(member) is not None:
+            return None
+    elif method.startswith("tasks/"):
+        member = "taskId"
+    else:
         return None
-    member = "taskId" if method.startswith("tasks/") else inbound.NAME_BEARING_METHODS.get(method)
-    if member is None or inbound.decode_header_value(named) == params.get(member):
+    named = headers.get(inbound.MCP_NAME_HEADER)
+    if named is None or inbound.decode_header_value(named) == params.get(member):
         return None
     return f"the {inbound.MCP_NAME_HEADER} header does not match params.{member}"
 
