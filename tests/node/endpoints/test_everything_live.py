@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import mcp_types as types
 import pytest
 import pytest_asyncio
 from mcp.client import Client
+from mcp.client.subscriptions import ToolsListChanged, listen
 from mcp_types import PromptReference, ResourceTemplateReference
 
 from federation.ca import init_ca
@@ -72,7 +74,8 @@ async def nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[
     def settings(region: str, *servers: str, **more: Any) -> dict[str, Any]:
         hosted = {name: {"command": [sys.executable, "-c", SERVER, name]} for name in servers}
         http = {"listen": "127.0.0.1:0", "page_items": 4}
-        return settings_of(region, base, servers=hosted, http=http, **more)
+        late = {"yellow": {"command": [sys.executable, "-c", SERVER, "yellow"]}}
+        return settings_of(region, base, servers=hosted, catalogue=late, http=http, **more)
 
     async with AsyncExitStack() as stack:
         first = app_of(settings("ap", "red", "blue"), base)
@@ -159,3 +162,30 @@ async def test_progress_comes_through(nodes: list[App], era: str) -> None:
             await agent.call_tool("green__slowly", {}, progress_callback=progress)
             async with asyncio.timeout(10):
                 await came.wait()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_whoever_listens_on_another_node_hears_of_a_server_that_joins(nodes: list[App]) -> None:
+    """The last: from here on there is one server more."""
+    came = asyncio.Event()
+
+    async def on_message(message: Any) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            came.set()
+
+    first, second = nodes
+    async with (
+        Client(f"{first.url}/mcp", mode="legacy") as adding,
+        Client(f"{second.url}/mcp-all", mode="2026-07-28") as modern,
+        Client(f"{second.url}/mcp-all", mode="legacy", message_handler=on_message) as legacy,
+        listen(modern.session, tools_list_changed=True) as events,
+    ):
+        added = await adding.call_tool("add_mcp_server", {"mcp_server_name": "yellow"})
+        assert not added.is_error
+        async with asyncio.timeout(30):
+            assert isinstance(await anext(aiter(events)), ToolsListChanged)
+            await came.wait()
+        for agent in (modern, legacy):
+            result = await agent.call_tool("yellow__yellow-0", {"said": "hello"})
+            assert isinstance(result.content[0], types.TextContent)
+            assert result.content[0].text == "yellow 0 hello"
