@@ -179,7 +179,9 @@ class Mirror:
             number = text_of(message["id"])
             return [(message["id"], f'{{"jsonrpc":"2.0","id":{number},"result":{orders["raw"]}}}')]
         saw = {"x-saw": text_of(params), "x-replies": text_of(replies)}
-        return self.result(message, {"content": [], **orders.get("answer", {}), **saw})
+        # Typed clients drop what they do not know.
+        known = {"structuredContent": {"replies": replies}} if replies else {}
+        return self.result(message, {"content": [], **known, **orders.get("answer", {}), **saw})
 
     def result(self, message, result):
         if self.modern:
