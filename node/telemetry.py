@@ -60,6 +60,9 @@ class Telemetry(Collector):
             calls.add_metric([outcome], count)
         yield calls
         yield _gauge("toolmesh_calls_in_flight", "Calls that run now.", gateway.in_flight)
+        yield _gauge(
+            "toolmesh_calls_parked", "Calls that wait for their clients' answers.", len(self._app.bridge.parked)
+        )
         retries = CounterMetricFamily("toolmesh_retries", "Further attempts at other owners.", labels=["verdict"])
         retries.add_metric(["made"], counters.retries)
         retries.add_metric(["refused"], counters.retries_refused)

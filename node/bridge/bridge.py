@@ -98,7 +98,7 @@ class _Bridged:
         self._states = states
         self._lot = lot
         self._tools: tuple[dict[str, Any], ...] = ()
-        self._only_as_task: frozenset[str] = frozenset()
+        self._task_tools: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"Bridged({self._upstream!r})"
@@ -118,15 +118,24 @@ class _Bridged:
                 return await self._modern_at_one_of_several(call, exchange)
         elif upstream.legacy is False:
             return await answered(upstream.run, call, exchange)
-        elif call.method == "tools/call":
-            return await self._run_legacy(call, exchange)
+        elif self._only_as_a_task(call):
+            return await polled(upstream.run, call, exchange)
         return await upstream.run(call, exchange)
 
-    async def _run_legacy(self, call: Call, exchange: Exchange) -> Answer:
+    def _only_as_a_task(self, call: Call) -> bool:
+        """Whether a legacy server runs this tool as a task alone, and its caller asked for none."""
         tools = self._upstream.offer.tools
         if tools is not self._tools:
-            self._tools, self._only_as_task = tools, only_as_task(tools)
-        if self._only_as_task and call.params.get("name") in self._only_as_task and "task" not in call.params:
+            self._tools, self._task_tools = tools, only_as_task(tools)
+        return (
+            bool(self._task_tools)
+            and call.method == "tools/call"
+            and call.params.get("name") in self._task_tools
+            and "task" not in call.params
+        )
+
+    async def _run_legacy(self, call: Call, exchange: Exchange) -> Answer:
+        if self._only_as_a_task(call):
             return await polled(self._upstream.run, call, exchange)
         return await self._upstream.run(call, exchange)
 

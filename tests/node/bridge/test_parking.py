@@ -356,6 +356,34 @@ async def test_a_round_ends_with_its_budget() -> None:
     assert (mesh.server.cancelled, mesh.server.running) == (1, 0)
 
 
+async def test_a_later_round_ends_with_its_budget_too() -> None:
+    async def asks_and_works(call: Call, exchange: Exchange) -> Answer:
+        await exchange.request(NAME)
+        return await asyncio.get_running_loop().create_future()
+
+    mesh = mesh_of(asks_and_works)
+    first = await mesh.run(mesh.call(MODERN, PARAMS))
+    with pytest.raises(Expired, match="neither ended nor asked"):
+        await mesh.run(retry(mesh, first, {"q1": ANNE_SAYS}, budget_ms=20))
+    assert (mesh.server.cancelled, len(mesh.bridge.parked)) == (1, 0)
+    with pytest.raises(Invalid, match="expired"):
+        await mesh.run(retry(mesh, first, {"q1": ANNE_SAYS}))
+
+
+async def test_questions_of_one_breath_need_not_come_in_one_turn() -> None:
+    async def asks_both(call: Call, exchange: Exchange) -> Answer:
+        one = asyncio.create_task(exchange.request(NAME))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        two = asyncio.create_task(exchange.request(ROOTS))
+        return {"result": {"said": [await one, await two]}}
+
+    mesh = mesh_of(asks_both)
+    first = await mesh.run(mesh.call(MODERN, PARAMS))
+    assert asked(first) == {"q1": NAME, "q2": ROOTS}
+    await mesh.bridge.close()
+
+
 async def test_a_question_that_the_server_takes_back_is_asked_no_more() -> None:
     back, gone = asyncio.Event(), asyncio.Event()
 
