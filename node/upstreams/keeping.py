@@ -13,7 +13,7 @@ from typing import Any
 from node.upstreams.backoff import Backoff
 from node.upstreams.connection import Connection
 from node.upstreams.era import Era, Transport, detect, transport_of
-from node.upstreams.handshake import Declined
+from node.upstreams.handshake import OFFERED_VERSION, Declined
 from node.upstreams.listing import CAPABILITIES, LISTS, Items
 from node.upstreams.offer import Health, Offer, State
 from node.upstreams.relisting import Relisting
@@ -254,6 +254,9 @@ class Keeper:
             # Another program than the one whose era was learnt.
             self.modern = None
             self._publish(modern_capabilities={})
+        if self.modern is None and agreed.protocol_version != OFFERED_VERSION:
+            # Who does not know the last revision with a handshake does not know the one after it.
+            self.learnt(Era(self.transport, modern=False))
         logger.info(
             "server %s: up, revision %s, %d tools", self.spec.name, agreed.protocol_version, len(lists["tools"])
         )

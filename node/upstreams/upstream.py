@@ -32,7 +32,7 @@ __all__ = ["Health", "Offer", "Upstream"]
 
 
 class Upstream:
-    """A `Target`. `on_offer` is called on the loop whenever anything in the offer changed; it must not block.
+    """`on_offer` is called on the loop whenever anything in the offer changed; it must not block.
 
     `clock` gives Unix milliseconds for `Health.since_ms`. Of those that are given the same `surveys` one at a time is
     surveyed.
@@ -147,7 +147,7 @@ class Upstream:
             self._gate.leave()
 
     call = run
-    """As a `Target`, for whoever speaks to the server in its own era."""
+    """As a `Target`, for callers who speak to the server in its own era."""
 
     def _key(self, call: Call) -> Key | None:
         """Which session a call belongs to; None: the main one."""

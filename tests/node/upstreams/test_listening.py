@@ -201,3 +201,9 @@ async def test_what_a_server_of_one_era_speaks_is_learnt_once(watch):
     await w.upstream.learn()
     assert (w.upstream.legacy, w.upstream.modern) == (True, False)
     assert (await who(w, era="2026-07-28"))["modern"] is False
+
+
+async def test_a_server_of_an_older_revision_is_not_asked_whether_it_knows_a_newer_one(watch, raw):
+    w = await watch(raw())
+    assert (await w.until_up()).protocol_version == "2025-06-18"
+    assert w.upstream.modern is False

@@ -370,7 +370,7 @@ async def test_a_modern_only_server_is_spoken_to_without_a_handshake(watch, raw)
 async def test_a_server_that_is_not_connected_is_unavailable_by_name_and_state(raw):
     upstream = upstream_module.Upstream(raw(), lambda _: None)
     with pytest.raises(Unavailable, match="'raw' is starting") as e:
-        await upstream.call(_call(), None)
+        await upstream.run(_call(), None)
     assert e.value.data == {"server": "raw", "state": "starting"}
 
 
