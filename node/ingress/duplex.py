@@ -33,6 +33,8 @@ log = logging.getLogger("toolmesh.ingress")
 
 CANCELLED = "notifications/cancelled"
 DISCOVER = "server/discover"
+END_S = 5.0
+"""So long is waited for what a connection had open when it ended: a server may have to be told."""
 
 
 class Lost(ConnectionError):
@@ -273,8 +275,8 @@ class Duplex:
         if self._session is not None:
             self._legacy.end(self._session)
         tasks += self._batches
-        if tasks:
-            await asyncio.wait(tasks)
+        if tasks and (await asyncio.wait(tasks, timeout=END_S))[1]:
+            log.warning("%r: a call that was cancelled still runs after %s s", self, END_S)
 
 
 def _id_of(message: Any) -> RequestId | None:

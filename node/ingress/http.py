@@ -66,7 +66,7 @@ class McpIngress:
         self._legacy = LegacyEdge(endpoints, self._settings, self._feed, node)
         self.connections = Connections(self._legacy, self._modern, self._settings)
         self._web_socket = WebSocketTransport(self._door, self.connections, self._settings)
-        self._sse = SseTransport(self._door, self.connections)
+        self._sse = SseTransport(self._door, self.connections, self._settings)
         self._sessions = SessionsOverHttp(self._legacy, self._settings, carrier)
         endpoints.subscribe_changes(self._feed)
 

@@ -1,13 +1,17 @@
 """HTTP+SSE of 2024-11-05: the stream, the address it names, and who may post there."""
 
 import asyncio
-from contextlib import asynccontextmanager
+import os
+import shutil
+import subprocess
+from contextlib import asynccontextmanager, contextmanager
 
 import aiohttp
 import orjson
 import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
+from yarl import URL
 
 from node.ingress.http import IngressSettings
 from node.ports import EVERYTHING
@@ -217,3 +221,32 @@ async def test_a_closing_node_ends_its_streams(edge):
         await stream.message()
         await edge.ingress.close()
         assert await stream.response.content.read() == b""
+
+
+@contextmanager
+def cut(port):
+    """Nothing to or from `port` of this machine arrives."""
+    table = f"toolmesh_test_{os.getpid()}"
+    rules = f"""
+        table inet {table} {{
+            chain cut {{
+                type filter hook input priority 0;
+                tcp dport {port} drop
+                tcp sport {port} drop
+            }}
+        }}
+    """
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", table], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("nft") is None, reason="needs root and nft to pull the cable")
+async def test_a_machine_that_vanished_without_a_word_is_missed():
+    # Two comments are on their way, and then nobody takes them or refuses them.
+    settings = IngressSettings(ping_s=0.1, stall_s=0.5)
+    async with asyncio.timeout(60), served(settings) as edge, streaming(edge):
+        with cut(URL(edge.url).port):
+            await gone(edge)
