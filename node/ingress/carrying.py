@@ -35,7 +35,7 @@ RETRY_AFTER_S = 5
 STREAM_MS = 24 * 3_600_000
 """A carried GET stream ends after so long; its client dials anew."""
 
-_CARRIED_HEADERS = ("Mcp-Session-Id", "Last-Event-ID", "MCP-Protocol-Version", TRACEPARENT, TRACESTATE)
+_CARRIED_HEADERS = ("Mcp-Session-Id", "Last-Event-ID", "MCP-Protocol-Version", "Accept", TRACEPARENT, TRACESTATE)
 
 
 class Carrier(Protocol):

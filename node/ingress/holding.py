@@ -11,7 +11,7 @@ from multidict import istr
 
 from node.ingress import batches, envelope
 from node.ingress.envelope import Shape
-from node.ingress.incoming import Incoming
+from node.ingress.incoming import Incoming, prefers_stream
 from node.ingress.legacy import SESSION_ID, LegacyEdge
 from node.ingress.reply import Connection, Outcome, Way
 from node.ingress.resumable import ResumableStream
@@ -81,21 +81,23 @@ class Holding:
         if shape is not Shape.REQUEST:
             self._edge.take(session, message, shape)
             return await way.finish(Outcome(b"", 202))
-        post = Post(session, way, self._stream_after_s(session))
-        task = self._edge.start(incoming, session, message, post)
-        return await way.finish(task) if isinstance(task, Outcome) else await post.answered_by(task, way)
+        post = Post(session, way, self._stream_after_s(incoming, session))
+        return await post.answered_by(self._edge.start(incoming, session, message, post), way)
 
     async def _batch(self, incoming: Incoming, session: Session, messages: list[Any], way: Way[T]) -> T:
         if (why := batches.refused(messages, session, self._settings.batch_max)) is not None:
             return await way.finish(why)
-        post = Post(session, way, self._stream_after_s(session))
+        post = Post(session, way, self._stream_after_s(incoming, session))
         batch = batches.start(self._edge, incoming, session, messages, post)
         if not batch.expected:
             return await way.finish(Outcome(b"", 202))
         return await post.answered_by(asyncio.get_running_loop().create_task(batch.outcome()), way)
 
-    def _stream_after_s(self, session: Session) -> float:
-        return self._settings.resumable_after_s if session.primed else self._settings.promote_after_s
+    def _stream_after_s(self, incoming: Incoming, session: Session) -> float:
+        if not session.primed:
+            return self._settings.promote_after_s
+        # Whoever names the event stream first has an answer that can be resumed from the first moment on.
+        return 0.0 if prefers_stream(incoming.headers.get("Accept", "")) else self._settings.resumable_after_s
 
     async def _get(self, incoming: Incoming, session: Session, way: Way[T]) -> T:
         """The session's stream for what belongs to no request; with Last-Event-ID, any stream again."""
@@ -126,20 +128,28 @@ class Post:
         self._stream: ResumableStream | None = None
         self._connection: Connection | None = None
         way.on_stream(self._opened)
-        way.promote_after(stream_after_s)
+        if stream_after_s > 0:
+            way.promote_after(stream_after_s)
+        else:
+            way.promote()
 
     def send(self, message: bytes, *, keep: bool = False) -> bool:
         if self._stream is None and not self._way.promote():
             return False
         return self._stream is not None and self._stream.send(message, keep=keep)
 
-    async def answered_by(self, task: asyncio.Task[Outcome] | asyncio.Task[Outcome | None], way: Way[T]) -> T:
+    async def answered_by(
+        self, started: Outcome | asyncio.Task[Outcome] | asyncio.Task[Outcome | None], way: Way[T]
+    ) -> T:
         """The answer, once it is there. It reaches the stream whether or not this POST is still connected."""
-        task.add_done_callback(self._done)
         try:
+            if isinstance(started, Outcome):
+                self._end(started)
+                return await way.finish(started)
+            started.add_done_callback(self._done)
             # Waiting does not tie the call to this POST: a disconnect cancels the wait alone.
-            await asyncio.wait((task,))
-            outcome = None if task.cancelled() else task.result()
+            await asyncio.wait((started,))
+            outcome = None if started.cancelled() else started.result()
             return await (way.finish_silent() if outcome is None else way.finish(outcome))
         finally:
             if self._stream is not None and self._connection is not None:
@@ -150,8 +160,10 @@ class Post:
         self._stream = self._session.open_stream("p", connection)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
+        self._end(None if task.cancelled() else task.result())
+
+    def _end(self, outcome: Outcome | None) -> None:
         if self._stream is not None:
-            outcome = None if task.cancelled() else task.result()
             self._stream.end(None if outcome is None else outcome.body)
 
 

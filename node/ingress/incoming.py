@@ -22,6 +22,7 @@ TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,128})?")
 _TRACESTATE_MAX = 512
+_QUALITY = re.compile(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,19 @@ def accepted(accept: str) -> tuple[bool, bool]:
         not kinds.isdisjoint({"application/json", "application/*", "*/*"}),
         not kinds.isdisjoint({"text/event-stream", "text/*", "*/*"}),
     )
+
+
+@lru_cache(maxsize=256)
+def prefers_stream(accept: str) -> bool:
+    """Is an event stream named ahead of JSON? By quality, and among equals by place, as clients mean it."""
+    qualities: dict[str, float] = {}
+    for part in accept.lower().split(","):
+        media, *parameters = (p.strip() for p in part.split(";"))
+        matched = next(filter(None, (_QUALITY.fullmatch(p) for p in parameters)), None)
+        qualities.setdefault(media, float(matched[1]) if matched else 1.0)
+    named = sorted(qualities, key=lambda media: -qualities[media])
+    stream, json = "text/event-stream", "application/json"
+    return stream in named and json in named and named.index(stream) < named.index(json)
 
 
 def credentials_of(request: web.Request) -> Credentials:

@@ -51,8 +51,8 @@ class IngressSettings:
     `stream_frames_max`, `stream_bytes_max`
                            what may wait on one SSE stream; beyond it the oldest notifications are dropped and logged.
     `promote_after_s`      a POST unanswered for so long becomes an SSE stream, so that keep-alives can be sent.
-    `resumable_after_s`    the same where a stream begins with an id (2025-11-25): an answer that takes longer is not lost
-                           with its connection.
+    `resumable_after_s`    the same where a stream begins with an id (2025-11-25): an answer that takes longer is not
+                           lost with its connection.
     `ping_s`               an SSE comment after so much silence, against idle timeouts of proxies.
     `stall_s`              a client that takes nothing from its stream for so long is cut off.
     `list_ttl_ms`          freshness hint on discover, lists and resource reads (2026-07-28) that carry none.

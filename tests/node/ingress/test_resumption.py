@@ -237,3 +237,34 @@ async def test_where_the_post_takes_no_stream_the_client_is_asked_on_a_get_strea
             assert posted.status == 202
         async with await asking as answered:
             assert (await answered.json())["result"]["structuredContent"] == {"result": {"roots": []}}
+
+
+@pytest.mark.parametrize(
+    ("accept", "version", "streams"),
+    [
+        ("text/event-stream, application/json", "2025-11-25", True),
+        ("application/json;q=0.5, text/event-stream", "2025-11-25", True),
+        ("text/event-stream;q=0.1, application/json", "2025-11-25", False),
+        ("application/json, text/event-stream", "2025-11-25", False),
+        ("text/event-stream, application/json", "2025-06-18", False),
+    ],
+)
+async def test_a_client_that_names_the_stream_first_has_one_from_the_first_moment(edge, accept, version, streams):
+    async def echo(arguments, caller, exchange):
+        return edge.text("hi")
+
+    edge.root.tools["echo"] = echo
+    session = await edge.session(version)
+    async with edge.post(edge.tool_call("echo"), **session, Accept=accept) as r:
+        if streams:
+            assert [e[0] async for e in edge.identified(r)] == ["p1.0", "p1.1"]
+        else:
+            assert r.headers["Content-Type"] == "application/json"
+    # What the session answers itself comes in the same way.
+    async with edge.post(edge.call("ping"), **session, Accept=accept) as r:
+        if streams:
+            (_, (event_id, answer)) = [e async for e in edge.identified(r)]
+            assert (event_id, answer["result"]) == ("p2.1", {})
+    events = edge.ingress._legacy.sessions._sessions[session["Mcp_Session_Id"]].events
+    assert repr(events).startswith(f"EventStore({2 if streams else 0} streams")
+    assert not any(stream.connection for stream in events._streams.values())
