@@ -2,11 +2,13 @@
 
 import asyncio
 
+import aiohttp
+import psutil
 import pytest
 
 from node.ingress.http import IngressSettings
 from tests.node.ingress.conftest import MODERN, served
-from tests.node.ingress.talking import PREFIX, dialled, gone, modern
+from tests.node.ingress.talking import PREFIX, Agent, dialled, gone, modern
 
 SUBSCRIPTION = f"{PREFIX}subscriptionId"
 
@@ -362,3 +364,28 @@ async def test_many_agents_get_their_own_answers_to_equal_ids(edge):
 
     await asyncio.gather(*map(talk, range(50)))
     await gone(edge)
+
+
+@pytest.mark.parametrize("path", ["/ws", "/sse"])
+async def test_killed_agents_leave_no_task_and_no_descriptor(edge, path):
+    blocking(edge)
+    url = edge.url.removesuffix("/mcp") + path
+    me = psutil.Process()
+    before = (0, 0)
+    # The first round warms up what is kept on purpose.
+    for _ in range(2):
+        before = len(asyncio.all_tasks()), me.num_fds()
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0)) as http:
+            for _ in range(30):
+                if path == "/ws":
+                    agent = Agent(await http.ws_connect(url))
+                    await agent.initialize()
+                    await agent.say(edge.tool_call("slow"))
+                    agent.socket._conn.transport.abort()
+                else:
+                    (await http.get(url)).connection.transport.abort()
+            await gone(edge)
+    # A closed socket of the client tells nobody when it is gone.
+    async with asyncio.timeout(10):
+        while len(asyncio.all_tasks()) > before[0] or me.num_fds() > before[1]:  # noqa: ASYNC110
+            await asyncio.sleep(0)
