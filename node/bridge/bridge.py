@@ -12,6 +12,7 @@ and every method in which nothing can be asked, costs a comparison or two.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -66,6 +67,9 @@ class Bridgeable(Protocol):
     async def learn(self) -> None:
         """Settle `modern`. Never raises."""
 
+    def when_full(self, do: Callable[[], object]) -> None:
+        """`do` is called whenever a call has to wait for a session that others hold."""
+
     @property
     def offer(self) -> Offered: ...
 
@@ -85,6 +89,7 @@ class Bridge:
 
     def target(self, upstream: Bridgeable) -> Target:
         """The server for clients of every era. Made once for each server, and kept."""
+        upstream.when_full(lambda: self.parked.give_way(upstream.spec.name))
         return _Bridged(upstream, self.states, self.parked)
 
     async def close(self) -> None:

@@ -28,6 +28,8 @@ class Sessions:
     def __init__(self, spec: UpstreamSpec, on_changed: Callable[[str], None]) -> None:
         """`on_changed` hears of lists that the server says in 2026-07-28 to have changed; the main session may not."""
         self.pool = Pool(spec.sessions_max, KEYS_MAX if spec.url else 0)
+        self.on_full: Callable[[], object] = lambda: None
+        """Called whenever a call has to wait for a session."""
         self._spec = spec
         self._on_changed = on_changed
         self._loop = asyncio.get_running_loop()
@@ -119,7 +121,8 @@ class Sessions:
             await self._room(give_up)
 
     async def _room(self, give_up: float) -> None:
-        """Until something changed."""
+        """Until something changed. Who may do without a session is asked for it first."""
+        self.on_full()
         change: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(change)
         try:

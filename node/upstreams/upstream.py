@@ -83,6 +83,10 @@ class Upstream:
         """Begin to connect, and return at once. A server that cannot be reached shows in `health`, never here."""
         self._keeper.start()
 
+    def when_full(self, do: Callable[[], object]) -> None:
+        """`do` is called whenever a call has to wait for a session that others hold."""
+        self._sessions.on_full = do
+
     async def stop(self) -> None:
         """End it: pending calls fail, its processes are gone when this returns (within seconds)."""
         if self._learning is not None:

@@ -166,3 +166,23 @@ async def test_a_state_whose_node_is_away_says_to_begin_afresh(world: World) -> 
     answer = await world.call("eu-1", "legacy", {**ASK, "inputResponses": {}, "requestState": state})
     assert answer["error"]["data"]["kind"] == "unavailable"
     assert "call again without inputResponses and requestState" in answer["error"]["message"]
+
+
+async def test_a_call_that_nobody_comes_back_to_gives_its_session_to_the_next_one(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.bridge.lot.PATIENCE_S", 0.0)
+    server = {"command": [sys.executable, str(LEGACY_SERVER)], "sessions_max": 1}
+    app = app_of({"servers": {"legacy": server}}, tmp_path)
+    await app.start()
+    try:
+        await until(app, lambda: (s := app.catalog.find("local", "legacy")) is not None and s.up and bool(s.tools))
+        alone = World({"local": app}, world.http)
+        first = (await alone.call("local", "legacy", ASK))["result"]
+        second = (await alone.call("local", "legacy", ASK))["result"]
+        late = {**ASK, "inputResponses": {"q1": ANNE}, "requestState": first["requestState"]}
+        assert "given up for others" in (await alone.call("local", "legacy", late))["error"]["message"]
+        retry = {**ASK, "inputResponses": {"q1": ANNE}, "requestState": second["requestState"]}
+        assert "Anne" in str(await alone.call("local", "legacy", retry))
+    finally:
+        await app.stop()

@@ -43,8 +43,13 @@ class Server:
     cancelled: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
+    full: Callable[[], object] = lambda: None
+
     async def learn(self) -> None:
         self.modern = self.learns
+
+    def when_full(self, do: Callable[[], object]) -> None:
+        self.full = do
 
     async def run(self, call: Call, exchange: Exchange) -> Answer:
         self.calls.append(call)
