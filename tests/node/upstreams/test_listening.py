@@ -203,6 +203,19 @@ async def test_what_a_server_of_one_era_speaks_is_learnt_once(watch):
     assert (await who(w, era="2026-07-28"))["modern"] is False
 
 
+async def test_where_principals_share_a_session_what_belongs_to_no_call_is_told_to_none_of_them(watch):
+    w = await watch(spec(sessions="shared"))
+    await w.until_up()
+    clients = [Client(), Client()]
+    tasks = [await begin(w, to("a://1"), c, **m) for c, m in zip(clients, ({}, BOB), strict=True)]
+    waiting = [asyncio.create_task(w.tool("wait")) for _ in range(2)]
+    await w.tool("tell", {"method": "notifications/message", "params": {"level": "info", "data": "secret"}})
+    await w.tool("touch", {"uri": "a://1"})
+    assert [[n["method"] for n in c.heard] for c in clients] == [[ACKNOWLEDGED, "notifications/resources/updated"]] * 2
+    for task in (*tasks, *waiting):
+        task.cancel()
+
+
 async def test_a_server_of_an_older_revision_is_not_asked_whether_it_knows_a_newer_one(watch, raw):
     w = await watch(raw())
     assert (await w.until_up()).protocol_version == "2025-06-18"
