@@ -71,7 +71,7 @@ async def test_the_inspector_lists_and_calls_tools_at_the_meta_endpoint(url: str
     assert found(result)["structuredContent"]["tools"][0]["mcp_tool_name"] == "convert_unit"
 
 
-@pytest.mark.parametrize("era", ["legacy", "modern"])
+@pytest.mark.parametrize("era", ["auto", "legacy", "modern"])
 async def test_the_inspector_lists_and_calls_tools_of_a_server_passed_through(url: str, era: str) -> None:
     listed = await inspect(f"{url}/mcp/units", era, "--method", "tools/list")
     assert "convert_unit" in [t["name"] for t in found(listed)["tools"]]

@@ -21,3 +21,10 @@ sqlite 1.6.0 'pydantic<2.12'
 sqlite 1.9.4 'pydantic<2.12'
 sqlite 1.13.0 'pydantic<2.12'
 sqlite 1.30.0
+# A client that is not the SDK's; its pins are its own.
+home=.venvs/fastmcp-4.1.6
+if [ ! -e "$home/.ready" ]; then
+    "$uv" venv -q --clear --python ../../.venv/bin/python "$home"
+    "$uv" pip install -q --python "$home/bin/python" 'fastmcp-slim[client]==4.1.6'
+    touch "$home/.ready"
+fi
