@@ -102,14 +102,11 @@ class Attempts:
                 else:
                     server = self._another(route, call, asked, session, tried, error)
                 tried.append(server.qualified)
-                # Each attempt gets what is left of the budget, and an id of its own: an owner that refused one
-                # attempt must be free to take another.
-                spent_ms = int((time.perf_counter() - started) * 1000)
-                if spent_ms >= call.budget_ms:
-                    raise error or Expired(f"the call's {call.budget_ms} ms were over before an owner took it")
-                attempt = call
-                if len(tried) > 1 or spent_ms or server.name != call.server:
-                    attempt = _attempt(call, server, call.budget_ms - spent_ms, len(tried))
+                attempt = (
+                    call
+                    if error is None and server.name == call.server
+                    else _attempt(call, server, len(tried), started, error)
+                )
                 try:
                     if session:
                         answer = await self._in_session(session, route.name, server, attempt, exchange)
@@ -227,9 +224,15 @@ class Attempts:
             bond.proven = bond.proven or ran
 
 
-def _attempt(call: Call, server: Server, budget_ms: int, n: int) -> Call:
+def _attempt(call: Call, server: Server, n: int, started: float, error: MeshError | None) -> Call:
+    """The call as its `n`th owner gets it, with what is left of the budget, and an id of its own: an owner that refused
+    one attempt must be free to take another. Where nothing is left, raises the last `error`, or `Expired`.
+    """
+    left_ms = call.budget_ms - int((time.perf_counter() - started) * 1000)
+    if left_ms <= 0:
+        raise error or Expired(f"the call's {call.budget_ms} ms were over before an owner took it")
     call_id = call.call_id if n == 1 else f"{call.call_id}-{n}"
-    return replace(call, call_id=call_id, server=server.name, budget_ms=budget_ms)
+    return replace(call, call_id=call_id, server=server.name, budget_ms=left_ms)
 
 
 def _failed(answer: Answer) -> bool:

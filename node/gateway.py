@@ -7,6 +7,7 @@ for, or no server (listens, clients' notifications, questions to a node), is rou
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections import deque
@@ -72,6 +73,9 @@ class Gateway:
         self._relays = Relays(catalog.me.name, guard, self._target, remote)
         self.draining = False
         self.for_peers = 0
+        # An owner knows a call by its entry node and its caller as well: the id is to be new, and need be no secret.
+        self._life = secrets.token_hex(8)
+        self._calls = itertools.count(1)
 
     def __repr__(self) -> str:
         return f"Gateway({self.in_flight} in flight, {self.calls_total} done, {self._relays!r})"
@@ -209,7 +213,7 @@ class Gateway:
         if node not in self._catalog.owners:
             raise Unknown(f"there is no node {node!r} in this mesh", node=node)
         call = Call(
-            call_id=secrets.token_hex(16),
+            call_id=f"{self._life}{next(self._calls):x}",
             server="",
             method=method,
             params=params,
@@ -237,7 +241,7 @@ class Gateway:
         tool_digest: bytes = b"",
     ) -> Call:
         return Call(
-            call_id=secrets.token_hex(16),
+            call_id=f"{self._life}{next(self._calls):x}",
             server=route.lead.name,
             method=method,
             params=params,
