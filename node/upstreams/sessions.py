@@ -16,6 +16,9 @@ from proto.errors import Exhausted, MeshError, Unavailable
 
 KEYS_MAX = 1000
 """Sessions at a `url`, of so many principals and capabilities, one each: they cost this node no process."""
+PULSE_TIMEOUT_S = 5.0
+MISSES_MAX = 2
+"""Pings in a row without an answer, after which a session at a `url` that somebody listens in is opened anew."""
 SWEEP_LATE_S = 0.01
 """An unused session ends so much later than it may: two that are due together then end together."""
 WAIT_MAX_S = 10.0
@@ -36,6 +39,7 @@ class Sessions:
         self._opening: dict[Slot, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._waiting: list[asyncio.Future[None]] = []
+        self._pulses: dict[Slot, asyncio.Task[None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._stopped = False
 
@@ -72,11 +76,15 @@ class Sessions:
         except BaseException:
             self.release(slot, listens=listens, pins=pins)
             raise
+        if listens and transport == "http" and not key.modern and slot not in self._pulses:
+            self._pulses[slot] = asyncio.create_task(self._pulse(slot, connection))
         return slot, connection
 
     def release(self, slot: Slot, *, listens: bool = False, pins: bool = False) -> None:
         _count(slot, -1, listens=listens, pins=pins)
         slot.used_at = self._loop.time()
+        if not slot.listeners and (pulse := self._pulses.pop(slot, None)):
+            pulse.cancel()
         if self._sweep is None and not slot.running and not slot.listeners and not self._stopped:
             self._sweep = self._loop.call_later(self._spec.session_idle_s, self._end_unused)
         self._wake()
@@ -88,10 +96,10 @@ class Sessions:
             self._sweep.cancel()
         for slot in tuple(self.pool):
             self._let_go(slot, cause)
-        opening = tuple(self._opening.values())
-        for task in opening:
+        tasks = (*self._opening.values(), *self._pulses.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         while self._closing:
             await asyncio.gather(*self._closing)
         self._wake()
@@ -195,6 +203,20 @@ class Sessions:
         slot.connection = connection
         connection.follow_lists()
         connection.channel.gone.add_done_callback(lambda _: self._let_go(slot, "ended"))
+
+    async def _pulse(self, slot: Slot, connection: Connection) -> None:
+        """Over HTTP nothing tells that the other side has forgotten a session, and with it who listens."""
+        misses = 0
+        while misses < MISSES_MAX:
+            await asyncio.sleep(self._spec.probe_every_s)
+            try:
+                async with asyncio.timeout(PULSE_TIMEOUT_S):
+                    await connection.request("ping", {})
+                misses = 0
+            except (MeshError, TimeoutError) as e:
+                misses += 1
+                logger.debug("server %s: a session did not answer: %s", self._spec.name, e)
+        self._let_go(slot, "did not answer 'ping'")
 
     def _let_go(self, slot: Slot, cause: str) -> None:
         if self.pool.remove(slot) and slot.connection is not None:
