@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import aiohttp
 from yarl import URL
 
-from node.upstreams.client import CLOSE_TIMEOUT_S, Body, broken, client_for, in_words
+from node.upstreams.client import CLOSE_TIMEOUT_S, broken, client_for, in_words
+from node.upstreams.posting import Posts, Reply, fields
 from node.upstreams.refusals import judge
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.sse import SseEvent, SseParser
@@ -25,6 +26,8 @@ RESUME_AFTER_MIN_MS = 20
 REOPEN_FIRST_S = 1.0
 REOPEN_MAX_S = 60.0
 LINGER_S = 1.0
+TUNE_IN_S = 1.0
+"""So long the first request of a session waits for its GET stream, on which the server may ask back at once."""
 _LINGERING_MAX = 64
 
 _ACCEPT = "application/json, text/event-stream"
@@ -39,6 +42,13 @@ class Envelope(Protocol):
     def __call__(self, message: Message) -> dict[str, str]: ...
 
 
+class Streamed(Protocol):
+    """An answer whose body is read as it comes."""
+
+    @property
+    def content(self) -> aiohttp.StreamReader: ...
+
+
 class HttpWire:
     """One pooled client session for one server. Redirects are not followed: credentials stay with their address."""
 
@@ -50,8 +60,12 @@ class HttpWire:
         self._session_id = ""
         self._protocol_version = ""
         self._client: aiohttp.ClientSession | None = None
+        self._posts: Posts | None = None
+        self._head = b""
+        """Of every POST of this session but the first; empty until it is needed."""
         self._sink: Sink | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._tuned_in = asyncio.Event()
         self._lingering: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -60,40 +74,50 @@ class HttpWire:
     async def open(self, sink: Sink) -> None:
         self._sink = sink
         self._client = client_for(self._spec)
+        self._posts = Posts(self._client, self._url, self._client.timeout)
 
     async def carry(self, message: Message, sent: Callable[[], None]) -> None:
-        sink = self._sink
-        if self._client is None or sink is None:
+        if self._listening is not None and not self._tuned_in.is_set() and "id" in message and "method" in message:
+            await self._tune_in()
+        posts, sink = self._posts, self._sink
+        if posts is None or sink is None:
             raise Unavailable(f"server {self._spec.name!r} is not connected")
-        body = Body(jsons.dumps(message), sent)
-        headers = self._headers(message)
-        response: aiohttp.ClientResponse | None = None
+        body = jsons.dumps(message)
+        head, more, has_session = self._head_of(message, posts)
+        left = False
+
+        def leaving() -> None:
+            nonlocal left
+            left = True
+            sent()
+
+        reply: Reply | None = None
         try:
-            response = await self._client.post(self._url, data=body, headers=headers, allow_redirects=False)
-            await self._take(message, response, sink, had_session="Mcp-Session-Id" in headers)
-            self._let_go(response)
-            response = None
+            reply = await posts.send(head, more, body, leaving)
+            await self._take(message, reply, sink, had_session=has_session)
+            self._let_go(reply)
+            reply = None
         except (aiohttp.ClientError, OSError, TimeoutError) as e:
-            raise broken(self._spec, e, sent=body.leaving) from e
+            raise broken(self._spec, e, sent=left) from e
         except Invalid as e:
             raise OutcomeUnknown(f"server {self._spec.name!r} answered what cannot be taken: {e.message}") from e
         finally:
-            if response is not None:
+            if reply is not None:
                 # Where a request was given up, closing its stream is what tells a server of 2026-07-28.
-                response.close()
+                reply.close()
 
     async def agreed(self, protocol_version: str) -> None:
-        self._protocol_version = protocol_version
+        self._protocol_version, self._head = protocol_version, b""
         if self.envelope is None and self._listening is None and self._sink is not None:
             self._listening = asyncio.create_task(self._listen(self._sink))
 
     def renew(self) -> None:
-        self._session_id = ""
-        self._protocol_version = ""
+        self._session_id, self._protocol_version, self._head = "", "", b""
         if self._listening is not None:
             # The stream belongs to the session; the next agreement opens another.
             self._listening.cancel()
             self._listening = None
+            self._tuned_in.clear()
 
     def last_words(self) -> str:
         return ""
@@ -103,13 +127,13 @@ class HttpWire:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        client, self._client = self._client, None
+        client, self._client, self._posts = self._client, None, None
         if client is None:
             return
         if self._session_id:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    async with client.delete(self._url, headers=self._headers(None), allow_redirects=False):
+                    async with client.delete(self._url, headers=self._headers(), allow_redirects=False):
                         pass
             except (aiohttp.ClientError, OSError, TimeoutError) as e:
                 logger.debug("server %s: its session could not be ended: %s", self._spec.name, e)
@@ -117,20 +141,28 @@ class HttpWire:
 
     # ---- one POST and its answer -----------------------------------------------------------------
 
-    def _headers(self, message: Message | None) -> dict[str, str]:
+    def _head_of(self, message: Message, posts: Posts) -> tuple[bytes, bytes, bool]:
+        """The header lines that a POST begins with, those that are of this message alone, and: is a session named?"""
+        if self.envelope is not None:
+            if not self._head:
+                self._head = posts.head(self._headers(session=False))
+            return self._head, fields(self.envelope(message)), False
+        if message.get("method") == "initialize":
+            # A server of 2026-07-28 may hear it, to be refused; that revision wants this header with every POST.
+            return posts.head({**self._headers(session=False), "Mcp-Method": "initialize"}), b"", False
+        if not self._head:
+            self._head = posts.head(self._headers())
+        return self._head, b"", bool(self._session_id)
+
+    def _headers(self, *, session: bool = True) -> dict[str, str]:
         headers = {**self._spec.headers, "Accept": _ACCEPT}
         if self._protocol_version:
             headers["MCP-Protocol-Version"] = self._protocol_version
-        if self.envelope is not None and message is not None:
-            headers.update(self.envelope(message))
-        elif message is not None and message.get("method") == "initialize":
-            # A server of 2026-07-28 may hear it, to be refused; that revision wants this header with every POST.
-            headers["Mcp-Method"] = "initialize"
-        elif self._session_id:
+        if session and self._session_id:
             headers["Mcp-Session-Id"] = self._session_id
         return headers
 
-    async def _take(self, message: Message, response: aiohttp.ClientResponse, sink: Sink, *, had_session: bool) -> None:
+    async def _take(self, message: Message, response: Reply, sink: Sink, *, had_session: bool) -> None:
         asked = "method" in message and "id" in message
         request_id: int | None = message["id"] if asked else None
         if response.status >= 300:
@@ -143,7 +175,7 @@ class HttpWire:
             session_id = response.headers.get("Mcp-Session-Id", "")
             if not _SESSION_ID.fullmatch(session_id):
                 raise Invalid("its session id holds other than visible ASCII characters, which no header can repeat")
-            self._session_id = session_id
+            self._session_id, self._head = session_id, b""
         if request_id is None:
             return
         kind = response.content_type
@@ -163,17 +195,19 @@ class HttpWire:
                 "is 'url' an MCP endpoint?"
             )
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, response: Reply) -> bytes:
+        content, held_max = response.content, self._spec.message_bytes_max
         parts: list[bytes] = []
         held = 0
-        async for chunk in response.content.iter_any():
-            parts.append(chunk)
-            held += len(chunk)
-            if held > self._spec.message_bytes_max:
-                raise Invalid(f"it is longer than {self._spec.message_bytes_max} bytes ('message_bytes_max')")
-        return b"".join(parts)
+        while not content.at_eof():
+            # Short answers are there whole when their head is.
+            parts.append(content.read_nowait() if content.is_eof() else await content.readany())
+            held += len(parts[-1])
+            if held > held_max:
+                raise Invalid(f"it is longer than {held_max} bytes ('message_bytes_max')")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _stream(self, response: aiohttp.ClientResponse, request_id: int, sink: Sink) -> None:
+    async def _stream(self, response: Reply, request_id: int, sink: Sink) -> None:
         """Until the answer has come; a stream that ended before it is taken up again where it can be (Last-Event-ID).
 
         A server that says when to come back (`retry`) is asked again for as long as the call lasts: polling.
@@ -187,7 +221,7 @@ class HttpWire:
             await asyncio.sleep(wait_ms / 1000)
             before, parser = parser.last_event_id, parser.successor()
             heard = False
-            headers = {**self._headers(None), "Last-Event-ID": before}
+            headers = {**self._headers(), "Last-Event-ID": before}
             try:
                 async with self._client.get(self._url, headers=headers, allow_redirects=False) as resumed:
                     if resumed.status == 200 and resumed.content_type == "text/event-stream":
@@ -201,9 +235,7 @@ class HttpWire:
             attempts = 0 if heard else attempts + 1
         raise OutcomeUnknown(f"server {self._spec.name!r} ended the answer stream before it answered")
 
-    async def _events(
-        self, response: aiohttp.ClientResponse, parser: SseParser, request_id: int | None, sink: Sink
-    ) -> bool:
+    async def _events(self, response: Streamed, parser: SseParser, request_id: int | None, sink: Sink) -> bool:
         """Whether the answer to `request_id` came. Returns False when the stream ended, however it did."""
         try:
             async for chunk in response.content.iter_any():
@@ -230,16 +262,26 @@ class HttpWire:
 
     # ---- the GET stream --------------------------------------------------------------------------
 
+    async def _tune_in(self) -> None:
+        """Until the server has answered the request for the stream, or is too slow with that."""
+        try:
+            async with asyncio.timeout(TUNE_IN_S):
+                await self._tuned_in.wait()
+        except TimeoutError:
+            # It keeps back its headers until there is something to say, as some do.
+            self._tuned_in.set()
+
     async def _listen(self, sink: Sink) -> None:
         """Notifications outside any request. A server that has no such stream (405) is not asked again."""
         parser = SseParser(self._spec.message_bytes_max)
         wait_s = REOPEN_FIRST_S
         while self._client is not None:
-            headers = {**self._headers(None), "Accept": "text/event-stream"}
+            headers = {**self._headers(), "Accept": "text/event-stream"}
             if parser.last_event_id:
                 headers["Last-Event-ID"] = parser.last_event_id
             try:
                 async with self._client.get(self._url, headers=headers, allow_redirects=False) as response:
+                    self._tuned_in.set()
                     if response.status != 200 or response.content_type != "text/event-stream":
                         logger.debug("server %s: no GET stream (status %d)", self._spec.name, response.status)
                         if response.status < 500 and response.status not in _BUSY:
@@ -249,39 +291,39 @@ class HttpWire:
                         await self._events(response, parser, None, sink)
             except (aiohttp.ClientError, OSError, TimeoutError, Invalid) as e:
                 logger.debug("server %s: the GET stream broke: %s", self._spec.name, e)
+            self._tuned_in.set()
             parser = parser.successor()
             await asyncio.sleep(max(wait_s, (parser.retry_ms or 0) / 1000))
             wait_s = min(wait_s * 2, REOPEN_MAX_S)
 
     # ---- ends ------------------------------------------------------------------------------------
 
-    def _let_go(self, response: aiohttp.ClientResponse) -> None:
-        if response.connection is None:
-            return
-        if not response.content.is_eof() and not response.content.exception():
+    def _let_go(self, reply: Reply) -> None:
+        content = reply.content
+        if content.is_eof() or content.exception():
+            reply.keep()
+        elif len(self._lingering) < _LINGERING_MAX and self._posts is not None:
             # The end of a stream follows its last event closely; waiting for it saves the connection.
-            if len(self._lingering) < _LINGERING_MAX and self._client is not None:
-                task = asyncio.create_task(_linger(response))
-                self._lingering.add(task)
-                task.add_done_callback(self._lingering.discard)
-                return
-            response.close()
-            return
-        response.release()
+            task = asyncio.create_task(_linger(reply))
+            self._lingering.add(task)
+            task.add_done_callback(self._lingering.discard)
+        else:
+            reply.close()
 
 
-async def _linger(response: aiohttp.ClientResponse) -> None:
+async def _linger(reply: Reply) -> None:
+    """Whatever else is on the stream is of no request: only its end is waited for."""
+    ended = False
     try:
         async with asyncio.timeout(LINGER_S):
-            async for _ in response.content.iter_any():
-                break
-            else:
-                response.release()
-                return
+            ended = not await reply.content.readany()
     except (aiohttp.ClientError, OSError, TimeoutError) as e:
         logger.debug("an answer stream did not end: %s", in_words(e))
     finally:
-        response.close()
+        if ended:
+            reply.keep()
+        else:
+            reply.close()
 
 
 def _deliver(value: Any, request_id: int | None, sink: Sink) -> bool:

@@ -36,7 +36,7 @@ def envelope(message: Message) -> dict[str, str]:
     method = message.get("method")
     if method is None:
         return {}
-    headers = {"Mcp-Method": method}
+    headers = {"Mcp-Method": inbound.encode_header_value(method)}
     member = _NAME_MEMBER.get(method)
     if member is not None and isinstance(name := message.get("params", {}).get(member), str):
         headers["Mcp-Name"] = inbound.encode_header_value(name)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import aiohttp
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from node.upstreams.wire import SessionLost
 from proto import jsons
@@ -23,7 +22,16 @@ class Refused(Unavailable):
         self.status = status
 
 
-def judge(name: str, response: aiohttp.ClientResponse, text: bytes, *, asked: bool, had_session: bool) -> Answer | None:
+class Answered(Protocol):
+    """The head of an HTTP answer."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+def judge(name: str, response: Answered, text: bytes, *, asked: bool, had_session: bool) -> Answer | None:
     """The JSON-RPC error that the body holds, if a request was `asked`; None where the status may be ignored.
 
     Raises `SessionLost` (404 with a session: MCP 2025-11-25, session management), `Refused` (before it ran)
