@@ -102,8 +102,7 @@ async def test_a_message_at_the_bound_is_taken_and_a_longer_one_ends_the_connect
 
 
 async def test_a_connection_that_answers_no_ping_is_ended():
-    async with served(IngressSettings(ping_s=0.05)) as edge, dialled(edge, autoping=False) as agent:
-        await agent.initialize()
+    async with served(IngressSettings(ping_s=0.05)) as edge, dialled(edge, autoping=False):
         # The socket stays open, and nobody is behind it.
         await gone(edge)
 
