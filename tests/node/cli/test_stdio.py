@@ -154,6 +154,17 @@ async def test_ten_megabytes_pass_both_ways(tmp_path: Path) -> None:
         assert len((await verb.hear())["result"]["params"]["long"]) == 10_000_000
 
 
+async def test_whatever_else_the_process_prints_is_kept_from_the_agent(edge: Served, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import atexit\natexit.register(print, 'stray', flush=True)\n")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    async with running(tmp_path, "--url", base(edge), PYTHONPATH=path) as verb:
+        await verb.say(edge.call("ping"))
+        await verb.line()
+        verb.close_input()
+        assert await verb.line() == b""
+        assert await verb.ended() == (0, "stray\n")
+
+
 async def test_lines_may_end_in_crlf_be_blank_or_lack_their_end(edge: Served, tmp_path: Path) -> None:
     async with running(tmp_path, "--url", base(edge)) as verb:
         await verb.say(edge.call("ping", None, 1), b"\r\n")
