@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import secrets
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.node.mirrored.agents import META, Agent, text_of
+from tests.node.mirrored.agents import CAPABILITIES, META, Agent, text_of
 from tests.node.mirrored.world import CELL, SERVER, SERVERS, Mirrors, known
 from tests.node.waiting import until
 
@@ -54,6 +55,29 @@ async def test_of_200_clients_in_all_cells_at_once_none_hears_what_is_anothers(w
             assert set(MARK.findall(text_of(told.__dict__))) == {mine}
             assert [event["params"]["progressToken"] for event in told.events] == ["t", "t"]
             assert (told.result["x-mark"], mine in told.result["x-saw"]) == (mine, True)
+
+    await asyncio.gather(*map(use, agents))
+    await asyncio.gather(*(agent.close() for agent in agents))
+    assert [app.gateway.in_flight for app in (world.owner, world.peer)] == [0, 0]
+
+
+async def test_of_200_clients_that_are_asked_none_is_asked_what_is_anothers(world: Mirrors) -> None:
+    count = CLIENTS - CLIENTS % len(CELL)
+    agents = await asyncio.gather(*(started(world, n, CAPABILITIES) for n in range(count)))
+
+    async def use(agent: Agent) -> None:
+        mine = mark()
+        agent.replies = lambda question: {"x-mark": mine, "to": question["params"]["x-mark"]}
+        asked = {"messages": [], "maxTokens": 1, "x-mark": mine}
+        questions = [{"method": "sampling/createMessage", "params": {**asked, "n": n}} for n in range(2)]
+        notify = [{"method": "notifications/progress", "params": {"progress": 1, "message": mine}}]
+        log = {"method": "notifications/message", "params": {"level": "info", "data": mine}}
+        level = {META + "logLevel": "debug"} if agent.modern else {}
+        orders = {"ask": questions, "notify": [*notify, log], "answer": {"x-mark": mine}}
+        told = await agent.tool("mirror", orders, request_id=1, _meta={"progressToken": "t", **level})
+        assert set(MARK.findall(text_of(told.__dict__))) == {mine}
+        assert sorted(question["params"]["n"] for question in told.asked) == [0, 1]
+        assert json.loads(told.result["x-replies"]) == [{"x-mark": mine, "to": mine}] * 2
 
     await asyncio.gather(*map(use, agents))
     await asyncio.gather(*(agent.close() for agent in agents))
@@ -180,4 +204,3 @@ async def test_a_killed_server_fails_its_own_calls_at_once_and_leaves_nothing(wo
     for app in (world.owner, world.peer):
         await until(app, lambda app=app: known(app, server))  # type: ignore[misc]
     await eventually(lambda: Count.of(world).within(before), lambda: (Count.of(world), before))
-    assert Count.of(world).processes == before.processes

@@ -158,7 +158,7 @@ async def mirrors(base: Path) -> AsyncIterator[Mirrors]:
     init_ca(base / "ca", MESH)
     old, new = HttpMirror(LEGACY), HttpMirror(MODERN)
     # A probe in the midst of a test would only disturb its counts.
-    common = {"probe_every_s": 3600, "concurrency": 512}
+    common = {"probe_every_s": 3600, "concurrency": 512, "sessions_max": 64}
     stdio = [sys.executable, "-S", "-E", str(SERVER)]
     async with AsyncExitStack() as stack:
         for mirror in (old, new):
