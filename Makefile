@@ -1,4 +1,4 @@
-.PHONY: demo demo-once test check proto run sim lab servers bench bench-federation clean
+.PHONY: demo demo-once test check proto run sim lab servers conformance bench bench-federation clean
 PY := .venv/bin/python
 
 demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
@@ -29,6 +29,10 @@ servers: .venv/ready         # MCP servers of npm and PyPI, old and new, behind 
 	tests/servers/setup.sh
 	$(PY) -m pytest -m servers tests/servers
 
+conformance: .venv/ready     # the pinned MCP conformance suite through one node and two, and at our client; writes bench/results/
+	npm install --prefix tests/conformance --no-audit --no-fund --no-package-lock --silent
+	$(PY) -m tests.conformance $(if $(CELLS),--cells '$(CELLS)')
+
 bench: .venv/ready           # measure, and write bench/results/
 	$(PY) -m bench
 
@@ -36,7 +40,7 @@ bench-federation: .venv/ready  # measure many nodes on this machine (regions nee
 	$(PY) -m bench.federation
 
 clean:                       # remove what these targets made
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules tests/servers/node_modules tests/servers/.venvs
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules tests/servers/node_modules tests/servers/.venvs tests/conformance/node_modules
 
 .venv/ready: pyproject.toml deploy/constraints.txt deploy/setup.sh
 	deploy/setup.sh
