@@ -136,8 +136,8 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
 def _mesh_keys(files: Sequence[Path], report: Report) -> None:
     if not files:
         report.warnings.append(
-            "federation.mesh_keys is empty: when a 2026-07-28 client is asked something in a call, its answer is only "
-            "understood at the node that asked; 'toolmesh ca init' and 'toolmesh key mesh' make a key for all nodes"
+            "federation.mesh_keys is empty: the answer of a 2026-07-28 client that a service has asked something in a "
+            "call may go to another of its owners, and be refused; 'toolmesh key mesh' makes a key for all nodes"
         )
         return
     try:
