@@ -35,6 +35,7 @@ from proto.errors import Forbidden, Invalid, MeshError, Unavailable, Unknown
 log = logging.getLogger("toolmesh.ingress")
 
 SESSION_ID = istr("Mcp-Session-Id")
+SET_LEVEL = "logging/setLevel"
 RESOURCE_NOT_FOUND = -32002
 
 _SWEEP_S_MAX = 60.0
@@ -141,14 +142,13 @@ class LegacyEdge:
         """
         if method == "ping":
             return True
-        if method == "logging/setLevel":
+        if method == SET_LEVEL:
             level = params.get("level")
             if not isinstance(level, str) or level not in LOG_LEVELS:
                 raise Invalid(f"params.level must be one of {', '.join(LOG_LEVELS)}")
             session.log_level = level
-            if session.logs:
-                self._listens(session).hear_logs(level, self._listen(session))
-            return True
+            # Where the server logs, its word is waited for.
+            return not session.logs
         if method == "resources/unsubscribe":
             uri = _uri_of(params)
             if session.listens is not None:
@@ -170,6 +170,8 @@ class LegacyEdge:
         try:
             if method == "resources/subscribe":
                 answer = await self._listens(session).subscribe(_uri_of(params), self._listen(session))
+            elif method == SET_LEVEL:
+                answer = await self._listens(session).hear_logs(params["level"], self._listen(session))
             else:
                 if session.log_level is not None and not method.endswith("/list"):
                     params = _at_level(session.log_level, params)

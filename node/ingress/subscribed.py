@@ -28,6 +28,7 @@ UPDATED = "notifications/resources/updated"
 MESSAGE = "notifications/message"
 RETRY_S = 1.0
 RETRY_S_MAX = 60.0
+LOGS_WITHIN_S = 2.0
 
 Listen = Callable[[dict[str, Any], Exchange], Awaitable[Answer]]
 """`Endpoint.listen` of the session's endpoint, as the session's caller."""
@@ -75,11 +76,16 @@ class SessionListens:
         if (hearing := self._resources.get(uri)) is not None:
             self._drop(uri, hearing)
 
-    def hear_logs(self, level: str, listen: Listen) -> None:
-        """Log messages that belong to no call, at `level` and above."""
+    async def hear_logs(self, level: str, listen: Listen) -> Answer:
+        """Log messages that belong to no call, at `level` and above, instead of those of the level before.
+
+        An empty result once the server has been told, or cannot be within `LOGS_WITHIN_S`: then it is later.
+        """
         if self._logs is not None:
             self._logs.task.cancel()
         self._logs = _Hearing(self._session, {"notifications": {}, "_meta": {LOG_LEVEL_META_KEY: level}}, "", listen)
+        await asyncio.wait((self._logs.acknowledged,), timeout=LOGS_WITHIN_S)
+        return {"result": {}}
 
     def end(self) -> list[asyncio.Task[None]]:
         """End all; returns the tasks that are ending."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -20,6 +21,8 @@ LISTENS_MAX = 20_000
 """Open on one server; further ones are refused."""
 URIS_MAX = 1_000
 """In one of them."""
+EARLY_MAX = 64
+"""What comes before the acknowledgement is told after it; the newest of so many."""
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 SUBSCRIPTIONS = "resourceSubscriptions"
 REOPEN_FIRST_S = 0.5
@@ -87,10 +90,11 @@ _LIST_FILTERS = frozenset(f"{kind}ListChanged" for kind in LIST_CHANGED.values()
 
 
 class _Once:
-    """The caller's side, which hears the acknowledgement once, however often the subscription is made."""
+    """The caller's side, which hears the acknowledgement once and first, however often the subscription is made."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self._early: deque[Notification] = deque(maxlen=EARLY_MAX)
         self.acknowledged = False
 
     def event(self, notification: Notification) -> None:
@@ -99,7 +103,13 @@ class _Once:
                 _tell_updated(self._exchange, notification)
                 return
             self.acknowledged = True
-        self._exchange.event(notification)
+            self._exchange.event(notification)
+            while self._early:
+                self._exchange.event(self._early.popleft())
+        elif self.acknowledged:
+            self._exchange.event(notification)
+        else:
+            self._early.append(notification)
 
     async def request(self, request: Notification) -> Answer:
         return await self._exchange.request(request)
@@ -133,16 +143,24 @@ async def _at_legacy(
 
 @asynccontextmanager
 async def _subscribed(connection: Connection, listener: Listener, uris: list[str]) -> AsyncIterator[None]:
+    honoured: list[str] = []
+
     async def add(uri: str) -> None:
+        # A server may tell of a change before it has answered.
+        listener.uris |= {uri}
         if await connection.subscriptions.add(uri):
-            listener.uris |= {uri}
+            honoured.append(uri)
+        else:
+            listener.uris -= {uri}
 
     listeners = connection.channel.listeners
     listeners.append(listener)
+    # Whoever opened the session by listening is a listener from now on, and is asked no more once it has gone.
+    connection.channel.opener = None
     try:
         await asyncio.gather(*(add(uri) for uri in dict.fromkeys(uris)))
         yield
     finally:
         listeners.remove(listener)
-        for uri in listener.uris:
+        for uri in honoured:
             connection.aside(connection.subscriptions.drop(uri))
