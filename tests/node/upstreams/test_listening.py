@@ -56,6 +56,15 @@ async def test_a_listen_says_first_what_is_honoured_and_then_what_changes(watch)
     task.cancel()
 
 
+async def test_what_a_server_tells_while_it_is_subscribed_to_comes_after_the_acknowledgement(watch):
+    w = await watch(spec())
+    await w.until_up()
+    client = Client()
+    task = await begin(w, to("a://1#eager"), client)
+    assert [n["method"].rsplit("/", 1)[1] for n in client.heard] == ["acknowledged", "message", "updated"]
+    task.cancel()
+
+
 async def test_two_who_listen_are_one_subscription_which_ends_with_the_last(watch):
     w = await watch(spec())
     await w.until_up()

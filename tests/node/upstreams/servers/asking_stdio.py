@@ -119,6 +119,9 @@ def handle(request):
         if params["uri"] == "no://such":
             return None
         subscribed.append(params["uri"])
+        if params["uri"].endswith("#eager"):
+            say({"method": "notifications/message", "params": {"level": "info", "data": "subscribed"}})
+            say({"method": "notifications/resources/updated", "params": {"uri": params["uri"]}})
         return {}
     if method == "resources/unsubscribe":
         subscribed.remove(params["uri"])
