@@ -13,8 +13,11 @@ from tests.servers.world import ERAS, Agent, World, text_of
 pytestmark = [
     pytest.mark.servers,
     pytest.mark.asyncio(loop_scope="session"),
+    # What 2026-07-28 has done away with is what is tried here.
+    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
     pytest.mark.parametrize("era", ERAS),
     pytest.mark.parametrize("name", ["everything", "everything-http", "everything-sse"]),
+    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
 
 
