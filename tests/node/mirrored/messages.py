@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 generated = settings(
-    max_examples=int(os.environ.get("TOOLMESH_EXAMPLES", "10")),
+    max_examples=int(os.environ.get("TOOLMESH_EXAMPLES", "5")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

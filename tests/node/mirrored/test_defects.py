@@ -65,7 +65,7 @@ async def test_a_request_with_an_id_that_is_none_is_refused_and_not_taken_for_a_
 @CELLS
 async def test_an_event_above_a_megabyte_is_carried(clients: Clients, era: str, server: str, place: str) -> None:
     agent = await clients.of(era, server, place)
-    long = "é\n\n" * 500_000
+    long = "é\n\n" * 300_000
     # Progress ahead of the answer makes a stream of events of it, on both sides.
     progress = {"method": "notifications/progress", "params": {"progress": 1, "message": long}}
     orders = {"notify": [progress], "answer": {"content": [{"type": "text", "text": long}]}}
