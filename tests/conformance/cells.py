@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.conformance.suite import MODERN, REVISIONS, Run, not_required, required
+from tests.conformance.suite import LEGACY, MODERN, REVISIONS, Run, not_required, required
 
 
 @dataclass(frozen=True)
@@ -50,15 +50,13 @@ class Outcome:
         ]
 
 
-def lanes(client: bool = True) -> list[list[Cell]]:
-    """Cells of one lane are run one after the other, since they ask one server; lanes run beside each other."""
-    asked = [
-        [Cell("direct", "both", revision) for revision in REVISIONS],
-        [Cell(place, "both", revision) for place in ("one", "two") for revision in REVISIONS],
-        # Bridged: a server of one era, asked in the other.
-        [Cell(place, "modern", revision) for place in ("one", "two") for revision in REVISIONS if revision != MODERN],
-        [Cell(place, "legacy", MODERN) for place in ("one", "two")],
-    ]
-    if client:
-        asked.append([Cell("client", "suite", revision) for revision in REVISIONS if required("client", revision)])
-    return asked
+LANES = [
+    [Cell("direct", "both", revision) for revision in REVISIONS],
+    [Cell(place, "both", revision) for place in ("one", "two") for revision in REVISIONS],
+    # Bridged: a server of one era, asked in the other.
+    [Cell(place, "modern", revision) for place in ("one", "two") for revision in REVISIONS if revision != MODERN],
+    [Cell(place, "legacy", MODERN) for place in ("one", "two")],
+]
+"""Cells of one lane are run one after the other, since they ask one server; lanes run beside each other."""
+
+CLIENTS = [Cell("client", "suite", revision) for revision in (LEGACY, MODERN)]
