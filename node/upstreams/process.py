@@ -6,7 +6,10 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from node.upstreams.limits import limited
@@ -35,7 +38,7 @@ async def spawn(spec: UpstreamSpec) -> asyncio.subprocess.Process:
     found = _find(program, env, cwd)
     try:
         return await asyncio.create_subprocess_exec(
-            *limited((found, *arguments), spec.limits),
+            *bound_to_us(limited((found, *arguments), spec.limits)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -48,6 +51,25 @@ async def spawn(spec: UpstreamSpec) -> asyncio.subprocess.Process:
         raise Unavailable(f"command {program!r} could not be started: {e.strerror or e}") from e
     except ValueError as e:
         raise Unavailable(f"command {program!r} could not be started: {e}") from e
+
+
+def bound_to_us(command: Sequence[str]) -> list[str]:
+    """The command that runs `command` and is killed when this process is, where the system can do that (prctl(2)).
+
+    A node that is killed cannot end its servers, and not every server ends with its input.
+    """
+    setpriv = _setpriv()
+    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
+
+
+@cache
+def _setpriv() -> str | None:
+    """util-linux's; that of BusyBox knows no `--pdeathsig`."""
+    found = shutil.which("setpriv") if sys.platform == "linux" else None
+    if found is None:
+        return None
+    tried = subprocess.run((found, "--pdeathsig", "KILL", "--", found, "--version"), capture_output=True, check=False)
+    return found if tried.returncode == 0 else None
 
 
 def _directory(cwd: str | None) -> Path | None:
