@@ -78,11 +78,12 @@ class LegacyExchange:
 
 
 def may_be_asked(capabilities: Mapping[str, Any], method: str, params: Any) -> bool:
-    """Did the client declare, at initialize, that it answers this?"""
-    if method == "ping":
+    """Did the client declare, at initialize, that it answers this? What MCP has no capability for may always be asked:
+    the client says itself whether it knows the method."""
+    name = "tasks" if method.startswith("tasks/") else _CAPABILITY.get(method)
+    if name is None:
         return True
-    name = _CAPABILITY.get(method)
-    declared = capabilities.get(name) if name is not None else None
+    declared = capabilities.get(name)
     if not isinstance(declared, dict):
         return False
     # Form mode is the default and needs no mention; url mode (2025-11-25) does.

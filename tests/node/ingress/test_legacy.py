@@ -344,11 +344,34 @@ async def test_a_server_may_ask_the_client_over_the_posts_stream(edge):
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "request_"),
+    [
+        ({"tasks": {"requests": {"sampling": {}}}}, {"method": "tasks/get", "params": {"taskId": "t"}}),
+        ({}, {"method": "vendor/ask", "params": {"what": None}}),
+    ],
+)
+async def test_a_client_is_asked_for_its_own_tasks_and_for_what_mcp_does_not_name(edge, capabilities, request_):
+    async def curious(arguments, caller, exchange):
+        return {"result": {"content": [], "structuredContent": await exchange.request(request_)}}
+
+    edge.root.tools["curious"] = curious
+    session = await edge.session(capabilities=capabilities)
+    async with edge.post(edge.tool_call("curious", 1), **session) as r:
+        stream = edge.events(r)
+        question = await edge.next(stream)
+        assert {key: question[key] for key in ("method", "params")} == request_
+        error = {"code": -32601, "message": "no", "data": None}
+        async with edge.post({"jsonrpc": "2.0", "id": question["id"], "error": error}, **session):
+            pass
+        assert (await edge.next(stream))["result"]["structuredContent"] == {"error": error}
+
+
+@pytest.mark.parametrize(
     ("capabilities", "request_", "accept"),
     [
         ({}, {"method": "sampling/createMessage"}, "*/*"),
         ({"elicitation": {}}, {"method": "elicitation/create", "params": {"mode": "url"}}, "*/*"),
-        ({"roots": {}}, {"method": "vendor/ask"}, "*/*"),
+        ({"sampling": {}}, {"method": "tasks/get", "params": {"taskId": "t"}}, "*/*"),
         ({"roots": {}}, {"method": "roots/list"}, "application/json"),
     ],
 )
