@@ -89,7 +89,8 @@ class Run:
     async def _outcome(self, answer: Callable[[Call, Exchange, NodeId], Awaitable[Answer]]) -> Outcome:
         call = self.call
         try:
-            text = jsons.dumps(await answer(call, self, self._peer))
+            # It is kept for repeats, long after it is sent.
+            text = jsons.compact(jsons.dumps(await answer(call, self, self._peer)))
             if len(text) > self._text_bytes_max:
                 raise Exhausted(f"the answer is {len(text)} bytes long; at most {self._text_bytes_max} are carried")
             return text

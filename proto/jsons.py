@@ -86,6 +86,16 @@ def canonical(value: Any) -> bytes:
         return _dumps_exact(value, sort=True)
 
 
+def compact(text: bytes) -> bytes:
+    """A copy in memory of its own length: for whoever keeps a text that `dumps` or `canonical` wrote.
+
+    orjson 3.13 never gives back what it reserved to write in: 4 KiB behind the shortest text, twelve times its own
+    length behind one of 5 KB. For a text that is sent and forgotten that costs nothing.
+    """
+    # A third of what bytes(memoryview(text)) takes, which copies as well; bytes(text) does not.
+    return b"%b" % text
+
+
 def _refuse_changed(value: Any, text: bytes) -> bytes:
     # orjson writes NaN and infinities as null; only a text that holds a null can hide one.
     if b"null" in text:

@@ -64,7 +64,7 @@ class Record:
     @classmethod
     def of(cls, kind: Kind, record_id: str, body: Mapping[str, Any]) -> Record:
         """A record of ours, digest taken here. Raises `Invalid` if the body cannot be written as JSON."""
-        return cls(kind, record_id, jsons.digest(body), jsons.dumps(body))
+        return cls(kind, record_id, jsons.digest(body), jsons.compact(jsons.dumps(body)))
 
     @property
     def key(self) -> RecordKey:

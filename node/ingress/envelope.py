@@ -54,14 +54,6 @@ def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, float) else jsons.type_name(value)
 
 
-_COMPACT_BYTES_MAX = 4096
-
-
-def compact(message: bytes) -> bytes:
-    """The same text in memory of its own length, for one that is kept: the encoder leaves 4 KiB behind a short one."""
-    return message if len(message) >= _COMPACT_BYTES_MAX else bytes(memoryview(message))
-
-
 def result(request_id: RequestId, value: Any) -> bytes:
     return jsons.dumps({"jsonrpc": "2.0", "id": request_id, "result": value})
 

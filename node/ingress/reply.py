@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 from aiohttp import web
 
-from node.ingress import envelope
 from node.ingress.settings import IngressSettings
 from node.ingress.sse import HEADERS, EventStream, Outbox
+from proto import jsons
 
 JSON_TYPE = {"Content-Type": "application/json"}
 
@@ -34,7 +34,7 @@ class Outcome:
             return web.Response(status=self.status, headers=self.headers)
         headers = {**JSON_TYPE, **self.headers} if self.headers else JSON_TYPE
         # The server holds on to it until the next request of the connection.
-        return web.Response(body=envelope.compact(self.body), status=self.status, headers=headers)
+        return web.Response(body=jsons.compact(self.body), status=self.status, headers=headers)
 
 
 class Out(Protocol):

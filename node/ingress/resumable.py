@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from node.ingress import envelope
 from node.ingress.reply import Connection
 from node.ingress.settings import IngressSettings
+from proto import jsons
 from proto.errors import Invalid
 
 _EVENT_ID = re.compile(r"([pg][0-9]{1,15})\.([0-9]{1,15})")
@@ -63,7 +63,7 @@ class ResumableStream:
         """To the client, now or when it comes back. False: the stream has ended."""
         if self.ended:
             return False
-        message = envelope.compact(message)
+        message = jsons.compact(message)
         event_id = f"{self.name}.{self._first + len(self._events)}"
         self._events.append((message, keep))
         self._store.kept(self, len(message))

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from node.ingress import envelope
 from node.ingress.changes import Subscription
 from node.ingress.envelope import RequestId
 from node.ingress.levels import loud_enough
@@ -18,6 +17,7 @@ from node.ingress.reply import Connection, Out, Outcome
 from node.ingress.resumable import EventStore, Kept, ResumableStream
 from node.ingress.settings import IngressSettings
 from node.ports import Caller
+from proto import jsons
 from proto.calls import Answer, Notification
 from proto.errors import Exhausted, Unavailable
 from proto.records import Principal
@@ -256,7 +256,7 @@ class Session:
             return
         if self._waiting is None:
             self._waiting = {}
-        self._waiting[envelope.compact(message)] = None
+        self._waiting[jsons.compact(message)] = None
         if len(self._waiting) > WAITING_MAX:
             del self._waiting[next(iter(self._waiting))]
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from node.ingress.settings import IngressSettings
+from proto import jsons
 
 log = logging.getLogger("toolmesh.ingress")
 
@@ -71,7 +72,7 @@ class Outbox:
             return False
         if keep and len(self._frames) >= 2 * self._frames_max:
             return False
-        self._frames.append(Frame(message, keep, event_id))
+        self._frames.append(Frame(jsons.compact(message), keep, event_id))
         self._bytes += len(message)
         self._wake(True)
         return True

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from proto import jsons
 from proto.errors import Invalid
+from tests.weighing import weighed
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = (
@@ -168,3 +169,10 @@ def test_what_should_be_an_object_is_named_when_it_is_not(text: str, name: str) 
 def test_no_bytes_whatever_raise_anything_but_invalid(data: bytes) -> None:
     with suppress(Invalid):
         jsons.dumps(jsons.loads(data))
+
+
+@pytest.mark.parametrize("length", [1, 100, 1_000, 5_000, 50_000])
+def test_a_compact_text_holds_no_more_memory_than_it_is_long(length: int) -> None:
+    texts, weight = weighed(lambda: [jsons.compact(jsons.dumps("x" * length)) for _ in range(10)])
+    assert texts == [b'"' + b"x" * length + b'"'] * 10
+    assert weight < 10 * (length + 100) + 1_000

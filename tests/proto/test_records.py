@@ -7,6 +7,7 @@ import pytest
 from proto import jsons
 from proto.errors import Invalid
 from proto.records import GOVERNANCE, MEMBERS, NOTHING_KNOWN, Kind, Principal, Record, RecordKey, Version, manifest
+from tests.weighing import weighed
 
 BODY = {"name": "read", "inputSchema": {"type": "object", "x-unknown": None}}
 
@@ -62,3 +63,9 @@ def test_a_caller_is_the_same_whatever_its_groups_and_scopes() -> None:
 def test_a_record_is_shown_short() -> None:
     record = Record.of(Kind.TOOL, "s/t", {"secret": "value"})
     assert repr(record) == f"Record(tool s/t {record.digest.hex()[:8]})"
+
+
+def test_records_hold_their_bodies_and_not_what_they_were_written_in() -> None:
+    body = {"name": "read", "description": "x" * 1_000}
+    records, weight = weighed(lambda: [Record.of(Kind.TOOL, "s/read", body) for _ in range(100)])
+    assert weight < 100 * (len(records[0].body) + 500)

@@ -4,6 +4,8 @@ import logging
 
 from node.ingress.http import IngressSettings
 from node.ingress.sse import Outbox
+from proto import jsons
+from tests.weighing import weighed
 
 
 def test_at_the_bound_the_oldest_notification_makes_room_and_the_loss_is_logged_once(caplog):
@@ -92,3 +94,9 @@ async def test_the_answer_arrives_though_the_stream_overflows(serve):
             messages = [e async for e in edge.events(r)]
     assert len(messages) <= 4
     assert messages[-1]["result"]["content"][0]["text"] == "x" * 500
+
+
+def test_what_waits_takes_the_memory_that_is_counted():
+    box = Outbox(frames_max=100, bytes_max=1_000_000)
+    _, weight = weighed(lambda: [box.push(jsons.dumps({"n": n, "text": "x" * 1_000})) for n in range(100)])
+    assert weight < 100 * 1_500
