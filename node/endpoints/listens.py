@@ -6,15 +6,19 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from proto.calls import Answer, Exchange, Notification
+from proto.errors import Unavailable
 
 log = logging.getLogger("toolmesh.endpoints")
 
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 EARLY_MAX = 256
 """Notifications kept until all servers have answered; beyond it the oldest are dropped."""
+HONOURED_WITHIN_S = 10.0
+"""So long may a server among others take to say what it will tell of; after that it is left out."""
 
 Listen = Callable[[Exchange], Awaitable[Answer]]
 
@@ -29,22 +33,28 @@ async def nothing_to_hear(exchange: Exchange) -> Answer:
 async def merged(listens: Mapping[str, Listen], exchange: Exchange) -> Answer:
     """Several listens, each under a name for the log, as one.
 
-    What one of them refuses is not honoured; if all do, the first refusal is raised or answered. Once acknowledged,
-    the end of one is the end of all: a listener that asks again is told what is honoured now, and one that was kept
-    on would not know what it no longer hears.
+    What one of them refuses, or is silent about for `HONOURED_WITHIN_S`, is not honoured; if that is true of all, the
+    first refusal is raised or answered. Once acknowledged, the end of one is the end of all: a listener that asks
+    again is told what is honoured now, and one that was kept on would not know what it no longer hears.
     """
     loop = asyncio.get_running_loop()
     whole = _Whole(exchange)
     parts = {name: _Part(whole) for name in listens}
     tasks = {name: loop.create_task(_run(listens[name], part)) for name, part in parts.items()}
     try:
-        for name, part in parts.items():
-            await asyncio.wait((tasks[name], part.honoured), return_when=asyncio.FIRST_COMPLETED)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HONOURED_WITHIN_S):
+                for name, part in parts.items():
+                    await asyncio.wait((tasks[name], part.honoured), return_when=asyncio.FIRST_COMPLETED)
         heard = [name for name, part in parts.items() if part.honoured.done()]
+        refused = [task for name, task in tasks.items() if name not in heard and task.done()]
         for name in parts.keys() - set(heard):
-            log.debug("a listen at %r was refused: %r", name, tasks[name].exception() or tasks[name].result())
+            log.debug("a listen at %r is not honoured: %r", name, tasks[name])
+            tasks[name].cancel()
         if not heard:
-            return next(iter(tasks.values())).result()
+            if refused:
+                return refused[0].result()
+            raise Unavailable(f"none of the servers said within {HONOURED_WITHIN_S:g} s what it will tell of")
         whole.acknowledge([parts[name].honoured.result() for name in heard])
         await asyncio.wait([tasks[name] for name in heard], return_when=asyncio.FIRST_COMPLETED)
         ended = next(tasks[name] for name in heard if tasks[name].done())

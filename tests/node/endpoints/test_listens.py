@@ -69,6 +69,24 @@ async def test_what_comes_before_all_have_answered_waits_for_the_acknowledgement
     assert slow.left.is_set()
 
 
+async def test_a_server_that_says_nothing_keeps_nobody_from_the_others(
+    heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listens, "HONOURED_WITHIN_S", 0.0)
+    quick, silent = Server("a:1"), Server("b:1")
+    quick.go.set()
+    whole = asyncio.create_task(merged({"silent": silent.listen, "quick": quick.listen}, heard))
+    await heard.until(2)
+    assert heard.events[0] == acknowledgement(resourceSubscriptions=["a:1"])
+    async with asyncio.timeout(10):
+        await silent.left.wait()
+    assert not whole.done()
+    quick.end.set_result({"result": {}})
+    assert await whole == {"result": {}}
+    with pytest.raises(Unavailable, match="within"):
+        await merged({"silent": Server("b:1").listen}, heard)
+
+
 async def test_an_early_crowd_is_bounded(heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listens, "EARLY_MAX", 2)
     last = Server("z:1")
