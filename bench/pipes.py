@@ -1,6 +1,7 @@
 """A server over pipes, called directly and through a node by the same client.
 
-Two clients: the SDK's, which is what agents have, and a bare one, which shows what the way itself takes.
+Two clients: the SDK's, which is what agents have, and a bare one, which shows what the way itself takes. The SDK's
+comes by pipes as well (`toolmesh stdio`: the same client on the same transport) and by HTTP.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import statistics
 import sys
 import time
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -26,22 +28,24 @@ TEXT = "x" * 200
 
 
 async def pipes(rig: Rig, size: Size) -> dict[str, Any]:
-    _, url, _ = await rig.node(servers={"bench": {"command": [sys.executable, *SERVER], "stateless": True}})
-    url = f"{url}/mcp/bench"
+    _, base, _ = await rig.node(servers={"bench": {"command": [sys.executable, *SERVER], "stateless": True}})
+    url = f"{base}/mcp/bench"
     await rig.until(lambda: ready(rig.session, url, LEGACY))
-    sdk, bare = await _sdk(url, size.pipe_calls), await _bare(rig, url, size.pipe_calls)
+    sdk, bare = await _sdk(base, url, size.pipe_calls), await _bare(rig, url, size.pipe_calls)
     return {
-        "sdk_direct_p50_ms": round(statistics.median(d for d, _ in sdk), 3),
-        "sdk_through_p50_ms": round(statistics.median(t for _, t in sdk), 3),
-        "sdk_ratio": round(statistics.median(t / d for d, t in sdk), 2),
+        "sdk_direct_p50_ms": round(statistics.median(d for d, _, _ in sdk), 3),
+        "sdk_by_pipes_p50_ms": round(statistics.median(p for _, p, _ in sdk), 3),
+        "sdk_by_pipes_ratio": round(statistics.median(p / d for d, p, _ in sdk), 2),
+        "sdk_by_http_p50_ms": round(statistics.median(h for _, _, h in sdk), 3),
+        "sdk_by_http_ratio": round(statistics.median(h / d for d, _, h in sdk), 2),
         "bare_direct_p50_ms": round(statistics.median(d for d, _ in bare), 3),
         "bare_through_p50_ms": round(statistics.median(t for _, t in bare), 3),
         "bare_added_ms": round(statistics.median(t - d for d, t in bare), 3),
     }
 
 
-async def _sdk(url: str, calls: int) -> list[tuple[float, float]]:
-    """(direct, through a node), p50 in milliseconds, by the SDK's client."""
+async def _sdk(base: str, url: str, calls: int) -> list[tuple[float, float, float]]:
+    """(direct, through a node by pipes, through it by HTTP), p50 in milliseconds, by the SDK's client."""
 
     async def p50_ms(client: Client) -> float:
         took = []
@@ -53,12 +57,15 @@ async def _sdk(url: str, calls: int) -> list[tuple[float, float]]:
 
     async with AsyncExitStack() as stack:
         server = StdioServerParameters(command=sys.executable, args=SERVER)
+        toolmesh = str(Path(sys.executable).with_name("toolmesh"))
+        pipe = StdioServerParameters(command=toolmesh, args=["stdio", "--url", base, "--server", "bench"])
         direct = await stack.enter_async_context(Client(server, mode="legacy"))
-        through = await stack.enter_async_context(Client(url, mode="legacy"))
-        for client in (direct, through):
+        by_pipes = await stack.enter_async_context(Client(pipe, mode="legacy"))
+        by_http = await stack.enter_async_context(Client(url, mode="legacy"))
+        for client in (direct, by_pipes, by_http):
             await client.list_tools()
             await p50_ms(client)
-        return [(await p50_ms(direct), await p50_ms(through)) for _ in range(ROUNDS)]
+        return [(await p50_ms(direct), await p50_ms(by_pipes), await p50_ms(by_http)) for _ in range(ROUNDS)]
 
 
 async def _bare(rig: Rig, url: str, calls: int) -> list[tuple[float, float]]:

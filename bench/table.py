@@ -30,11 +30,18 @@ ROWS = (
         "≤ 0.6 ms",
     ),
     (
-        "a call to a server over pipes, the SDK's client",
-        "{pipes[sdk_through_p50_ms]} ms",
+        "a call to a server over pipes, the SDK's client on `toolmesh stdio`",
+        "{pipes[sdk_by_pipes_p50_ms]} ms",
         "{pipes[sdk_direct_p50_ms]} ms",
-        "{pipes[sdk_ratio]}",
+        "{pipes[sdk_by_pipes_ratio]}",
         "≤ 2",
+    ),
+    (
+        "… the SDK's client on HTTP",
+        "{pipes[sdk_by_http_p50_ms]} ms",
+        "{pipes[sdk_direct_p50_ms]} ms",
+        "{pipes[sdk_by_http_ratio]}",
+        "",
     ),
     (
         "… a bare client",
