@@ -104,7 +104,8 @@ async def put_down(process: asyncio.subprocess.Process, name: str, grace_s: floa
         if not await _ended(process, grace_s):
             logger.warning("server %s: did not end on SIGTERM, killed", name)
             _signal_group(process, signal.SIGKILL)
-            await _ended(process, grace_s)
+            # It ends now; on a busy machine that may be seen late.
+            await _ended(process, max(grace_s, GRACE_S))
     _signal_group(process, signal.SIGKILL)
     # Closes our ends of the pipes even where a stranger to the group still holds the others.
     transport = getattr(process, "_transport", None)

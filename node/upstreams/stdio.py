@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from node.upstreams.chatter import Chatter
+from node.upstreams.ending import to_the_end
 from node.upstreams.lines import LineSplitter, Overlong
 from node.upstreams.process import GRACE_S, exited, how_it_ended, put_down, spawn
 from node.upstreams.spec import UpstreamSpec
@@ -84,9 +85,11 @@ class StdioWire:
         return self._chatter.last()
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            await to_the_end(self._close())
+
+    async def _close(self) -> None:
         if self._process is not None:
             await put_down(self._process, self._spec.name, self._grace_s)
         for task in self._tasks:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from node.upstreams.connection import Connection
+from node.upstreams.ending import to_the_end
 from node.upstreams.era import Transport
 from node.upstreams.listing import CAPABILITIES, LISTS, Items
 from node.upstreams.spec import UpstreamSpec
@@ -64,7 +65,7 @@ class Survey:
                 logger.info("server %s: what it lists for capable clients is not known: %s", self._spec.name, e)
                 return
             finally:
-                await asyncio.shield(connection.close("surveyed"))
+                await to_the_end(connection.close("surveyed"))
         self._surveyed = server_info
         self._found(lists)
 

@@ -56,6 +56,7 @@ class Upstream:
         """Whose the main session is; None: of the first who comes."""
         self._tenancy: Connection | None = None
         self._learning: asyncio.Task[None] | None = None
+        self._stopped = False
 
     def __repr__(self) -> str:
         return f"Upstream({self.offer!r} running={self._gate.running} {self._sessions!r})"
@@ -89,6 +90,7 @@ class Upstream:
 
     async def stop(self) -> None:
         """End it: pending calls fail, its processes are gone when this returns (within seconds)."""
+        self._stopped = True
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.gather(self._learning, return_exceptions=True)
@@ -96,7 +98,7 @@ class Upstream:
 
     async def learn(self) -> None:
         """Settle `modern`, by asking a process that serves for nothing else. Once for each version of a server."""
-        if self._keeper.modern is not None:
+        if self._keeper.modern is not None or self._stopped:
             return
         if self._learning is None or self._learning.done():
             self._learning = asyncio.create_task(self._learn(), name=f"era of {self.spec.name}")
