@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from node.ingress import envelope
 from node.ingress.settings import IngressSettings
+from node.sdk import subscriptions
 from proto import jsons
 
 log = logging.getLogger("toolmesh.ingress")
@@ -21,6 +23,9 @@ HEADERS: Mapping[str, str] = {
     # nginx would hold events back otherwise.
     "X-Accel-Buffering": "no",
 }
+
+_CHANGED = tuple(envelope.notification({"method": method})[:-1] for method in subscriptions.LISTEN_STREAM_METHODS)
+"""How a message begins that tells of a change: a list's, or a resource's."""
 
 
 class Frame(NamedTuple):
@@ -42,7 +47,8 @@ class Outbox:
     """Messages waiting for one stream: at most so many, at most so many bytes.
 
     At the bound the oldest messages that may be lost make room. A message that must arrive (`keep`: a response, a
-    request to the client) is refused only when nothing else is left to drop and the count is reached.
+    request to the client) is refused only when nothing else is left to drop and the count is reached. A message longer
+    than all that may wait is taken where it waits alone. That a thing has changed waits once, however often it is told.
     """
 
     __slots__ = ("_bytes", "_bytes_max", "_frames", "_frames_max", "_reader", "closed", "dropped")
@@ -64,10 +70,12 @@ class Outbox:
         """Queue one JSON text. False: it was not taken (closed, or no room)."""
         if self.closed:
             return False
-        while len(self._frames) >= self._frames_max or (self._frames and self._bytes + len(message) > self._bytes_max):
+        if self._frames and message.startswith(_CHANGED):
+            self._take_out(message)
+        while self._full_with(message):
             if not self._drop_oldest():
                 break
-        if not keep and (len(self._frames) >= self._frames_max or self._bytes + len(message) > self._bytes_max):
+        if not keep and self._full_with(message):
             self._count_drop()
             return False
         if keep and len(self._frames) >= 2 * self._frames_max:
@@ -123,6 +131,18 @@ class Outbox:
     def _wake(self, woken: bool) -> None:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(woken)
+
+    def _full_with(self, message: bytes) -> bool:
+        too_long = self._bytes > 0 and self._bytes + len(message) > self._bytes_max
+        return too_long or len(self._frames) >= self._frames_max
+
+    def _take_out(self, message: bytes) -> None:
+        """The same text, if it waits already."""
+        for i, frame in enumerate(self._frames):
+            if frame.message == message:
+                del self._frames[i]
+                self._bytes -= len(message)
+                return
 
     def _drop_oldest(self) -> bool:
         for i, frame in enumerate(self._frames):

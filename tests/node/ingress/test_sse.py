@@ -2,6 +2,9 @@
 
 import logging
 
+import pytest
+
+from node.ingress import envelope
 from node.ingress.http import IngressSettings
 from node.ingress.sse import Outbox
 from proto import jsons
@@ -18,13 +21,38 @@ def test_at_the_bound_the_oldest_notification_makes_room_and_the_loss_is_logged_
     assert len(caplog.records) == 1
 
 
-def test_bytes_are_bounded_too_and_one_message_too_long_is_dropped_itself():
+def test_bytes_are_bounded_too_and_a_message_longer_than_all_of_them_waits_alone():
     box = Outbox(frames_max=10, bytes_max=10)
     assert box.push(b"x" * 6)
     assert box.push(b"y" * 6)
     assert box.take() == [b"y" * 6]
+    box.prime("p1.0", 1_000)
+    assert box.push(b"z" * 11)
+    assert box.push(b"x")
+    assert box.take() == [b"x"]
+    assert box.push(b"answer", keep=True)
     assert not box.push(b"z" * 11)
-    assert box.dropped == 2
+    assert box.dropped == 3
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_that_a_thing_has_changed_waits_once_and_other_things_as_often_as_they_are_said(keep):
+    def changed(uri):
+        return envelope.notification({"method": "notifications/resources/updated", "params": {"uri": uri}})
+
+    def log(data):
+        return envelope.notification({"method": "notifications/message", "params": {"level": "info", "data": data}})
+
+    box = Outbox(frames_max=4, bytes_max=10_000)
+    for _ in range(100):
+        assert box.push(changed("a"), keep=keep)
+        assert box.push(changed("b"), keep=keep)
+    assert box.push(log(1), keep=keep)
+    assert box.push(changed("a"), keep=keep)
+    assert box.dropped == 0
+    assert box.take() == [changed("b"), log(1), changed("a")]
+    assert [box.push(log(1)) for _ in range(2)] == [True, True]
+    assert box.take() == [log(1), log(1)]
 
 
 def test_an_answer_is_never_dropped_for_notifications_nor_for_its_length():
