@@ -220,8 +220,9 @@ class Asked:
         self._replies[reply.request_id] = (reply, size)
         if lasts(self.call) and len(self._replies) > REPLIES_MAX:
             # In a stream questions have no end; the owner asks again only what is open there.
-            self._forgotten = min(self._replies)
-            del self._replies[self._forgotten], self._requests[self._forgotten]
+            oldest = min(self._replies)
+            self._forgotten = max(self._forgotten, oldest)
+            del self._replies[oldest], self._requests[oldest]
         while sum(size for _, size in self._replies.values()) > REPLIES_BYTES_MAX:
             lost = next(request_id for request_id, (_, size) in self._replies.items() if size)
             gone = Unavailable("the client has answered, the answer got lost with its stream and is no longer kept")

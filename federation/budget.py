@@ -31,7 +31,7 @@ class Budget:
         self._stopped = False
         self._ends_s = self._loop.time() + budget_ms / 1000
         self._still_since_s = 0.0
-        self._timer = self._loop.call_at(self._ends_s, over)
+        self._timer = self._loop.call_at(self._ends_s, self._end)
 
     def __repr__(self) -> str:
         state = f"{self._asked} asked" if self._asked else "running"
@@ -58,4 +58,8 @@ class Budget:
     def _until(self, ends_s: float) -> None:
         self._timer.cancel()
         if not self._stopped:
-            self._timer = self._loop.call_at(ends_s, self._over)
+            self._timer = self._loop.call_at(ends_s, self._end)
+
+    def _end(self) -> None:
+        self._stopped = True
+        self._over()

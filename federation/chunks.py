@@ -23,9 +23,13 @@ WINDOW_BYTES = 1024 * 1024
 """What may be on the way of one text, unclaimed. Lower: slower far away (window ÷ round trip); higher: more held."""
 
 _GRANT_BYTES = WINDOW_BYTES // 4
-LANE_EVENTS_MAX = 256
-"""Droppable frames waiting for one call; further ones are dropped and counted (progress is worth most when fresh)."""
+LANE_EVENTS_MAX = 16_384
+"""Droppable frames waiting for one call; further ones are dropped and counted. A server may say thousands of things in
+one breath, before any of them can be written: that alone is no sign of a peer which does not keep up."""
 LANE_EVENT_BYTES_MAX = 4 * 1024 * 1024
+EVENTS_BYTES_MAX = 64 * 1024 * 1024
+"""Of droppable frames that wait for all calls together, each counted with `FRAME_BYTES` more."""
+FRAME_BYTES = 256
 
 
 class Room:
@@ -125,7 +129,7 @@ class Lanes(Generic[F]):
 
     `chunk(call_id, data)` makes a frame of a piece of text. A lane keeps its credit until its frame marked
     `last` has been taken, or until it is dropped. `taken` counts frames taken, `dropped` those that were lost for
-    want of room; `text_bytes` of long texts wait.
+    want of room; `text_bytes` of long texts wait, and `light_bytes` of what may be lost.
     """
 
     def __init__(self, chunk: Callable[[str, bytes], F]) -> None:
@@ -135,18 +139,20 @@ class Lanes(Generic[F]):
         self.dropped = 0
         self.taken = 0
         self.text_bytes = 0
+        self.light_bytes = 0
 
     def put(self, call_id: str, frame: F, *, last: bool = False) -> None:
         self._add(call_id, _Item(frame, b"", 0, last))
 
     def put_light(self, call_id: str, frame: F, size: int, text: bytes = b"") -> bool:
-        """Queue a frame, after its text if that is long, that may be lost; False if the lane is full and it was.
+        """Queue a frame, after its text if that is long, that may be lost; False if there is no room and it was.
 
         `size` is the length of both in bytes.
         """
         lane = self._lanes.get(call_id)
         waiting, waiting_bytes = (lane.light, lane.light_bytes) if lane else (0, 0)
-        if waiting >= LANE_EVENTS_MAX or waiting_bytes + size > LANE_EVENT_BYTES_MAX:
+        full = waiting >= LANE_EVENTS_MAX or waiting_bytes + size > LANE_EVENT_BYTES_MAX
+        if full or self.light_bytes + size + FRAME_BYTES > EVENTS_BYTES_MAX:
             self.dropped += 1
             return False
         if text:
@@ -154,6 +160,7 @@ class Lanes(Generic[F]):
         lane = self._add(call_id, _Item(frame, b"", max(size, 1), False))
         lane.light += 1
         lane.light_bytes += max(size, 1)
+        self.light_bytes += max(size, 1) + FRAME_BYTES
         return True
 
     def put_text(self, call_id: str, text: bytes) -> None:
@@ -192,6 +199,7 @@ class Lanes(Generic[F]):
         lane = self._lanes.pop(call_id, None)
         if lane is not None:
             self.text_bytes -= sum(len(item.text) - item.offset for item in lane.items)
+            self.light_bytes -= lane.light_bytes + lane.light * FRAME_BYTES
 
     def finish(self, call_id: str) -> None:
         """The call is over: drop its lane, unless its last frame still waits in it."""
@@ -232,6 +240,7 @@ class Lanes(Generic[F]):
         if item.light_bytes:
             lane.light -= 1
             lane.light_bytes -= item.light_bytes
+            self.light_bytes -= item.light_bytes + FRAME_BYTES
         if item.last:
             del self._lanes[call_id]
         return item.frame

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from federation.budget import Budget
+from federation.budget import Budget, lasts
 from federation.dedupe import Outcome
 from federation.parting import QUESTION_BYTES_MAX
 from proto import calls, jsons
@@ -145,12 +145,18 @@ class Run:
     # ---- Exchange ----
 
     def event(self, notification: Notification) -> None:
-        """Passed on if the caller is connected and keeps up; otherwise lost, as progress may be."""
-        if self._claimant is None:
+        """Passed on if the caller is connected and keeps up; otherwise lost, as progress may be.
+
+        A stream, which is all notifications, ends there: its listener begins anew rather than miss what it never knows.
+        """
+        told = self._claimant is not None and self._claimant.tell(
+            self.call.call_id, call_down_to_wire(self.call.call_id, calls.Event(notification))
+        )
+        if told:
             return
-        wire = call_down_to_wire(self.call.call_id, calls.Event(notification))
-        if not self._claimant.tell(self.call.call_id, wire):
-            log.debug("call %s: its caller does not keep up, a notification was dropped", self.call.call_id)
+        log.debug("call %s: its caller does not keep up, a notification was dropped", self.call.call_id)
+        if lasts(self.call):
+            self.cancel("its caller does not keep up with what it is told")
 
     async def request(self, request: Notification) -> Answer:
         """Ask the client; while no stream is there, wait for one (the run ends when none comes).

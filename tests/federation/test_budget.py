@@ -119,3 +119,13 @@ def test_after_its_end_nothing_is_over(loop: Loop) -> None:
 @pytest.mark.parametrize(("budget_ms", "stream"), [(LASTING_ABOVE_MS, False), (LASTING_ABOVE_MS + 1, True)])
 def test_a_call_with_more_time_than_any_call_needs_is_a_stream(budget_ms: int, stream: bool) -> None:
     assert lasts(Call("c", "s", "m", {}, budget_ms=budget_ms)) is stream
+
+
+def test_what_is_over_is_over_though_its_last_question_ends_later(loop: Loop) -> None:
+    over: list[float] = []
+    budget = Budget(5_000, lambda: over.append(loop.now_s))
+    budget.stand_still()
+    loop.go(5 + QUESTION_S_MAX)
+    budget.go_on()
+    loop.go(0)
+    assert len(over) == 1

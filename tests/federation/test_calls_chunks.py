@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from federation.chunks import (
+    EVENTS_BYTES_MAX,
+    FRAME_BYTES,
     LANE_EVENT_BYTES_MAX,
     LANE_EVENTS_MAX,
     WINDOW_BYTES,
@@ -97,6 +99,17 @@ def test_notifications_beyond_the_bound_are_dropped_and_counted_and_nothing_else
     drain(waiting)
     assert waiting.put_light("d", ("d", "3"), 1)
     assert repr(waiting) == "Lanes(1 calls, 1 waiting, 6 dropped)"
+
+
+def test_notifications_of_all_calls_together_are_bounded_too() -> None:
+    waiting = lanes()
+    most = EVENTS_BYTES_MAX // (LANE_EVENT_BYTES_MAX + FRAME_BYTES)
+    assert all(waiting.put_light(str(n), (str(n), ""), LANE_EVENT_BYTES_MAX) for n in range(most))
+    assert not waiting.put_light("more", ("more", ""), LANE_EVENT_BYTES_MAX)
+    waiting.drop("0")
+    assert waiting.put_light("more", ("more", ""), LANE_EVENT_BYTES_MAX)
+    drain(waiting)
+    assert waiting.light_bytes == 0
 
 
 def test_a_finished_call_keeps_only_a_last_frame_that_still_waits() -> None:

@@ -50,6 +50,19 @@ async def test_an_error_answer_of_the_server_passes_through_unchanged(pair: Pair
     assert await pair.run(a_call()) == answer
 
 
+async def test_what_a_server_says_in_one_breath_arrives_whole(pair: Pair) -> None:
+    told = [{"method": "notifications/message", "params": {"level": "info", "data": n}} for n in range(3_000)]
+
+    async def talk(call: Call, exchange: Exchange) -> Answer:
+        for notification in told:
+            exchange.event(notification)
+        return {"result": {}}
+
+    pair.owner.answer = talk
+    await pair.run(a_call())
+    assert pair.caller.events == told
+
+
 async def test_progress_arrives_in_order_before_the_answer(pair: Pair) -> None:
     async def work(call: Call, exchange: Exchange) -> Answer:
         for n in range(50):

@@ -10,7 +10,7 @@ import pytest
 from federation.asked import REQUESTS_MAX
 from federation.budget import LASTING_ABOVE_MS
 from proto.calls import Answer, Call, Exchange, Notification
-from proto.errors import Exhausted, Unavailable
+from proto.errors import Exhausted, Expired, Unavailable
 from tests.wire.forwarding import Held, Pair, a_call, echo
 
 pytestmark = pytest.mark.timeout(30)
@@ -96,6 +96,27 @@ async def test_streams_of_one_node_are_bounded_where_they_begin(pair: Pair, monk
     assert await pair.run(a_call("c1", n=1)) == {"result": {"n": 1}}
     held.go.set()
     await stream
+
+
+@pytest.mark.parametrize("budget_ms", [20_000, STREAM_MS])
+async def test_a_stream_ends_rather_than_miss_what_it_was_told_and_a_call_goes_on(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, budget_ms: int
+) -> None:
+    monkeypatch.setattr("federation.chunks.LANE_EVENTS_MAX", 2)
+
+    async def talk(call: Call, exchange: Exchange) -> Answer:
+        for n in range(5):
+            exchange.event({"method": "notifications/resources/updated", "params": {"uri": f"x://{n}"}})
+        await asyncio.sleep(0)
+        return {"result": {}}
+
+    pair.owner.answer = talk
+    if budget_ms == STREAM_MS:
+        with pytest.raises(Expired, match="does not keep up"):
+            await pair.run(a_call(budget_ms=budget_ms))
+    else:
+        assert await pair.run(a_call(budget_ms=budget_ms)) == {"result": {}}
+    assert len(pair.caller.events) == 2
 
 
 @pytest.mark.parametrize(("budget_ms", "answered"), [(20_000, REQUESTS_MAX), (STREAM_MS, 2 * REQUESTS_MAX)])
