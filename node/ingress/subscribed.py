@@ -62,14 +62,14 @@ class SessionListens:
                 raise Exhausted(f"{len(self._resources)} resources are subscribed to; unsubscribe from one first")
             hearing = _Hearing(self._session, {"notifications": {"resourceSubscriptions": [uri]}}, uri, listen)
             self._resources[uri] = hearing
-        answer: Answer | None = None
+        hearing.waiting += 1
         try:
             # Shielded: somebody else may wait for the same acknowledgement.
-            answer = await asyncio.shield(hearing.acknowledged)
+            return await asyncio.shield(hearing.acknowledged)
         finally:
-            if answer is None or "error" in answer:
+            hearing.waiting -= 1
+            if not hearing.waiting and not hearing.honoured:
                 self._drop(uri, hearing)
-        return answer
 
     def unsubscribe(self, uri: str) -> None:
         """Hear of it no more; nothing happens where it was not subscribed to."""
@@ -105,17 +105,24 @@ class SessionListens:
 class _Hearing:
     """One listen, of a resource (`uri`) or of logs, begun anew when it ends; it is the `Exchange` of each.
 
-    `acknowledged` is the answer to who asked for it: an empty result, or why it will not be.
+    `acknowledged` is the answer to those `waiting` for it: an empty result, or why it will not be.
     """
 
     def __init__(self, session: Session, params: dict[str, Any], uri: str, listen: Listen) -> None:
         self.acknowledged: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.waiting = 0
         self._session = session
         self._uri = uri
         self._asking = LegacyExchange(session, session)
         self._heard = False
         self.task = asyncio.get_running_loop().create_task(self._keep(params, listen))
         self.task.add_done_callback(self._ended)
+
+    @property
+    def honoured(self) -> bool:
+        """Has the server said that it will tell?"""
+        said = self.acknowledged
+        return said.done() and said.exception() is None and "error" not in said.result()
 
     def event(self, notification: Notification) -> None:
         method = notification.get("method")

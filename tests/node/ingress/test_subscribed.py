@@ -8,6 +8,7 @@ import pytest
 from node.ingress import subscribed
 from node.ingress.http import IngressSettings
 from proto.errors import Unavailable, Unknown
+from tests.node.ingress.talking import dialled
 
 UPDATED = "notifications/resources/updated"
 LEVEL = "io.modelcontextprotocol/logLevel"
@@ -52,6 +53,27 @@ async def test_subscribing_twice_is_one_subscription(edge):
     for _ in range(2):
         assert (await asked(edge, session, "resources/subscribe", {"uri": "a:b"}))["result"] == {}
     assert len(edge.root.listening) == 1
+
+
+async def test_who_gives_up_a_subscription_takes_it_from_nobody_who_asked_for_the_same(edge):
+    answers, served = asyncio.Event(), edge.root.listen
+
+    async def slowly(params, caller, exchange):
+        await answers.wait()
+        return await served(params, caller, exchange)
+
+    edge.root.listen = slowly
+    async with dialled(edge) as agent:
+        await agent.initialize()
+        for request_id in (1, 2):
+            await agent.say(edge.call("resources/subscribe", {"uri": "a:b"}, request_id))
+        # Its answer comes once all before it has begun.
+        assert (await agent.ask("ping", request_id=3))["id"] == 3
+        await agent.cancel(1)
+        assert (await agent.ask("ping", request_id=4))["id"] == 4
+        answers.set()
+        assert await agent.hear() == {"jsonrpc": "2.0", "id": 2, "result": {}}
+        assert len(edge.root.listening) == 1
 
 
 async def test_an_update_waits_for_a_stream_and_waits_once(edge):
