@@ -59,5 +59,4 @@ class Connections:
                 await asyncio.gather(*(duplex.finish() for duplex in self._open))
                 await self.none_left.wait()
         except TimeoutError:
-            for duplex in list(self._open):
-                await duplex.end()
+            await asyncio.gather(*(duplex.end() for duplex in self._open))

@@ -84,7 +84,8 @@ class WebSocketTransport:
                     break
             if duplex.open:
                 writing.cancel()
-        except asyncio.CancelledError:
+        except BaseException:
+            # Nobody reads any more: what is written would have no end.
             writing.cancel()
             raise
         finally:

@@ -5,6 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
+from node.ingress.duplex import Duplex
 from node.ingress.http import IngressSettings
 from node.ports import EVERYTHING
 from tests.node.ingress.conftest import TwinEndpoint, served
@@ -105,6 +106,17 @@ async def test_a_connection_that_answers_no_ping_is_ended():
     async with served(IngressSettings(ping_s=0.05)) as edge, dialled(edge, autoping=False):
         # The socket stays open, and nobody is behind it.
         await gone(edge)
+
+
+async def test_a_fault_in_what_takes_messages_ends_the_connection(edge, monkeypatch):
+    def broken(self, message):
+        raise KeyError("a bug of ours")
+
+    async with dialled(edge) as agent:
+        monkeypatch.setattr(Duplex, "take", broken)
+        await agent.say({})
+        await agent.closed()
+    await gone(edge)
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
