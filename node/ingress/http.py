@@ -35,8 +35,9 @@ __all__ = ["IngressSettings", "McpIngress"]
 log = logging.getLogger("toolmesh.ingress")
 
 ALLOW = "GET, POST, DELETE"
-NAMED_PATHS = ("/mcp", "/v1/mcp", "/mcp/{name}", "/v1/mcp/{name}")
-"""`/v1/…` is the same address under another path: a session opened at one may go on at the other."""
+NAMED_PATHS = ("/mcp/{name}", "/mcp", "/v1/mcp/{name}", "/v1/mcp")
+"""`/v1/…` is the same address under another path: a session opened at one may go on at the other. aiohttp tries those
+that begin alike in this order: most calls are for a server."""
 EVERYTHING_PATH = "/mcp-all"
 _VERSION = istr(inbound.MCP_PROTOCOL_VERSION_HEADER)
 _ACCEPT = istr("Accept")

@@ -11,6 +11,8 @@ from typing import Any
 
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, PROTOCOL_VERSION_META_KEY
 from mcp_types.jsonrpc import HEADER_MISMATCH, INVALID_PARAMS
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from multidict import istr
 
 from node.ingress import envelope
 from node.ingress.errors import status_of
@@ -23,6 +25,10 @@ MRTR_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})
 
 PARAM_HEADER = "mcp-param-"
 
+_VERSION = istr(inbound.MCP_PROTOCOL_VERSION_HEADER)
+_METHOD = istr(inbound.MCP_METHOD_HEADER)
+_NAME = istr(inbound.MCP_NAME_HEADER)
+
 
 def refused(message: dict[str, Any], headers: Mapping[str, str] | None) -> Outcome | None:
     """Why the request cannot be run; None: it can.
@@ -30,8 +36,10 @@ def refused(message: dict[str, Any], headers: Mapping[str, str] | None) -> Outco
     `headers` of the HTTP request, all lines of them; None on a transport without.
     """
     request_id, params = message["id"], message.get("params") or {}
-    if headers is not None and (doubled := inbound.find_duplicated_routing_header(headers.items())) is not None:
+    if headers is not None and (doubled := _doubled(headers)) is not None:
         return error(request_id, HEADER_MISMATCH, f"the {doubled} header appears more than once")
+    if _plain(message["method"], params, headers):
+        return None
     route = inbound.classify_inbound_request(message, headers=headers)
     if isinstance(route, inbound.InboundLadderRejection):
         return rejected(request_id, route)
@@ -69,6 +77,39 @@ def error(request_id: envelope.RequestId | None, code: int, message: str, status
 def rejected(request_id: envelope.RequestId | None, rejection: inbound.InboundLadderRejection) -> Outcome:
     body = envelope.error(request_id, rejection.code, rejection.message, rejection.data)
     return Outcome(body, status_of(rejection.code))
+
+
+def _doubled(headers: Mapping[str, str]) -> str | None:
+    """A routing header that is there more than once."""
+    getall = getattr(headers, "getall", None)
+    if getall is None:
+        return inbound.find_duplicated_routing_header(headers.items())
+    return next((str(name) for name in (_VERSION, _METHOD, _NAME) if len(getall(name, ())) > 1), None)
+
+
+def _plain(method: str, params: dict[str, Any], headers: Mapping[str, str] | None) -> bool:
+    """Is everything as nearly every call has it, to the letter? False says nothing: the rungs then tell.
+
+    The rungs cost as much as all else that this edge does with a request.
+    """
+    meta = params.get("_meta")
+    if not isinstance(meta, dict):
+        return False
+    version = meta.get(PROTOCOL_VERSION_META_KEY)
+    if version not in MODERN_PROTOCOL_VERSIONS or not isinstance(meta.get(CLIENT_CAPABILITIES_META_KEY), dict):
+        return False
+    if method in MRTR_METHODS and ("inputResponses" in params or "requestState" in params):
+        return False
+    if headers is None:
+        return True
+    if headers.get(_VERSION) != version or headers.get(_METHOD) != method:
+        return False
+    member = inbound.NAME_BEARING_METHODS.get(method)
+    if member is None:
+        return not method.startswith("tasks/")
+    name = params.get(member)
+    # Such a beginning may be that of an encoded value.
+    return isinstance(name, str) and headers.get(_NAME) == name and not name.startswith("=?")
 
 
 def _name_mismatch(method: str, params: dict[str, Any], headers: Mapping[str, str]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from node.sdk import inbound
@@ -30,17 +31,25 @@ _NAME_MEMBER = {
 }
 """Which member of params the header `Mcp-Name` repeats."""
 
+_KEPT_CHARS = 200
+"""Header values that long are kept as they were written last time, those of 1,000 names; longer ones never."""
+_kept = lru_cache(maxsize=1_000)(inbound.encode_header_value)
+
 
 def envelope(message: Message) -> dict[str, str]:
     """The headers that repeat a message's body, for those who route by headers."""
     method = message.get("method")
     if method is None:
         return {}
-    headers = {"Mcp-Method": inbound.encode_header_value(method)}
+    headers = {"Mcp-Method": _header_value(method)}
     member = _NAME_MEMBER.get(method)
     if member is not None and isinstance(name := message.get("params", {}).get(member), str):
-        headers["Mcp-Name"] = inbound.encode_header_value(name)
+        headers["Mcp-Name"] = _header_value(name)
     return headers
+
+
+def _header_value(text: str) -> str:
+    return _kept(text) if len(text) <= _KEPT_CHARS else inbound.encode_header_value(text)
 
 
 def stamp() -> dict[str, Any]:
