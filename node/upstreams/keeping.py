@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -37,8 +37,8 @@ class Keeper:
     """One server's main session, from attempt to attempt. It declares nothing, so it can be asked nothing.
 
     `on_offer` is called on the loop whenever anything in the offer changed; `busy` tells whether calls run;
-    `surveys` is held by the one survey that runs on this node. `modern` and `legacy` tell which eras the server
-    speaks; None: not known.
+    `surveys` is held by the one survey that runs on this node, which has `modern` settled by `learn`. `modern` and
+    `legacy` tell which eras the server speaks; None: not known.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Keeper:
         busy: Callable[[], bool],
         clock: Callable[[], int],
         surveys: asyncio.Lock,
+        learn: Callable[[], Awaitable[None]],
     ) -> None:
         self.spec = spec
         self.offer = Offer(spec, Health("starting", clock()))
@@ -56,7 +57,7 @@ class Keeper:
         self.legacy: bool | None = None
         self.transport: Transport = transport_of(spec)
         self.relisting = Relisting(spec, self._publish, self.doubt)
-        self._survey = Survey(spec, surveys, self._surveyed)
+        self._survey = Survey(spec, surveys, learn, self._surveyed)
         self._plain: dict[str, Items] = {}
         self._capable: dict[str, Items] = {}
         self._on_offer = on_offer

@@ -51,7 +51,7 @@ class Sessions:
         key: Key,
         holder: str,
         capabilities: dict[str, Any],
-        exchange: Exchange,
+        exchange: Exchange | None,
         transport: Transport,
         *,
         listens: bool = False,
@@ -154,7 +154,9 @@ class Sessions:
 
     # ---- opening and closing ---------------------------------------------------------------------
 
-    async def _opened(self, slot: Slot, capabilities: dict[str, Any], exchange: Exchange, transport: Transport) -> None:
+    async def _opened(
+        self, slot: Slot, capabilities: dict[str, Any], exchange: Exchange | None, transport: Transport
+    ) -> None:
         """One opens it for all who wait, and none of them takes it along when cancelled."""
         opening = self._opening.get(slot)
         if opening is None:
@@ -175,7 +177,9 @@ class Sessions:
         if not done.cancelled() and (error := done.exception()) is not None:
             logger.info("server %s: a session could not be opened: %s", self._spec.name, error)
 
-    async def _open(self, slot: Slot, capabilities: dict[str, Any], exchange: Exchange, transport: Transport) -> None:
+    async def _open(
+        self, slot: Slot, capabilities: dict[str, Any], exchange: Exchange | None, transport: Transport
+    ) -> None:
         name = self._spec.name
         connection = Connection(
             self._spec,

@@ -2,13 +2,13 @@
 
 Servers of before 2026-07-28 may offer a tool only to clients that declare sampling, say. The main session declares
 nothing, so what the mesh lists would lack it. The survey costs a second start of the server, so it waits until the
-node has settled, and one server is surveyed at a time.
+node has settled, and one server is surveyed at a time. Whether it speaks 2026-07-28 is learnt along with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from node.upstreams.connection import Connection
@@ -31,11 +31,19 @@ EVERYTHING: dict[str, Any] = {
 
 
 class Survey:
-    """Of one server. `turn` is held while one runs. `found` hears of the lists as a capable client sees them."""
+    """Of one server. `turn` is held while one runs. `learn` settles which eras it speaks, which may cost a start too;
+    `found` hears of the lists as a capable client sees them."""
 
-    def __init__(self, spec: UpstreamSpec, turn: asyncio.Lock, found: Callable[[dict[str, Items]], None]) -> None:
+    def __init__(
+        self,
+        spec: UpstreamSpec,
+        turn: asyncio.Lock,
+        learn: Callable[[], Awaitable[None]],
+        found: Callable[[dict[str, Items]], None],
+    ) -> None:
         self._spec = spec
         self._turn = turn
+        self._learn = learn
         self._found = found
         self._surveyed: dict[str, Any] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -56,6 +64,7 @@ class Survey:
     async def _run(self, server_info: dict[str, Any], transport: Transport) -> None:
         await asyncio.sleep(AFTER_S)
         async with self._turn:
+            await self._learn()
             connection = Connection(self._spec, transport, _nothing, capabilities=EVERYTHING)
             try:
                 async with asyncio.timeout(self._spec.start_timeout_s):

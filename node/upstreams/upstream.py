@@ -14,6 +14,7 @@ from node.upstreams.channel import LISTEN, LOG_LEVEL
 from node.upstreams.clock import CallClock
 from node.upstreams.connection import Connection
 from node.upstreams.era import Era, detect
+from node.upstreams.following import Following
 from node.upstreams.gate import Gate
 from node.upstreams.keeping import Keeper, unix_ms
 from node.upstreams.listening import Listening
@@ -48,8 +49,12 @@ class Upstream:
     ) -> None:
         self.spec = spec
         self._gate = Gate(spec.name, spec.concurrency)
-        self._keeper = Keeper(spec, on_offer, lambda: bool(self._gate.running), clock, surveys or asyncio.Lock())
+        self._on_offer = on_offer
+        self._keeper = Keeper(
+            spec, self._offered, lambda: bool(self._gate.running), clock, surveys or asyncio.Lock(), self.learn
+        )
         self._sessions = Sessions(spec, self._keeper.relisting.changed)
+        self._following = Following(spec, self._sessions)
         self._listening = Listening(spec.name, self._keeper.revived)
         self._shared = spec.stateless or spec.sessions == "shared"
         self._tenant: tuple[str, ...] | None = SHARED if self._shared or not spec.sessions_max else None
@@ -94,7 +99,13 @@ class Upstream:
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.gather(self._learning, return_exceptions=True)
+        await self._following.stop()
         await asyncio.gather(self._keeper.stop(), self._sessions.stop("stopped"))
+
+    def _offered(self, offer: Offer) -> None:
+        both_eras = bool(self._keeper.modern and self._keeper.legacy) and not self._stopped
+        self._following.offered(offer, self._keeper.transport, both_eras=both_eras)
+        self._on_offer(offer)
 
     async def learn(self) -> None:
         """Settle `modern`, by asking a process that serves for nothing else. Once for each version of a server."""
