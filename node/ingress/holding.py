@@ -26,11 +26,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One HTTP request for a session: `message` is what was posted, one or an array of them."""
+    """One HTTP request for a session: `message` is what was posted, one or an array of them, `shape` that of one.
+
+    Where the shape is not known yet (None), it is found, and a message that has none is refused.
+    """
 
     verb: str
     incoming: Incoming
     message: Any = None
+    shape: Shape | None = None
 
 
 class Holding:
@@ -60,7 +64,7 @@ class Holding:
                 return await way.finish(Outcome(b"", 204))
             if isinstance(message, list):
                 return await self._batch(incoming, session, message, way)
-            return await self._post(incoming, session, message, way)
+            return await self._post(asked, session, way)
         finally:
             way.abandon()
 
@@ -76,8 +80,9 @@ class Holding:
             return refused(400, f"MCP-Protocol-Version is not {session.version}, which this session negotiated")
         return session
 
-    async def _post(self, incoming: Incoming, session: Session, message: Any, way: Way[T]) -> T:
-        shape = envelope.shape_of(message)
+    async def _post(self, asked: Asked, session: Session, way: Way[T]) -> T:
+        incoming, message = asked.incoming, asked.message
+        shape = asked.shape or envelope.shape_of(message)
         if shape is not Shape.REQUEST:
             self._edge.take(session, message, shape)
             return await way.finish(Outcome(b"", 202))
@@ -127,6 +132,8 @@ class Post:
         self._way = way
         self._stream: ResumableStream | None = None
         self._connection: Connection | None = None
+        self._ended: asyncio.Future[None] | None = None
+        """Done when the call is; cancelled with the POST."""
         way.on_stream(self._opened)
         if stream_after_s > 0:
             way.promote_after(stream_after_s)
@@ -146,9 +153,10 @@ class Post:
             if isinstance(started, Outcome):
                 self._end(started)
                 return await way.finish(started)
-            started.add_done_callback(self._done)
             # Waiting does not tie the call to this POST: a disconnect cancels the wait alone.
-            await asyncio.wait((started,))
+            self._ended = asyncio.get_running_loop().create_future()
+            started.add_done_callback(self._done)
+            await self._ended
             outcome = None if started.cancelled() else started.result()
             return await (way.finish_silent() if outcome is None else way.finish(outcome))
         finally:
@@ -160,7 +168,11 @@ class Post:
         self._stream = self._session.open_stream("p", connection)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        self._end(None if task.cancelled() else task.result())
+        try:
+            self._end(None if task.cancelled() else task.result())
+        finally:
+            if self._ended is not None and not self._ended.done():
+                self._ended.set_result(None)
 
     def _end(self, outcome: Outcome | None) -> None:
         if self._stream is not None:

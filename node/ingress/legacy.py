@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import Any
 
 from mcp_types import LOG_LEVEL_META_KEY
@@ -21,7 +20,7 @@ from node.ingress.changes import NOTICE, ChangeFeed, promised
 from node.ingress.envelope import RequestId, Shape
 from node.ingress.errors import refusal
 from node.ingress.exchange import LegacyExchange
-from node.ingress.incoming import Incoming, trace_of
+from node.ingress.incoming import Incoming
 from node.ingress.levels import LOG_LEVELS
 from node.ingress.reply import Out, Outcome
 from node.ingress.sessions import Session, Sessions
@@ -129,8 +128,7 @@ class LegacyEdge:
         try:
             if self._own(session, method, params):
                 return Outcome(envelope.result(request_id, {}))
-            trace = trace_of(incoming.headers, params)
-            caller = replace(session.caller, principal=incoming.principal, trace=trace)
+            caller = incoming.caller(session.version, session.key, session.capabilities, params)
             return session.start(request_id, self._call(session, request_id, method, params, caller, out))
         except MeshError as e:
             return self._refused(request_id, e, method, params)
