@@ -20,8 +20,6 @@ from proto.errors import MeshError, OutcomeUnknown, Unavailable
 CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 4.0
 """Below the 5 s after which common servers close an idle connection: a POST must not race that."""
-SPARE_CONNECTIONS = 8
-"""For GET streams, replies, cancellations and probes, beside `concurrency` calls."""
 CLOSE_TIMEOUT_S = 3.0
 READ_BYTES = 256 * 1024
 _WRITE_BYTES = 256 * 1024
@@ -35,12 +33,14 @@ class Redirected(aiohttp.ClientError):
     """A WebSocket's address answered with a redirect."""
 
 
-def client_for(spec: UpstreamSpec, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
-    """A pool of connections to one server. How long a call may take is its caller's to say: nothing limits it here."""
+def client_for(*middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+    """A pool of connections to one server. How long a call may take is its caller's to say: nothing limits it here.
+
+    Nor does the pool bound its number: what runs is bounded by `concurrency`, and whoever listens, or waits for a
+    person's answer, where that is counted. With a bound here those would keep connections from those who call.
+    """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=spec.concurrency + SPARE_CONNECTIONS, keepalive_timeout=KEEPALIVE_S, socket_factory=_watched_socket
-        ),
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=_watched_socket),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         headers={"User-Agent": "toolmesh"},
         cookie_jar=aiohttp.DummyCookieJar(),

@@ -42,7 +42,7 @@ class SseWire:
 
     async def open(self, sink: Sink) -> None:
         self._sink = sink
-        self._client = client_for(self._spec)
+        self._client = client_for()
         headers = {**self._spec.headers, "Accept": "text/event-stream", "Cache-Control": "no-store"}
         try:
             stream = self._stream = await self._client.get(self._url, headers=headers, allow_redirects=False)

@@ -37,7 +37,7 @@ class WebSocketWire:
         return f"WebSocketWire({self._spec.name} {'open' if self._socket and not self._socket.closed else 'closed'})"
 
     async def open(self, sink: Sink) -> None:
-        self._client = client_for(self._spec, stay)
+        self._client = client_for(stay)
         try:
             self._socket = await self._client.ws_connect(
                 self._spec.url,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
 
 from node.upstreams import survey as survey_module
 from node.upstreams.spec import UpstreamSpec
+from tests.node.upstreams.conftest import Recorder
 from tests.node.upstreams.test_sessions import spec as asking
 
 MODERN = "2026-07-28"
@@ -109,3 +111,20 @@ async def test_the_era_of_a_command_is_learnt_in_the_background(monkeypatch):
     async with asyncio.timeout(10):
         await learnt.wait()
     await survey.end()
+
+
+async def test_those_who_listen_keep_no_connection_from_those_who_call(watch, serve):
+    server = Server(CAPABILITIES)
+    w = await watch(replace(await serve(server), concurrency=1))
+    await w.until_up()
+    wanted = {"notifications": {"resourceSubscriptions": ["x://1"]}}
+    heard = [Recorder() for _ in range(20)]
+    listens = [
+        asyncio.create_task(w.ask("subscriptions/listen", wanted, r, era=MODERN, call_id=f"l{n}"))
+        for n, r in enumerate(heard)
+    ]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(r.first.wait() for r in heard))
+        assert "result" in await w.ask("tools/list", {}, era=MODERN)
+    for task in listens:
+        task.cancel()
