@@ -81,7 +81,9 @@ class App:
             state_at=self.bridge.states.place,
         )
         self.meta = MetaEndpoint(self.catalog, self.guard, self.gateway, self.router, self._add, config.search.top_k)
-        self.endpoints = MeshEndpoints(self.meta, self.catalog, self.guard, self.gateway, config.http.page_items)
+        self.endpoints = MeshEndpoints(
+            self.meta, self.catalog, self.guard, self.gateway, config.http.page_items, config.http.start_wait_s
+        )
         self.ingress = McpIngress(
             self.endpoints,
             self.authenticator,

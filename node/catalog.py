@@ -6,6 +6,7 @@ anybody anything: what is listed, searched and routed comes from what is held.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -192,12 +193,19 @@ class Catalog:
         self._by_name: dict[str, dict[str, Server]] = {}
         self._by_service: dict[str, dict[tuple[str, str], Server]] = {}
         self._listeners: list[Listener] = []
+        self._changing: asyncio.Event | None = None
 
     def __repr__(self) -> str:
         return f"Catalog({len(self.owners)} nodes, {len(self._by_name)} names, v{self.version})"
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
+
+    async def change(self) -> None:
+        """Until something else is known than now, of whomever; also how a server or an owner fares."""
+        if self._changing is None:
+            self._changing = asyncio.Event()
+        await self._changing.wait()
 
     # ---- facts in -------------------------------------------------------------------------------
 
@@ -251,6 +259,9 @@ class Catalog:
     def _touch(self) -> None:
         self.version += 1
         self._routes.clear()
+        if self._changing is not None:
+            self._changing.set()
+            self._changing = None
 
     def _owner(self, owner_id: NodeId) -> Owner:
         owner = self.owners.get(owner_id.name)

@@ -103,9 +103,10 @@ class Hosting:
             self._strays.pop(name, None)
             self._change((), self._offered.pop(name).withdraw())
 
-    async def settled(self) -> None:
-        """Until every server has either come up or failed once."""
-        for event in list(self._settled.values()):
+    async def settled(self, name: str = "") -> None:
+        """Until every server has either come up or failed once; or that one, if it is hosted here."""
+        awaited = [event for known, event in self._settled.items() if name in ("", known)]
+        for event in awaited:
             await event.wait()
 
     async def stop(self) -> None:

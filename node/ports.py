@@ -146,6 +146,12 @@ class Endpoints(Protocol):
         Raises `Unknown`, `Conflict` or `Invalid`.
         """
 
+    async def started(self, name: str | None, principal: Principal) -> None:
+        """Until what stands there can be described to this caller, should it be coming up; for a bounded time.
+
+        Never raises: `describe` says what there is, or why not.
+        """
+
     def subscribe_changes(self, listener: ChangeListener) -> None: ...
 
     def unsubscribe_changes(self, listener: ChangeListener) -> None: ...

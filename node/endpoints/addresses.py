@@ -10,6 +10,7 @@ from node.endpoints.everything import PAGE_ITEMS, EverythingEndpoint
 from node.endpoints.meta import MetaEndpoint
 from node.endpoints.relay import Relay
 from node.endpoints.server import ServerEndpoint
+from node.endpoints.starting import START_WAIT_S, Starting
 from node.gateway import Gateway
 from node.ports import EVERYTHING, Action, ChangeListener, Endpoint, Guard
 from proto.names import split_qualified
@@ -23,10 +24,19 @@ SERVERS_KEPT = 10_000
 
 
 class MeshEndpoints:
-    """Path → endpoint, and who wants to know when a list behind one changes. `page_items`: of lists at `/mcp-all`."""
+    """Path → endpoint, and who wants to know when a list behind one changes.
+
+    `page_items`: of lists at `/mcp-all`. `start_wait_s`: so long a server that is coming up is waited for.
+    """
 
     def __init__(
-        self, meta: MetaEndpoint, catalog: Catalog, guard: Guard, gateway: Gateway, page_items: int = PAGE_ITEMS
+        self,
+        meta: MetaEndpoint,
+        catalog: Catalog,
+        guard: Guard,
+        gateway: Gateway,
+        page_items: int = PAGE_ITEMS,
+        start_wait_s: float = START_WAIT_S,
     ) -> None:
         self._meta = meta
         self._catalog = catalog
@@ -34,6 +44,7 @@ class MeshEndpoints:
         self._gateway = gateway
         self._directory = Directory(catalog)
         self._everything = EverythingEndpoint(catalog, guard, self._directory, Relay(gateway), page_items)
+        self._starting = Starting(catalog, guard, start_wait_s)
         self._servers: dict[str, ServerEndpoint] = {}
         self._listeners: list[ChangeListener] = []
         catalog.listen(self._changed)
@@ -51,6 +62,10 @@ class MeshEndpoints:
             known = ServerEndpoint(name, self._catalog, self._directory, self._guard, self._gateway)
             self._servers[name] = known
         return known
+
+    async def started(self, name: str | None, principal: Principal) -> None:
+        if name is not None and name != EVERYTHING:
+            await self._starting.over(name, principal)
 
     def subscribe_changes(self, listener: ChangeListener) -> None:
         self._listeners.append(listener)

@@ -65,6 +65,7 @@ class Duplex:
         self._listens: set[asyncio.Task[Outcome]] = set()
         self._batches: set[asyncio.Task[None]] = set()
         self._running = 0
+        self._opening: asyncio.Task[None] | None = None
         self._taken = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -116,8 +117,9 @@ class Duplex:
                 task.cancel()
 
     async def room(self) -> None:
-        """Until what waits to be written is below its bounds, or the connection has ended."""
-        while self.outbox.full and self.open:
+        """Until what waits to be written is below its bounds and no session is being opened, or the connection has
+        ended."""
+        while (self.outbox.full or self._opening is not None) and self.open:
             self._taken.clear()
             await self._taken.wait()
 
@@ -146,13 +148,21 @@ class Duplex:
             why = "this connection speaks MCP 2026-07-28, which has no initialize; dial anew for an earlier revision"
             self.send(envelope.error(request_id, UNSUPPORTED_PROTOCOL_VERSION, why, data), keep=True)
             return
-        if self._session is not None:
+        if self._session is not None or self._opening is not None:
             self._refuse(request_id, INVALID_REQUEST, "this connection is initialized; dial anew for another session")
             return
-        self._session, outcome = self._legacy.initialize(self.incoming, message)
-        self.send(outcome.body, keep=True)
-        if self._session is not None:
-            self._session.attach(self)
+        self._opening = asyncio.get_running_loop().create_task(self._open_session(message))
+
+    async def _open_session(self, message: dict[str, Any]) -> None:
+        """What it is for may still be coming up; what the agent sends meanwhile waits in `room`."""
+        try:
+            self._session, outcome = await self._legacy.initialize(self.incoming, message)
+            self.send(outcome.body, keep=True)
+            if self._session is not None:
+                self._session.attach(self)
+        finally:
+            self._opening = None
+            self._taken.set()
 
     def _modern_request(self, message: dict[str, Any]) -> None:
         request_id, method = message["id"], message["method"]
@@ -270,6 +280,8 @@ class Duplex:
         self.outbox.close()
         self._taken.set()
         tasks: list[asyncio.Task[Any]] = [task for same_id in self._calls.values() for task in same_id]
+        if self._opening is not None:
+            tasks.append(self._opening)
         for task in tasks:
             task.cancel()
         if self._session is not None:

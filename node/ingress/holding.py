@@ -44,8 +44,8 @@ class Holding:
         self._edge = edge
         self._settings = settings
 
-    def initialize(self, incoming: Incoming, message: dict[str, Any]) -> Outcome:
-        return self._edge.initialize(incoming, message)[1]
+    async def initialize(self, incoming: Incoming, message: dict[str, Any]) -> Outcome:
+        return (await self._edge.initialize(incoming, message))[1]
 
     async def serve(self, asked: Asked, way: Way[T]) -> T:
         """Answer one request. Cancelling this is a lost connection and stops no call.

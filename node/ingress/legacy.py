@@ -66,14 +66,15 @@ class LegacyEdge:
 
     # ---- requests and what else a session is sent ------------------------------------------------
 
-    def initialize(self, incoming: Incoming, message: dict[str, Any]) -> tuple[Session | None, Outcome]:
-        """Answer a request `initialize`; no session where it is refused."""
+    async def initialize(self, incoming: Incoming, message: dict[str, Any]) -> tuple[Session | None, Outcome]:
+        """Answer a request `initialize`, once what it is for has come up; no session where it is refused."""
         self.served += 1
         request_id, params = message["id"], message.get("params") or {}
         asked, capabilities = params.get("protocolVersion"), params.get("capabilities", {})
         if not isinstance(asked, str) or not isinstance(capabilities, dict):
             why = "params.protocolVersion must be a string and params.capabilities an object"
             return None, Outcome(envelope.error(request_id, INVALID_PARAMS, why))
+        await self._endpoints.started(incoming.name, incoming.principal)
         version = asked if asked in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION
         session = Session(
             incoming.name,

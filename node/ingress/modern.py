@@ -141,6 +141,7 @@ class ModernEdge:
             endpoint = self._endpoints.endpoint(incoming.name)
             caller = _caller(incoming, params)
             if method == "server/discover":
+                await self._endpoints.started(incoming.name, incoming.principal)
                 return self._discovered(request_id, incoming.name, endpoint.describe(caller))
             if (
                 headers is not None

@@ -28,7 +28,7 @@ class SessionsOverHttp:
 
     async def post(self, request: web.Request, incoming: Incoming, message: Any, shape: Shape) -> web.StreamResponse:
         if shape is Shape.REQUEST and message["method"] == "initialize":
-            return self._holding.initialize(incoming, message).response()
+            return (await self._holding.initialize(incoming, message)).response()
         return await self._serve(request, Asked("POST", incoming, message, shape))
 
     async def batch(self, request: web.Request, incoming: Incoming, messages: list[Any]) -> web.StreamResponse:

@@ -70,6 +70,7 @@ class HttpSection(Section):
     allowed_origins: tuple[Origin, ...] = ()
     body_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1_024, le=256 * 1024 * 1024)
     page_items: int = Field(default=1_000, ge=1, le=10_000)
+    start_wait_s: float = Field(default=10, ge=0, le=300)
     sessions_max: int = Field(default=10_000, ge=1, le=1_000_000)
     session_idle_s: float = Field(default=1_800, ge=1, le=7 * 86_400)
     session_events_max: int = Field(default=256, ge=1, le=100_000)

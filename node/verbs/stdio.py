@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 DATA_DIR_VARIABLE = "TOOLMESH_NODE__DATA_DIR"
 SETTLED_AWAITED_S = 20.0
-"""So long may the servers of a node that is started here take to come up before the agent is served."""
+"""So long may the servers that are asked for take to come up, at a node that is started here, before the agent is
+served; one that is asked for by name is then waited for as at any node (`http.start_wait_s`)."""
 TAKEN_EVERY_S = 0.2
 TAKEN_TRIES = 25
 """Another process may be starting the same node: it is looked for as often."""
@@ -112,10 +113,10 @@ async def _serve(config: NodeConfig, named: str, path: str, key: str, agent: Age
         ending = asyncio.create_task(app.ending.wait())
         ending.add_done_callback(lambda _: agent.stop.set())
         if path != "/ws":
-            # Asked before that, a server has nothing to say of itself yet.
+            # Asked before that, servers have nothing to say of themselves yet. One is not kept waiting for the others.
             with suppress(TimeoutError):
                 async with asyncio.timeout(SETTLED_AWAITED_S):
-                    await app.hosting.settled()
+                    await app.hosting.settled(path.removeprefix("/ws/") if path.startswith("/ws/") else "")
         status = await agent.converse(await WebSocket.dial(named or _address_of(config, app.http_port), path, key))
         ending.cancel()
         await app.finish()

@@ -110,12 +110,20 @@ class TwinEndpoints:
             EVERYTHING: TwinEndpoint(),
         }
         self.listeners: list[ChangeListener] = []
+        self.starting: dict[str | None, asyncio.Event] = {}
+        self.awaited = asyncio.Event()
 
     def endpoint(self, name: str | None) -> TwinEndpoint:
         found = self.by_name.get(name)
         if found is None:
             raise Unknown(f"no server {name!r}")
         return found
+
+    async def started(self, name: str | None, principal: Principal) -> None:
+        """Whoever asks for what `starting` names waits for its event."""
+        if (event := self.starting.get(name)) is not None:
+            self.awaited.set()
+            await event.wait()
 
     def subscribe_changes(self, listener: ChangeListener) -> None:
         self.listeners.append(listener)

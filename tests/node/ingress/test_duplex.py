@@ -55,6 +55,31 @@ async def test_initialize_opens_a_session_in_which_calls_run(edge, agent, versio
     assert edge.ingress.stats()["sessions"] == 1
 
 
+async def test_what_is_sent_while_a_server_still_starts_waits_with_initialize(edge):
+    edge.endpoints.starting["time"] = up = asyncio.Event()
+    async with dialled(edge, "/ws/time") as agent:
+        opened = asyncio.create_task(agent.initialize())
+        await edge.wait(edge.endpoints.awaited)
+        await agent.say(edge.call("ping", None, "p"))
+        up.set()
+        assert (await opened)["result"]["serverInfo"]["name"] == "twin"
+        assert await agent.hear() == {"jsonrpc": "2.0", "id": "p", "result": {}}
+        again = await agent.initialize()
+        assert "is initialized" in again["error"]["message"]
+
+
+async def test_an_agent_that_leaves_while_a_server_still_starts_leaves_nothing(edge):
+    edge.endpoints.starting["time"] = asyncio.Event()
+    async with dialled(edge, "/ws/time") as agent:
+        opened = asyncio.create_task(agent.initialize())
+        await edge.wait(edge.endpoints.awaited)
+        opened.cancel()
+        # What is sent is read only once there is a session: the close is to be seen all the same.
+        await agent.socket.close()
+    edge.endpoints.starting["time"].set()
+    await gone(edge)
+
+
 async def test_a_connection_has_one_session(agent):
     await agent.initialize()
     answer = await agent.initialize()

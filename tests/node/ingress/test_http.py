@@ -256,3 +256,24 @@ async def test_a_session_of_the_alias_is_one_of_the_address(edge):
 async def test_everything_has_one_address_and_no_servers_name(edge, path):
     async with edge.modern("vendor/echo", path=path) as r:
         assert r.status == 404
+
+
+async def test_initialize_and_discover_wait_for_a_server_that_still_starts(edge):
+    edge.endpoints.starting["time"] = up = asyncio.Event()
+    client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+
+    async def answered(request):
+        async with request as response:
+            return (await response.json())["result"]["capabilities"]["tools"]
+
+    for request in (
+        edge.post(edge.call("initialize", client), "/time"),
+        edge.modern("server/discover", path="/time"),
+    ):
+        asked = asyncio.create_task(answered(request))
+        await edge.wait(edge.endpoints.awaited)
+        assert not asked.done()
+        up.set()
+        assert await asked == {"listChanged": True}
+        up.clear()
+        edge.endpoints.awaited.clear()
