@@ -14,6 +14,7 @@ from node.catalog import Route, Server
 from node.choosing import Chooser
 from node.ports import Guard
 from node.retries import ATTEMPTS_MAX, RetryBudgets, may_run_again, not_tried_elsewhere
+from node.task_ids import TaskExchange, outward
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Expired, Fault, MeshError, OutcomeUnknown, Unavailable
 
@@ -110,6 +111,8 @@ class Attempts:
                 try:
                     if session:
                         answer = await self._in_session(session, route.name, server, attempt, exchange)
+                    elif route.service:
+                        answer = await self._at_any(server, tried[-1], attempt, exchange)
                     else:
                         answer = await self._at(server, tried[-1], attempt, exchange)
                     break
@@ -204,6 +207,11 @@ class Attempts:
             raise
         standing.answered((time.perf_counter() - started) * 1000)
         return answer
+
+    async def _at_any(self, server: Server, qualified: str, call: Call, exchange: Exchange) -> Answer:
+        """Nothing ties the caller to this owner of a service: tasks that it begins here must say where they run."""
+        answer = await self._at(server, qualified, call, TaskExchange(qualified, exchange))
+        return outward(qualified, call.method, answer)
 
     async def _in_session(self, session: str, service: str, server: Server, call: Call, exchange: Exchange) -> Answer:
         bond = self._chooser.bonds.find(session, service)

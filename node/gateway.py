@@ -21,6 +21,7 @@ from node.choosing import NAMED, Chooser, not_up
 from node.ports import Action, Caller, Guard, Visibility
 from node.relaying import LISTEN, LISTEN_MS, TELL_MS, NodeHandler, Relays, stopping, tellable
 from node.standing import Standing
+from node.task_ids import TaskExchange, heard_of, holder, split
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Conflict, Forbidden, Unavailable, Unknown
 from proto.names import NodeId
@@ -161,6 +162,8 @@ class Gateway:
         if asked and len(route.servers) > 1:
             servers = tuple(s for s in route.servers if visibility.allows(s.resource(asked)))
             route = Route(route.name, servers, route.service)
+        if route.service and method.startswith("tasks/"):
+            route, params = _of_task(route, params)
         if STATE in params and (place := self._state_at(params[STATE])) is not None:
             route = _continued(route, place)
         call = self._call_of(route, method, params, caller, budget_ms, member.digest if member else b"")
@@ -177,6 +180,12 @@ class Gateway:
         honoured. Raises any `MeshError`: `Unavailable` with `data["stopping"]` where a node on the way stops.
         """
         route = self._catalog.route(name, self._guard.visible(caller.principal, Action.CALL))
+        asked = params.get("notifications")
+        if route.service and isinstance(asked, dict) and "taskIds" in asked:
+            owner, asked = heard_of(asked, _qualified(route))
+            if owner:
+                route, params = _alone(route, owner), {**params, "notifications": asked}
+                exchange = TaskExchange(owner, exchange)
         call = self._call_of(route, LISTEN, params, caller, LISTEN_MS)
         try:
             return await self._relays.listen(self._chooser.heard(route, call), call, exchange)
@@ -321,7 +330,23 @@ def _continued(route: Route, place: Place) -> Route:
             f"the node that waits for this answer, {node!r}, cannot be reached or no longer offers {route.name!r}: "
             "call again without inputResponses and requestState"
         )
-    return Route(route.name, (server,))
+    return Route(route.name, (server,), route.service and server.stateless)
+
+
+def _of_task(route: Route, params: dict[str, Any]) -> tuple[Route, dict[str, Any]]:
+    """Where a task runs whose id says so, and the params as they are known there; else both as they are."""
+    owner = holder(params.get("taskId"), _qualified(route))
+    return (_alone(route, owner), split(params)[1]) if owner else (route, params)
+
+
+def _qualified(route: Route) -> set[str]:
+    return {s.qualified for s in route.servers}
+
+
+def _alone(route: Route, owner: str) -> Route:
+    """One member of a service; that has no sessions, or else what it answers is passed as it is."""
+    (server,) = (s for s in route.servers if s.qualified == owner)
+    return Route(route.name, (server,), server.stateless)
 
 
 def _unknown(route: Route, method: str, asked: str) -> Unknown:

@@ -1,4 +1,4 @@
-"""Ids of tasks where one address stands for many servers: `SERVER__ID`, so that whoever asks again finds the way. Pure.
+"""Ids of tasks where one name stands for many servers: `SERVER__ID`, so that whoever asks again finds the way. Pure.
 
 Server names hold no underscore, so the first `__` splits. An id is written where MCP has it, in both eras, and nowhere
 else: what only looks like one in a result of a tool stays as it is.
@@ -6,10 +6,10 @@ else: what only looks like one in a result of a tool stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
-from node.endpoints.listens import ACKNOWLEDGED
+from node.relaying import ACKNOWLEDGED
 from proto.calls import Answer, Exchange, Notification
 from proto.errors import Invalid
 from proto.jsons import type_name
@@ -44,6 +44,26 @@ def by_server(task_ids: Any) -> dict[str, dict[str, Any]]:
         server, inner = split({"taskId": task_id})
         asked.setdefault(server, {"taskIds": []})["taskIds"].append(inner["taskId"])
     return asked
+
+
+def holder(task_id: Any, servers: Collection[str]) -> str:
+    """Which of these servers an id is addressed to; empty: none of them."""
+    server, sep, _ = task_id.partition("__") if isinstance(task_id, str) else ("", "", "")
+    return server if sep and server in servers else ""
+
+
+def heard_of(notifications: dict[str, Any], servers: Collection[str]) -> tuple[str, dict[str, Any]]:
+    """What one listen can hear of tasks: (the first server that an id names, the filter with the ids that it knows).
+
+    ("", the filter as it is) where no id names one of these servers.
+    """
+    ids = notifications.get("taskIds")
+    named = [(holder(task_id, servers), task_id) for task_id in ids] if isinstance(ids, list) else []
+    server = next((server for server, _ in named if server), "")
+    if not server:
+        return "", notifications
+    strip = _stripper(server)
+    return server, {**notifications, "taskIds": [strip(task_id) for owner, task_id in named if owner == server]}
 
 
 def outward(server: str, method: str, answer: Answer) -> Answer:

@@ -20,9 +20,9 @@ from node.endpoints.directory import NAMED_KINDS, Directory, Place
 from node.endpoints.paging import cursor, position
 from node.endpoints.relay import Relay
 from node.endpoints.server import LISTS
-from node.endpoints.tasks import by_server
 from node.endpoints.uris import owner_of, owner_of_reference
 from node.ports import EVERYTHING, Action, Caller, Guard, Visibility
+from node.task_ids import by_server
 from proto.calls import Answer, Exchange
 from proto.errors import Conflict, Invalid, MeshError, Unknown
 from proto.jsons import type_name

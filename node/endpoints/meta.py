@@ -12,9 +12,9 @@ from node.choosing import not_up
 from node.endpoints.capabilities import TASKS, is_modern
 from node.endpoints.near import did_you_mean, near
 from node.endpoints.relay import Relay
-from node.endpoints.tasks import by_server
 from node.gateway import Gateway
 from node.ports import Action, Caller, Guard, Visibility
+from node.task_ids import by_server
 from proto.calls import Answer, Exchange
 from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown
 from proto.records import Kind

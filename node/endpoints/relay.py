@@ -7,7 +7,7 @@ import logging
 from collections import OrderedDict
 from typing import Any
 
-from node.endpoints import tasks
+from node import task_ids
 from node.endpoints.listens import Listen, merged, nothing_to_hear
 from node.gateway import Gateway
 from node.ports import Caller
@@ -39,12 +39,12 @@ class Relay:
     ) -> Answer:
         """Raises any `MeshError`."""
         self._remember(caller.session_key, server)
-        answer = await self._gateway.call(server, method, params, caller, tasks.TaskExchange(server, exchange))
-        return tasks.outward(server, method, answer)
+        answer = await self._gateway.call(server, method, params, caller, task_ids.TaskExchange(server, exchange))
+        return task_ids.outward(server, method, answer)
 
     async def task(self, method: str, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
         """A method about a task, whose id says where it runs. Raises any `MeshError`."""
-        server, inner = tasks.split(params)
+        server, inner = task_ids.split(params)
         return await self.call(server, method, inner, caller, exchange)
 
     async def listen(self, asked: dict[str, dict[str, Any]], caller: Caller, exchange: Exchange) -> Answer:
@@ -70,7 +70,7 @@ class Relay:
     def _listening(self, server: str, what: dict[str, Any], caller: Caller) -> Listen:
         async def listen(exchange: Exchange) -> Answer:
             params = {"notifications": what}
-            return await self._gateway.listen(server, params, caller, tasks.TaskExchange(server, exchange))
+            return await self._gateway.listen(server, params, caller, task_ids.TaskExchange(server, exchange))
 
         return listen
 

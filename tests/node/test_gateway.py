@@ -379,6 +379,50 @@ async def test_methods_without_a_name_go_to_the_service_as_they_are(
     assert world.at("us-1").calls[0].params == {"a": [1]}
 
 
+async def test_a_task_of_a_service_without_sessions_is_asked_after_where_it_runs(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    _, us, ap = nodes
+    replicate(catalog, (us, ap), make_server, stateless=True)
+    ran: list[tuple[str, str, Any]] = []
+    told: list[Notification] = []
+
+    def at(node: str) -> Any:
+        async def call(call: Call, exchange: Exchange) -> Answer:
+            ran.append((node, call.method, call.params))
+            if call.method == "subscriptions/listen":
+                exchange.event({"method": "notifications/tasks", "params": {"taskId": "7", "status": "working"}})
+            return {"result": {"resultType": "task" if call.method == "tools/call" else "complete", "taskId": "7"}}
+
+        return call
+
+    for node in (us, ap):
+        world.at(node.name).call = at(node.name)  # type: ignore[method-assign]
+
+    async def ask(method: str, params: dict[str, Any]) -> Any:
+        return (await world.gateway.call("units", method, params, Caller(), NoExchange()))["result"]
+
+    task_id = (await ask("tools/call", {"name": "convert"}))["taskId"]
+    first = ran[0][0]
+    assert task_id == f"units--{first}__7"
+    # Whoever asks anew is served elsewhere; whoever asks after the task is not.
+    catalog.set_liveness(us if first == us.name else ap, Liveness.DRAINING)
+    assert (await ask("tools/call", {"name": "convert"}))["taskId"] != task_id
+    assert (await ask("tasks/get", {"taskId": task_id, "vendor": None}))["taskId"] == task_id
+    assert ran[-1] == (first, "tasks/get", {"taskId": "7", "vendor": None})
+
+    class Listener(NoExchange):
+        def event(self, notification: Notification) -> None:
+            told.append(notification)
+
+    await world.gateway.listen("units", {"notifications": {"taskIds": [task_id]}}, Caller(), Listener())
+    assert ran[-1] == (first, "subscriptions/listen", {"notifications": {"taskIds": ["7"]}})
+    assert told[0]["params"] == {"taskId": task_id, "status": "working"}
+    # An id that names no owner is any owner's to refuse.
+    await ask("tasks/get", {"taskId": "another"})
+    assert ran[-1][2] == {"taskId": "another"}
+
+
 async def test_a_server_that_never_came_up_is_unavailable_with_its_cause_not_empty(
     world: World, catalog: Catalog, nodes: Nodes
 ) -> None:

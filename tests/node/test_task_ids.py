@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from node.endpoints.tasks import RELATED, TaskExchange, by_server, outward, split, told
+from node.task_ids import RELATED, TaskExchange, by_server, heard_of, holder, outward, split, told
 from proto.errors import Invalid
-
-if TYPE_CHECKING:
-    from tests.node.endpoints.conftest import Heard
+from tests.node.endpoints.conftest import Heard
 
 
 @pytest.mark.parametrize(
@@ -66,6 +64,19 @@ def test_an_address_is_taken_off_on_the_way_in() -> None:
             split({"taskId": task_id})
 
 
+def test_an_id_is_held_by_the_server_that_it_names_if_that_is_asked_about() -> None:
+    assert holder("a--x__1__2", {"a--x", "a--y"}) == "a--x"
+    for other in ("a__1", "a--z__1", "a--x", "a--x_1", "", None, 7, ["a--x__1"]):
+        assert holder(other, {"a--x", "a--y"}) == ""
+
+
+def test_one_listen_hears_of_the_tasks_of_one_server() -> None:
+    asked = {"taskIds": ["plain", "b__1", "a__1", "b__2", None], "resourceSubscriptions": ["u:1"]}
+    assert heard_of(asked, {"a", "b"}) == ("b", {"taskIds": ["1", "2"], "resourceSubscriptions": ["u:1"]})
+    for none_named in ({"taskIds": ["plain"]}, {"taskIds": {}}, {}):
+        assert heard_of(none_named, {"a", "b"}) == ("", none_named)
+
+
 def test_a_listen_asks_each_server_for_its_own_tasks() -> None:
     assert by_server(["a__1", "b__1", "a__2"]) == {"a": {"taskIds": ["1", "2"]}, "b": {"taskIds": ["1"]}}
     assert by_server(None) == {}
@@ -74,7 +85,8 @@ def test_a_listen_asks_each_server_for_its_own_tasks() -> None:
             by_server(task_ids)
 
 
-async def test_a_server_and_a_client_each_hear_of_a_task_by_the_id_that_they_know(heard: Heard) -> None:
+async def test_a_server_and_a_client_each_hear_of_a_task_by_the_id_that_they_know() -> None:
+    heard = Heard()
     exchange = TaskExchange("s", heard)
     exchange.event({"method": "notifications/tasks/status", "params": {"taskId": "t", "status": "working"}})
     exchange.event({"method": "notifications/progress", "params": {"progressToken": 1, "taskId": "t"}})
