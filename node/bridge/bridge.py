@@ -25,6 +25,7 @@ from node.bridge.eras import (
     STATE,
     asks,
     can_answer,
+    declined,
     may_be_asked,
     required,
     urls_to_open,
@@ -169,18 +170,20 @@ class _Bridged:
     # ---- modern client, legacy server ------------------------------------------------------------
 
     async def _modern_at_legacy(self, call: Call, exchange: Exchange) -> Answer:
+        opens = True
         if STATE in call.params:
             state = self._states.of(call)
             if state.kind == "parked":
                 return await self._next_round(state, call, exchange)
             if state.kind != "again":
                 raise Invalid(f"params.{STATE} was given by a server of another revision; {states.AFRESH}")
+            opens = not declined(call.params.get(RESPONSES))
         call = replace(call, params=without_round(call.params))
         if not can_answer(call.client_capabilities):
             return await self._run_legacy(call, exchange)
         lasting = replace(call, budget_ms=max(call.budget_ms, PARKED_BUDGET_MS))
         parked = ParkedCall(self._lot.new_id(), lasting, states.digest_of(call), self._run_legacy)
-        return await self._round(parked, call, exchange)
+        return await self._round(parked, call, exchange, opens=opens)
 
     async def _next_round(self, state: states.State, call: Call, exchange: Exchange) -> Answer:
         parked = self._lot.find(state.id, state.round)
@@ -189,7 +192,8 @@ class _Bridged:
         parked.deliver(responses)
         return await self._round(parked, call, exchange)
 
-    async def _round(self, parked: ParkedCall, call: Call, exchange: Exchange) -> Answer:
+    async def _round(self, parked: ParkedCall, call: Call, exchange: Exchange, *, opens: bool = True) -> Answer:
+        """`opens`: its person may be asked to open URLs, and has not refused to."""
         try:
             async with asyncio.timeout(call.budget_ms / 1000):
                 answer = await parked.attend(call, exchange)
@@ -209,7 +213,7 @@ class _Bridged:
             await parked.cancel()
             raise
         self._lot.end(parked, "answered")
-        return self._urls_asked(answer, call)
+        return self._urls_asked(answer, call) if opens else answer
 
     def _asked(self, parked: ParkedCall, call: Call) -> Answer:
         state = self._states.parked(call, parked.digest, parked.id, parked.round, self._lot.parked_s)

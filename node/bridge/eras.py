@@ -104,6 +104,12 @@ def legacy_answer(method: str, answer: Answer) -> Answer:
     return {"error": {**error, "code": RESOURCE_NOT_FOUND}}
 
 
+def declined(responses: Any) -> bool:
+    """Is one of a client's responses that its person will not do what was asked?"""
+    answers = responses.values() if isinstance(responses, dict) else ()
+    return any(isinstance(a, dict) and a.get("action") in ("decline", "cancel") for a in answers)
+
+
 def urls_to_open(answer: Answer) -> list[dict[str, Any]]:
     """The params of the elicitations that a legacy server demands before it runs the call (-32042); often none."""
     error = answer.get("error")

@@ -41,8 +41,7 @@ class Gate:
 
     def step_out(self) -> None:
         """A call waits for a person: others may run meanwhile."""
-        self.running -= 1
-        self._slots.release()
+        self.leave()
 
     def step_in(self) -> None:
         """It goes on, at once: for as long as that takes one more may run than there are slots."""

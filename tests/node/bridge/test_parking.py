@@ -476,6 +476,17 @@ async def test_urls_to_open_first_are_asked_and_the_call_is_made_again() -> None
     assert last == {"result": {"params": PARAMS}}
 
 
+@pytest.mark.parametrize("action", ["decline", "cancel"])
+async def test_who_refuses_to_open_a_url_is_not_asked_again_but_told_what_the_server_says(action: str) -> None:
+    async def wants_it_opened(call: Call, exchange: Exchange) -> Answer:
+        return OPEN_FIRST
+
+    mesh = mesh_of(wants_it_opened)
+    first = await mesh.run(mesh.call(MODERN, PARAMS))
+    ((key, _),) = asked(first).items()
+    assert await mesh.run(retry(mesh, first, {key: {"action": action}})) == OPEN_FIRST
+
+
 @pytest.mark.parametrize("capabilities", [{}, {"elicitation": {}}, {"sampling": {}}])
 async def test_a_client_that_opens_no_urls_gets_the_servers_error(capabilities: dict[str, Any]) -> None:
     async def wants_it_opened(call: Call, exchange: Exchange) -> Answer:

@@ -20,7 +20,7 @@ from node.upstreams.handshake import HANDSHAKE_VERSIONS
 from node.upstreams.lines import LineSplitter, Overlong
 from node.upstreams.process import environment, how_it_ended
 from node.upstreams.spec import UpstreamSpec
-from proto.errors import Exhausted, Invalid
+from proto.errors import Exhausted, Expired, Invalid
 
 
 @pytest.mark.parametrize(
@@ -126,3 +126,23 @@ async def test_a_wait_for_a_slot_is_bounded(monkeypatch):
     assert gate.running == 1
     gate.leave()
     assert gate.running == 0
+
+
+async def test_calls_that_wait_for_people_in_turn_let_in_no_more_than_there_are_slots():
+    gate = Gate("s", 1)
+    soon = asyncio.get_running_loop().time() + 0.01
+    later = soon + 60
+    await gate.enter(later)
+    gate.step_out()
+    await gate.enter(later)
+    gate.step_in()
+    assert gate.running == 2
+    gate.step_out()
+    # One runs, as many as there are slots: nobody else comes in.
+    with pytest.raises(Expired):
+        await gate.enter(soon)
+    gate.step_in()
+    gate.leave()
+    gate.leave()
+    await gate.enter(later)
+    assert gate.running == 1
