@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import socket
 from functools import partial
 
 from aiohttp import web
@@ -19,7 +18,7 @@ from node.ingress.door import Door, refusal
 from node.ingress.duplex import Duplex
 from node.ingress.incoming import accepted
 from node.ingress.settings import IngressSettings
-from node.ingress.sse import HEADERS, PING
+from node.ingress.sse import HEADERS, PING, miss_the_dead
 from node.ports import EVERYTHING
 from proto import jsons
 from proto.errors import Invalid, Unavailable
@@ -76,7 +75,7 @@ class SseTransport:
         self._by_id[session_id] = duplex
         try:
             await response.prepare(request)
-            self._miss_the_dead(request)
+            miss_the_dead(request, self._settings.stall_s)
             # A path without scheme and host: whatever name the agent dialled stays the one that it posts to.
             address = f"{request.rel_url.raw_path}?{SESSION_PARAMETER}={session_id}"
             await response.write(f"event: endpoint\ndata: {address}\n\n".encode())
@@ -88,14 +87,6 @@ class SseTransport:
         finally:
             del self._by_id[session_id]
         return response
-
-    def _miss_the_dead(self, request: web.Request) -> None:
-        """A machine that vanished says nothing: comments would be written to it for a quarter of an hour."""
-        connection = request.transport.get_extra_info("socket") if request.transport is not None else None
-        # Linux has it, and Linux is where nodes run; elsewhere the system's own patience holds.
-        if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            patience_ms = int(self._settings.stall_s * 1000)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
 
     async def _post(self, request: web.Request, name: str | None, principal: Principal) -> web.StreamResponse:
         session_id = request.query.get(SESSION_PARAMETER)

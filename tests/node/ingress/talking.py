@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 
 from tests.node.ingress.conftest import MODERN, Served
 
@@ -70,3 +74,28 @@ async def gone(edge: Served) -> None:
     await edge.wait(edge.ingress.connections.none_left)
     stats = edge.ingress.stats()
     assert (stats["connections"], stats["sessions"], stats["streams"]) == (0, 0, 0)
+
+
+pulls_cables = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("nft") is None, reason="needs root and nft to pull the cable"
+)
+
+
+@contextmanager
+def cut(port: int | None) -> Iterator[None]:
+    """Nothing to or from `port` of this machine arrives."""
+    table = f"toolmesh_test_{os.getpid()}"
+    rules = f"""
+        table inet {table} {{
+            chain cut {{
+                type filter hook input priority 0;
+                tcp dport {port} drop
+                tcp sport {port} drop
+            }}
+        }}
+    """
+    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", table], check=True)

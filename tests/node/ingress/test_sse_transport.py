@@ -1,10 +1,7 @@
 """HTTP+SSE of 2024-11-05: the stream, the address it names, and who may post there."""
 
 import asyncio
-import os
-import shutil
-import subprocess
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 
 import aiohttp
 import orjson
@@ -16,7 +13,7 @@ from yarl import URL
 from node.ingress.http import IngressSettings
 from node.ports import EVERYTHING
 from tests.node.ingress.conftest import TwinEndpoint, served
-from tests.node.ingress.talking import gone
+from tests.node.ingress.talking import cut, gone, pulls_cables
 
 
 class Stream:
@@ -223,27 +220,7 @@ async def test_a_closing_node_ends_its_streams(edge):
         assert await stream.response.content.read() == b""
 
 
-@contextmanager
-def cut(port):
-    """Nothing to or from `port` of this machine arrives."""
-    table = f"toolmesh_test_{os.getpid()}"
-    rules = f"""
-        table inet {table} {{
-            chain cut {{
-                type filter hook input priority 0;
-                tcp dport {port} drop
-                tcp sport {port} drop
-            }}
-        }}
-    """
-    subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["nft", "delete", "table", "inet", table], check=True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("nft") is None, reason="needs root and nft to pull the cable")
+@pulls_cables
 async def test_a_machine_that_vanished_without_a_word_is_missed():
     # Two comments are on their way, and then nobody takes them or refuses them.
     settings = IngressSettings(ping_s=0.1, stall_s=0.5)
