@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -160,19 +161,25 @@ class MeshTls:
 
     def client_context(self) -> ssl.SSLContext:
         """For a handshake outside gRPC: the chain is verified and our certificate shown, the name is not checked."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_verify_locations(cadata=self.ca_pem.decode("ascii"))
-        context.set_alpn_protocols(["h2"])
-        # `ssl` loads a key from files only; the directory is 0700 and gone again at once.
-        with TemporaryDirectory(prefix="toolmesh-") as directory:
-            cert, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
-            cert.write_bytes(self.cert_pem)
-            key.write_bytes(self.key_pem)
-            context.load_cert_chain(cert, key)
-        return context
+        return _client_context(self.ca_pem, self.cert_pem, self.key_pem)
+
+
+# One for all handshakes: made anew for each of hundreds of dead addresses, it left the loop no time for the living.
+@lru_cache(maxsize=4)
+def _client_context(ca_pem: bytes, cert_pem: bytes, key_pem: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=ca_pem.decode("ascii"))
+    context.set_alpn_protocols(["h2"])
+    # `ssl` loads a key from files only; the directory is 0700 and gone again at once.
+    with TemporaryDirectory(prefix="toolmesh-") as directory:
+        cert, key = Path(directory) / "cert.pem", Path(directory) / "key.pem"
+        cert.write_bytes(cert_pem)
+        key.write_bytes(key_pem)
+        context.load_cert_chain(cert, key)
+    return context
 
 
 _KEEPALIVE: list[tuple[str, Any]] = [
