@@ -253,7 +253,7 @@ class Channel:
             calls = of_one_client(self._pending.values())
         exchange = calls[-1].exchange if calls else None
         if exchange is None and related is None and not self._calls_run():
-            exchange = self.opener or to_be_asked(self.listeners)
+            exchange = to_be_asked(self.listeners) or self.opener
         if exchange is None:
             why = f"{method}: it belongs to no call that runs, and no client listens that could be asked"
             self._questions.refuse(request_id, INTERNAL_ERROR, why)

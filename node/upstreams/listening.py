@@ -93,26 +93,26 @@ class _Once:
     """The caller's side, which hears the acknowledgement once and first, however often the subscription is made."""
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        self.exchange = exchange
         self._early: deque[Notification] = deque(maxlen=EARLY_MAX)
         self.acknowledged = False
 
     def event(self, notification: Notification) -> None:
         if notification.get("method") == ACKNOWLEDGED:
             if self.acknowledged:
-                _tell_updated(self._exchange, notification)
+                _tell_updated(self.exchange, notification)
                 return
             self.acknowledged = True
-            self._exchange.event(notification)
+            self.exchange.event(notification)
             while self._early:
-                self._exchange.event(self._early.popleft())
+                self.exchange.event(self._early.popleft())
         elif self.acknowledged:
-            self._exchange.event(notification)
+            self.exchange.event(notification)
         else:
             self._early.append(notification)
 
     async def request(self, request: Notification) -> Answer:
-        return await self._exchange.request(request)
+        return await self.exchange.request(request)
 
 
 def _tell_updated(exchange: Exchange, acknowledgement: Notification) -> None:
@@ -133,7 +133,7 @@ async def _at_legacy(
     connection: Connection, listener: Listener, once: _Once, wanted: dict[str, Any], level: str
 ) -> None:
     """Until the connection is gone. A server of before 2026-07-28 knows of resources and nothing else."""
-    async with _subscribed(connection, listener, wanted.get(SUBSCRIPTIONS, [])):
+    async with _subscribed(connection, listener, once, wanted.get(SUBSCRIPTIONS, [])):
         if level:
             await connection.loudness.ensure(level)
         honoured = {SUBSCRIPTIONS: sorted(listener.uris)} if SUBSCRIPTIONS in wanted else {}
@@ -142,7 +142,7 @@ async def _at_legacy(
 
 
 @asynccontextmanager
-async def _subscribed(connection: Connection, listener: Listener, uris: list[str]) -> AsyncIterator[None]:
+async def _subscribed(connection: Connection, listener: Listener, once: _Once, uris: list[str]) -> AsyncIterator[None]:
     honoured: list[str] = []
 
     async def add(uri: str) -> None:
@@ -155,8 +155,9 @@ async def _subscribed(connection: Connection, listener: Listener, uris: list[str
 
     listeners = connection.channel.listeners
     listeners.append(listener)
-    # Whoever opened the session by listening is a listener from now on, and is asked no more once it has gone.
-    connection.channel.opener = None
+    if connection.channel.opener is once.exchange:
+        # Whoever opened the session by listening is a listener from now on, and is asked no more once it has gone.
+        connection.channel.opener = None
     try:
         await asyncio.gather(*(add(uri) for uri in dict.fromkeys(uris)))
         yield

@@ -221,3 +221,33 @@ async def test_progress_of_a_task_goes_on_under_the_token_of_the_call_that_began
     params = {"progressToken": wire.rid, "progress": 1}
     wire.sink.received({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
     assert client.heard == [{"method": "notifications/progress", "params": {"progressToken": "mine", "progress": 1}}]
+
+
+async def test_who_listens_does_not_take_the_place_of_the_call_that_a_session_is_opened_for():
+    from types import SimpleNamespace
+
+    from node.upstreams.attribution import Listener
+    from node.upstreams.channel import Channel
+    from node.upstreams.listening import _Once, _subscribed
+
+    class Wire:
+        def __init__(self):
+            self.said = asyncio.Queue()
+
+        async def carry(self, message, sent):
+            self.said.put_nowait(message)
+
+        async def close(self):
+            pass
+
+    wire = Wire()
+    channel = Channel("s", wire, lambda _: None, may_ask=True)
+    channel.opener = Client(roots_list={"roots": []})
+    once = _Once(Client())
+    async with (
+        asyncio.timeout(10),
+        _subscribed(SimpleNamespace(channel=channel), Listener(once, "h", ("p",), asked=False), once, []),
+    ):
+        channel.received({"jsonrpc": "2.0", "id": 7, "method": "roots/list"})
+        assert await wire.said.get() == {"jsonrpc": "2.0", "id": 7, "result": {"roots": []}}
+    await channel.close("over")
