@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from node.bridge.bridge import Bridge
+from node.bridge.lot import Lot
 from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
 from node.data_dir import DataDir
@@ -71,7 +72,8 @@ class App:
         embedder = make_embedder(config.search.embedder)
         self.router = Router(embedder, ChromaStore(data_dir / "vectors", embedder.model_id) if embedder else None)
         Indexing(self.catalog, self.router)
-        self.bridge = Bridge(me.name, sealer_of(config.federation.mesh_keys))
+        lot = Lot(parked_s=config.http.parked_s, parked_max=config.http.parked_max)
+        self.bridge = Bridge(me.name, sealer_of(config.federation.mesh_keys), lot)
         self.hosting = Hosting(self.catalog, self._publish, self.bridge.target)
         self.gateway = Gateway(
             self.catalog,

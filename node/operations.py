@@ -78,6 +78,7 @@ class Operations:
         servers = [_server(app.catalog, s, whole) for s in app.catalog.servers(whole)]
         refusals = app.federation.refusals.latest()[:REFUSALS_SHOWN] if app.federation else ()
         alarms = app.federation.alarms if app.federation else ()
+        open_now = app.ingress.stats()
         return {
             "node": self._node(),
             "peers": self.peers(),
@@ -89,6 +90,9 @@ class Operations:
                 "calls": app.gateway.calls_total,
                 "failed": app.gateway.calls_failed,
                 "in_flight": app.gateway.in_flight,
+                "sessions": open_now["sessions"],
+                "streams": open_now["streams"],
+                "connections": open_now["connections"],
             },
             "discovery": [{"name": n, "problem": p} for n, p in (app.federation.discoveries if app.federation else ())],
             "refusals": [refusal_status(r) for r in refusals],

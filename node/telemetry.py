@@ -63,6 +63,12 @@ class Telemetry(Collector):
         yield _gauge(
             "toolmesh_calls_parked", "Calls that wait for their clients' answers.", len(self._app.bridge.parked)
         )
+        open_now = self._app.ingress.stats()
+        yield _gauge("toolmesh_sessions", "Sessions of agents before MCP 2026-07-28.", open_now["sessions"])
+        yield _gauge(
+            "toolmesh_streams", "Event streams that agents have open for what is of no call.", open_now["streams"]
+        )
+        yield _gauge("toolmesh_connections", "Agents on /sse, /ws and stdio.", open_now["connections"])
         retries = CounterMetricFamily("toolmesh_retries", "Further attempts at other owners.", labels=["verdict"])
         retries.add_metric(["made"], counters.retries)
         retries.add_metric(["refused"], counters.retries_refused)

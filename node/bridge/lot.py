@@ -64,7 +64,7 @@ class Lot:
         clock: Clock | None = None,
     ) -> None:
         self.parked_s = parked_s
-        self._max = parked_max
+        self.parked_max = parked_max
         self._per_principal_max = per_principal_max
         self._clock = clock
         self._calls: OrderedDict[str, _Place] = OrderedDict()
@@ -94,7 +94,7 @@ class Lot:
 
     def _check_room(self, call: Call) -> None:
         mine = self._of[call.principal.identity]
-        if len(self._calls) < self._max and mine < self._per_principal_max:
+        if len(self._calls) < self.parked_max and mine < self._per_principal_max:
             return
         n, whose = (mine, "of this caller ") if mine >= self._per_principal_max else (len(self._calls), "")
         raise Exhausted(

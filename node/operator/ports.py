@@ -64,13 +64,20 @@ class SearchStatus(TypedDict):
 
 
 class Totals(TypedDict):
-    """`tools` of all servers known here; calls since the start that entered here, by outcome."""
+    """`tools` of all servers known here; calls since the start that entered here, by outcome.
+
+    Of agents at this node, now: `sessions` of those before MCP 2026-07-28, `streams` for what is of no call, two-way
+    `connections`.
+    """
 
     servers: int
     tools: int
     calls: int
     failed: int
     in_flight: NotRequired[int]
+    sessions: NotRequired[int]
+    streams: NotRequired[int]
+    connections: NotRequired[int]
 
 
 class Status(TypedDict):

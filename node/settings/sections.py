@@ -73,6 +73,8 @@ class HttpSection(Section):
     start_wait_s: float = Field(default=10, ge=0, le=300)
     sessions_max: int = Field(default=10_000, ge=1, le=1_000_000)
     session_idle_s: float = Field(default=1_800, ge=1, le=7 * 86_400)
+    parked_s: float = Field(default=300, ge=1, le=86_400)
+    parked_max: int = Field(default=1_000, ge=1, le=100_000)
     session_events_max: int = Field(default=256, ge=1, le=100_000)
     session_events_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1_024, le=1024 * 1024 * 1024)
     events_bytes_max: int = Field(default=256 * 1024 * 1024, ge=1_024, le=64 * 1024 * 1024 * 1024)

@@ -33,7 +33,9 @@ def status(answer: dict[str, Any], now: datetime | None = None) -> list[Renderab
 def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     node, search, totals = answer["node"], answer["search"], answer["totals"]
     yield "node", f"{node['id']}, {node['version']}"
-    yield "agents", f"{node['http']}"
+    kinds = ("sessions", "streams", "connections")
+    open_now = ", ".join(count(totals[kind], kind.removesuffix("s")) for kind in kinds if kind in totals)
+    yield "agents", f"{node['http']}" + f"; {open_now}" * bool(open_now)
     told = node.get("advertised")
     reached = f"{node['grpc']}, told to dial {told}" if told and told != node["grpc"] else node["grpc"]
     yield "peers", f"{reached}{_found_by(answer)}" if node["grpc"] else "none: this node runs alone"

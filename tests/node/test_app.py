@@ -159,6 +159,12 @@ async def test_a_question_of_any_length_and_script_gets_an_answer_of_a_node(alon
                 assert response.content_type in ("application/json", "application/problem+json")
 
 
+async def test_how_long_and_how_many_calls_wait_for_their_clients_is_configured(tmp_path: Path) -> None:
+    settings = {"node": {"data_dir": str(tmp_path / "data")}, "http": {"parked_s": 7, "parked_max": 3}}
+    async with running(settings, tmp_path) as app:
+        assert (app.bridge.parked.parked_s, app.bridge.parked.parked_max) == (7, 3)
+
+
 async def test_a_taken_port_is_said_in_one_sentence(alone: App, tmp_path: Path) -> None:
     settings = {"http": {"listen": alone.url.removeprefix("http://")}, "node": {"data_dir": str(tmp_path / "other")}}
     with pytest.raises(Unavailable, match=r"http\.listen .* choose another port"):

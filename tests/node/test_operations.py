@@ -163,6 +163,27 @@ async def test_metrics_say_what_status_says(mesh: Mesh) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_agents_that_are_there_are_counted_in_status_and_metrics(mesh: Mesh) -> None:
+    kinds = ("sessions", "streams", "connections")
+
+    async def counted() -> list[float]:
+        totals, metrics = (await mesh.get("/api/v1/status"))["totals"], await mesh.metrics()
+        assert [totals[kind] for kind in kinds] == [metrics[f"toolmesh_{kind}", ()] for kind in kinds]
+        return [totals[kind] for kind in kinds]
+
+    assert await counted() == [0, 0, 0]
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    authorization = {"Authorization": f"Bearer {KEYS['op']}"}
+    async with mesh.http.ws_connect(f"{mesh.eu.url}/ws", headers=authorization) as agent:
+        await agent.send_json({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+        assert "result" in await agent.receive_json(timeout=BOUND_S)
+        assert await counted() == [1, mesh.eu.ingress.stats()["streams"], 1]
+    async with asyncio.timeout(BOUND_S):
+        await mesh.eu.ingress.connections.none_left.wait()
+    assert await counted() == [0, 0, 0]
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_every_metric_is_documented_and_every_documented_metric_is_there(mesh: Mesh) -> None:
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text().split("## Metrics", 1)[1]
     names = {name for name, _ in await mesh.metrics() if name.startswith("toolmesh_")}

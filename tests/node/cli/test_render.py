@@ -38,7 +38,8 @@ def answer(*peers: dict[str, Any], servers: tuple[dict[str, Any], ...] = (), **s
         "servers": list(servers),
         "search": {"mode": "hybrid", "embedder": "mini", "tools": 9, "embedded": 7, "pending": 2, "problem": "",
                    **search},
-        "totals": {"servers": len(servers), "tools": 9, "calls": 5, "failed": 1, "in_flight": 2},
+        "totals": {"servers": len(servers), "tools": 9, "calls": 5, "failed": 1, "in_flight": 2,
+                   "sessions": 1, "streams": 2, "connections": 0},
     }  # fmt: skip
 
 
@@ -67,6 +68,7 @@ def test_the_facts_name_the_embedder_the_certificate_and_the_extent_of_the_mesh(
     assert "certificate  until 2026-02-01, 30 days left" in lines
     assert "mesh         2 nodes, 2 servers, 9 tools" in lines
     assert "calls        5 since the start, 1 failed, 2 in flight" in lines
+    assert "agents       127.0.0.1:1; 1 session, 2 streams, 0 connections" in lines
     lines = shown(answer(mode="lexical", embedder="", embedded=0, problem="no embedder is configured"))
     assert "search       lexical (words only), 0 of 9 tools embedded; no embedder is configured" in lines
     lines = shown(answer(mode="lexical", embedder="", embedded=0))
