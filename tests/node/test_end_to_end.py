@@ -110,7 +110,8 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         await peer.start()
         for app in (owner, peer):
             await up(app, "ap-1", *servers)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
+        # An answer that takes longer than a second is one line of an event stream, however long.
+        http = await stack.enter_async_context(aiohttp.ClientSession(read_bufsize=2**24))
         yield World(owner, peer, http)
 
 

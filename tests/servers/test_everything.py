@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
     pytest.mark.parametrize("era", ERAS),
     pytest.mark.parametrize("name", ["everything", "everything-http", "everything-sse"]),
-    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
 ]
 
 
