@@ -220,7 +220,8 @@ class Session:
     def attach(self, stream: Out) -> None:
         """Messages that belong to no call go to the newest stream; one beyond the bound ends the oldest."""
         if len(self._streams) >= self._settings.session_streams_max:
-            oldest = self._streams[0]
+            # Out of the list at once: those that come before its connection has closed must end others.
+            oldest = self._streams.pop(0)
             if isinstance(oldest, ResumableStream):
                 oldest.end()
         self._streams.append(stream)

@@ -50,6 +50,16 @@ def test_expiry_does_not_wait_for_the_sweep():
     assert repr(sessions) == "Sessions(0 of 10000)"
 
 
+def test_streams_that_come_at_once_are_no_more_than_those_that_come_one_by_one():
+    settings = IngressSettings(session_streams_max=2)
+    session = opened(Sessions(settings), settings, 0)
+    streams = [session.open_stream("g", Outbox(4, 100)) for _ in range(5)]
+    for stream in streams:
+        session.attach(stream)
+    assert session.streams == 2
+    assert [stream.ended for stream in streams] == [True, True, True, False, False]
+
+
 def test_a_session_with_an_open_stream_is_not_idle():
     settings = IngressSettings(session_idle_s=10)
     sessions = Sessions(settings)
