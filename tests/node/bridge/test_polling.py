@@ -120,6 +120,27 @@ async def test_a_task_beyond_its_budget_is_cancelled() -> None:
     assert methods(mesh)[-1] == "tasks/cancel"
 
 
+async def test_a_person_may_take_longer_to_answer_a_task_than_its_work_may_take() -> None:
+    class Person(Client):
+        async def request(self, request: Any) -> Answer:
+            asked.set()
+            await thought.wait()
+            return await super().request(request)
+
+    asked, thought = asyncio.Event(), asyncio.Event()
+    person = Person({"elicitation/create": {"action": "decline"}})
+    mesh = Tasks(["input_required"], asks=True).mesh()
+    call = mesh.call(LEGACY, {"name": "long"}, budget_ms=100)
+    async with asyncio.timeout(WAIT_S):
+        running = asyncio.create_task(mesh.run(call, person))
+        await asked.wait()
+        # Another call with the same time runs out of it meanwhile.
+        with pytest.raises(Expired):
+            await Tasks(["working"]).mesh().run(replace(call, budget_ms=150))
+        thought.set()
+        assert (await running)["result"]["said"] == {"result": {"action": "decline"}}
+
+
 async def test_a_tool_that_runs_without_a_task_after_all_is_answered() -> None:
     async def serve(call: Call, exchange: Exchange) -> Answer:
         return {"error": {"code": -32601, "message": "no tasks here"}}
