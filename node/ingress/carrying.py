@@ -186,6 +186,7 @@ class CarriedWay:
     def abandon(self) -> None:
         self._stop_timer()
         self._over = True
+        self._opened = None
         self._closed.set()
 
     # ---- Connection

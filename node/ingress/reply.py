@@ -173,6 +173,8 @@ class Reply:
         """The client is gone: write no more."""
         self._stop_timer()
         self._over = True
+        # It holds whoever holds this: the request and all of its buffers would wait for the garbage collector.
+        self._opened = None
         if self._writer is not None:
             self._writer.cancel()
 
