@@ -15,7 +15,7 @@ from node.upstreams.posting import Posts, Reply, fields
 from node.upstreams.refusals import judge
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.sse import SseEvent, SseParser
-from node.upstreams.wire import Message, Sink, logger
+from node.upstreams.wire import TURN_MESSAGES, Message, Sink, logger
 from proto import jsons
 from proto.errors import Invalid, OutcomeUnknown, Unavailable
 
@@ -240,8 +240,10 @@ class HttpWire:
         try:
             async for chunk in response.content.iter_any():
                 answered = False
-                for event in parser.feed(chunk):
+                for n, event in enumerate(parser.feed(chunk), 1):
                     answered = self._event(event, request_id, sink) or answered
+                    if n % TURN_MESSAGES == 0:
+                        await asyncio.sleep(0)
                 if answered:
                     return True
         except (aiohttp.ClientPayloadError, ConnectionError) as e:

@@ -15,7 +15,7 @@ from node.upstreams.client import CLOSE_TIMEOUT_S, Body, broken, client_for, in_
 from node.upstreams.refusals import judge
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.sse import SseEvent, SseParser
-from node.upstreams.wire import Message, Sink, logger
+from node.upstreams.wire import TURN_MESSAGES, Message, Sink, logger
 from proto import jsons
 from proto.errors import Invalid, Unavailable
 
@@ -109,8 +109,10 @@ class SseWire:
         cause = "it ended its event stream"
         try:
             async for chunk in stream.content.iter_any():
-                for event in parser.feed(chunk):
+                for n, event in enumerate(parser.feed(chunk), 1):
                     self._take(event, sink)
+                    if n % TURN_MESSAGES == 0:
+                        await asyncio.sleep(0)
         except asyncio.CancelledError:
             cause = "it no longer knows the session"
             raise

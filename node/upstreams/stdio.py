@@ -11,7 +11,7 @@ from node.upstreams.ending import to_the_end
 from node.upstreams.lines import LineSplitter, Overlong
 from node.upstreams.process import GRACE_S, exited, how_it_ended, put_down, spawn
 from node.upstreams.spec import UpstreamSpec
-from node.upstreams.wire import Message, Sink, logger
+from node.upstreams.wire import TURN_MESSAGES, Message, Sink, logger
 from proto import jsons
 from proto.errors import Invalid, OutcomeUnknown, Unavailable
 
@@ -115,8 +115,10 @@ class StdioWire:
     async def _read(self, stdout: asyncio.StreamReader, sink: Sink) -> None:
         splitter = LineSplitter(self._spec.message_bytes_max)
         while chunk := await stdout.read(_READ_BYTES):
-            for line in splitter.feed(chunk):
+            for n, line in enumerate(splitter.feed(chunk), 1):
                 self._take(line, sink)
+                if n % TURN_MESSAGES == 0:
+                    await asyncio.sleep(0)
 
     def _take(self, line: bytes | Overlong, sink: Sink) -> None:
         if isinstance(line, Overlong):

@@ -12,7 +12,7 @@ import aiohttp
 
 from node.upstreams.client import CLOSE_TIMEOUT_S, broken, client_for, in_words, stay
 from node.upstreams.spec import UpstreamSpec
-from node.upstreams.wire import Message, Sink, logger
+from node.upstreams.wire import TURN_MESSAGES, Message, Sink, logger
 from proto import jsons
 from proto.errors import Invalid, OutcomeUnknown, Unavailable
 
@@ -85,7 +85,11 @@ class WebSocketWire:
     async def _read(self, socket: aiohttp.ClientWebSocketResponse[bool], sink: Sink) -> None:
         cause = "it closed its WebSocket"
         try:
+            taken = 0
             async for frame in socket:
+                taken += 1
+                if taken % TURN_MESSAGES == 0:
+                    await asyncio.sleep(0)
                 if frame.type is aiohttp.WSMsgType.TEXT or frame.type is aiohttp.WSMsgType.BINARY:
                     self._take(frame.data, sink)
                 elif frame.type is aiohttp.WSMsgType.ERROR:

@@ -13,6 +13,10 @@ logger = logging.getLogger("toolmesh.upstreams")
 Message = dict[str, Any]
 """A JSON-RPC 2.0 object: request, notification or response."""
 
+TURN_MESSAGES = 64
+"""Of those that come in one read so many are handed over in one turn of the loop. Whoever writes them on to a client
+has room for a few hundred, and a server may well say thousands of things in one breath."""
+
 
 class SessionLost(Unavailable):
     """The server no longer knows our session, so it has run nothing: shake hands again and repeat."""

@@ -14,6 +14,8 @@ import pytest
 from node.upstreams import keeping as keeping_module
 from node.upstreams import upstream as upstream_module
 from node.upstreams.spec import UpstreamSpec
+from node.upstreams.stdio import StdioWire
+from node.upstreams.wire import TURN_MESSAGES
 from proto.errors import Exhausted, Expired, OutcomeUnknown, Unavailable
 
 
@@ -378,3 +380,35 @@ def _call():
     from proto.calls import Call
 
     return Call("c", "raw", "tools/call", {"name": "echo"})
+
+
+async def test_of_what_a_server_says_in_one_breath_a_little_is_handed_over_at_a_time():
+    class Ear:
+        def __init__(self):
+            self.heard = self.at_once = self.most_at_once = 0
+            self.all = asyncio.Event()
+
+        def received(self, message, related=None):
+            self.heard += 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            if self.heard == 3_000:
+                self.all.set()
+
+        def unreadable(self, request_id, why): ...
+
+        def lost(self, cause): ...
+
+    async def work_of_others():
+        while not ear.all.is_set():
+            ear.at_once = 0
+            await asyncio.sleep(0)
+
+    ear = Ear()
+    say = "import sys; sys.stdout.write('{}\\n' * 3000); sys.stdout.flush(); sys.stdin.read()"
+    wire = StdioWire(UpstreamSpec("talker", command=(sys.executable, "-c", say)))
+    await wire.open(ear)
+    async with asyncio.timeout(20):
+        await work_of_others()
+    await wire.close()
+    assert ear.most_at_once <= TURN_MESSAGES
