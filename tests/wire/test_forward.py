@@ -185,6 +185,7 @@ async def test_an_answer_within_the_grace_after_the_deadline_counts(pair: Pair) 
         raise OutcomeUnknown("the upstream had it already", upstream=True)
 
     pair.owner.answer = quick_to_end
+    pair.client = pair.dial(cancel_grace_s=20)
     with pytest.raises(OutcomeUnknown) as caught:
         await pair.run(a_call(budget_ms=300))
     assert caught.value.data == {"upstream": True, "call_id": "c1", "owner": OWNER.name}
