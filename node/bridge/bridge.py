@@ -63,10 +63,13 @@ class Bridgeable(Protocol):
 
     @property
     def legacy(self) -> bool | None:
-        """Whether it speaks a revision with a handshake; None until it has been up."""
+        """Whether it speaks a revision with a handshake; None: not known yet, `learn_legacy` tells."""
 
     async def learn(self) -> None:
         """Settle `modern`. Never raises."""
+
+    async def learn_legacy(self) -> None:
+        """Settle `legacy`, if the server is up. Never raises."""
 
     def when_full(self, do: Callable[[], object]) -> None:
         """`do` is called whenever a call has to wait for a session that others hold."""
@@ -122,10 +125,13 @@ class _Bridged:
                 return await self._modern_at_legacy(call, exchange)
             if upstream.spec.service:
                 return await self._modern_at_one_of_several(call, exchange)
-        elif upstream.legacy is False:
-            return await answered(upstream.run, call, exchange)
-        elif self._only_as_a_task(call):
-            return await polled(upstream.run, call, exchange)
+        else:
+            if upstream.legacy is None:
+                await upstream.learn_legacy()
+            if upstream.legacy is False:
+                return await answered(upstream.run, call, exchange)
+            if self._only_as_a_task(call):
+                return await polled(upstream.run, call, exchange)
         return await upstream.run(call, exchange)
 
     def _only_as_a_task(self, call: Call) -> bool:

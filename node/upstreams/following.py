@@ -1,8 +1,9 @@
 """Changed lists of a server at a `url` that speaks both eras.
 
-Its main session is of the older era, and some servers tell of changes those alone who listen as 2026-07-28 has it. So
-the connection in which such a server is spoken to in that era is opened with the main session and kept beside it. For
-a command that would be a second process; its changes are heard in that era while a client has the connection open.
+Where its main session is of the older era (over a WebSocket, or where there may be but one session), it may not hear:
+some servers tell of changes those alone who listen as 2026-07-28 has it. So the connection in which such a server is
+spoken to in that era is opened with the main session and kept beside it. For a command that would be a second
+process; its changes are heard in that era while a client has the connection open.
 """
 
 from __future__ import annotations

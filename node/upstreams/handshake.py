@@ -35,7 +35,8 @@ class Agreement:
 
 
 class Declined(Unavailable):
-    """The server answered `initialize` with an error, or as no revision does that has it: it may be of 2026-07-28."""
+    """The server answered `initialize`, or `server/discover`, with an error, or as no revision does that has it: it may
+    be of the other era."""
 
 
 async def shake_hands(channel: Channel, capabilities: dict[str, Any]) -> Agreement:

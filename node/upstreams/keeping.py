@@ -13,7 +13,7 @@ from typing import Any
 from node.upstreams.backoff import Backoff
 from node.upstreams.connection import Connection
 from node.upstreams.era import Era, Transport, detect, transport_of
-from node.upstreams.handshake import OFFERED_VERSION, Declined
+from node.upstreams.handshake import OFFERED_VERSION, Agreement, Declined
 from node.upstreams.listing import CAPABILITIES, LISTS, Items
 from node.upstreams.offer import Health, Offer, State
 from node.upstreams.relisting import Relisting
@@ -57,6 +57,10 @@ class Keeper:
         self.legacy: bool | None = None
         self.transport: Transport = transport_of(spec)
         self.relisting = Relisting(spec, self._publish, self.doubt)
+        self._agreed: Agreement | None = None
+        """Of the last main session."""
+        self._older: Agreement | None = None
+        """What a server says in a handshake, where the main session is of 2026-07-28."""
         self._survey = Survey(spec, surveys, learn, self._surveyed)
         self._plain: dict[str, Items] = {}
         self._capable: dict[str, Items] = {}
@@ -72,6 +76,10 @@ class Keeper:
     @property
     def health(self) -> Health:
         return self.offer.health
+
+    @property
+    def main_is_modern(self) -> bool:
+        return self.connection is not None and self.connection.modern
 
     def start(self) -> None:
         if self._supervisor is None:
@@ -172,43 +180,57 @@ class Keeper:
         return cause
 
     async def _open(self, opened: list[Connection]) -> Connection:
-        """By handshake where the server knows it: that costs a command no second start, and whoever knows both eras
-        can be spoken to in both. What is opened on the way is in `opened`."""
+        """In 2026-07-28 where a server at a URL knows that: its lists tell how long they hold, and their changes all
+        of that era alone. Otherwise by handshake, where the server knows it: that costs a command no second start.
+        What is opened on the way is in `opened`."""
         if self.modern is None and self.transport == "http":
             era = await detect(self.spec)
             self.transport = era.transport
             self.learnt(era)
-        changed = self.relisting.changed
-        if self.legacy is not False or not self.modern:
-            connection = Connection(self.spec, self.transport, changed)
+        declined: Declined | None = None
+        for modern in self._eras():
+            # A process that was spoken to in one era is not fit for the other.
+            await _close(opened, "of the other era")
+            opened.clear()
+            connection = Connection(self.spec, self.transport, self.relisting.changed, modern=modern)
             opened.append(connection)
             try:
                 await connection.open()
-            except Declined as declined:
-                if self.modern is False:
+            except MeshError as e:
+                if declined is not None:
+                    logger.debug("server %s: is not of the other era either: %s", self.spec.name, e)
+                    raise declined from e
+                if not isinstance(e, Declined):
                     raise
-                logger.debug("server %s: %s", self.spec.name, declined)
-                reason = declined
+                logger.debug("server %s: %s", self.spec.name, e)
+                declined = e
             else:
-                self.legacy = True
+                self._settle(modern, other_declined=declined is not None)
+                connection.follow_lists()
                 return connection
+        raise declined or Unavailable(f"server {self.spec.name!r} has no era left to be spoken to in")
+
+    def _eras(self) -> tuple[bool, ...]:
+        """In which eras to open the main session, one after the other: is it 2026-07-28?"""
+        if self.modern is False:
+            return (False,)
+        # Where there is to be but one session, it is one of the era that has sessions.
+        if self.modern and self.transport == "http" and self.spec.sessions_max:
+            # Who was not greeted in time may be so in the next main session.
+            self.legacy = self.legacy or None
+            return (True, False)
+        return (True,) if self.legacy is False else (False, True)
+
+    def _settle(self, modern: bool, *, other_declined: bool) -> None:
+        """The main session is open in this era."""
+        if modern:
+            self.modern = True
+            if other_declined:
+                self.legacy = False
         else:
-            reason = None
-        # A process that was spoken to in one era is not fit for the other.
-        await _close(opened, "of the other era")
-        opened.clear()
-        connection = Connection(self.spec, self.transport, changed, modern=True)
-        opened.append(connection)
-        try:
-            await connection.open()
-        except MeshError as e:
-            if reason is None:
-                raise
-            logger.debug("server %s: is not a modern one either: %s", self.spec.name, e)
-            raise reason from e
-        self.modern, self.legacy = True, False
-        connection.follow_lists()
-        return connection
+            self.legacy = True
+            if other_declined:
+                self.learnt(Era(self.transport, modern=False))
 
     # ---- while it is open ------------------------------------------------------------------------
 
@@ -250,25 +272,23 @@ class Keeper:
 
     def _up(self, connection: Connection, lists: dict[str, Any]) -> None:
         agreed = connection.agreement
-        self.connection = connection
-        if self.offer.server_info not in ({}, agreed.server_info) and self.legacy:
-            # Another program than the one whose era was learnt.
-            self.modern = None
-            self._publish(modern_capabilities={})
+        if self.legacy and self._agreed is not None and agreed.server_info != self._agreed.server_info:
+            # Another program than the one whose other era was learnt.
+            if connection.modern:
+                self.legacy = None
+            else:
+                self.modern = None
+                self._publish(modern_capabilities={})
+        self.connection, self._agreed = connection, agreed
+        if not (connection.modern and self.legacy):
+            self._older = None
         if self.modern is None and agreed.protocol_version != OFFERED_VERSION:
             # Who does not know the last revision with a handshake does not know the one after it.
             self.learnt(Era(self.transport, modern=False))
         logger.info(
             "server %s: up, revision %s, %d tools", self.spec.name, agreed.protocol_version, len(lists["tools"])
         )
-        self._publish(
-            health=Health("up", self._clock(), "", self.health.restarts),
-            server_info=agreed.server_info,
-            capabilities=agreed.capabilities,
-            instructions=agreed.instructions,
-            protocol_version=agreed.protocol_version,
-            **lists,
-        )
+        self._publish(health=Health("up", self._clock(), "", self.health.restarts), **self._about(agreed), **lists)
         self.relisting.catch_up()
         if self.legacy:
             self._survey.begin(agreed.server_info, self.transport)
@@ -279,6 +299,26 @@ class Keeper:
         """Whether it speaks 2026-07-28, and what it says of itself there."""
         self.modern = era.modern
         self._publish(modern_capabilities=era.capabilities if era.modern else {})
+
+    def greeted(self, older: Agreement | None) -> None:
+        """What it says in a handshake, beside a main session of 2026-07-28; None: it knows none."""
+        main = self.connection
+        self.legacy, self._older = older is not None, older
+        if main is not None and older is not None:
+            self._publish(**self._about(main.agreement))
+            self._survey.begin(main.agreement.server_info, self.transport)
+
+    def _about(self, main: Agreement) -> dict[str, Any]:
+        """What is offered of the server itself: as it says in a handshake, once that is known, and else what the main
+        session has, of which both eras understand nearly all."""
+        told = self._older or main
+        about = {
+            "server_info": main.server_info or told.server_info,
+            "capabilities": told.capabilities,
+            "instructions": told.instructions or main.instructions,
+            "protocol_version": told.protocol_version,
+        }
+        return {**about, "modern_capabilities": main.capabilities} if self.main_is_modern else about
 
     def _say(self, state: State, cause: str) -> None:
         if (self.health.state, self.health.cause) != (state, cause):

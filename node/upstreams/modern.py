@@ -10,12 +10,12 @@ from typing import Any
 from node.sdk import inbound
 from node.upstreams.backoff import Backoff
 from node.upstreams.channel import LIST_CHANGED, Channel
-from node.upstreams.handshake import Agreement, agreement, client_info, say_error
+from node.upstreams.handshake import Agreement, Declined, agreement, client_info, say_error
 from node.upstreams.http import HttpWire
 from node.upstreams.listing import Items
 from node.upstreams.questions import METHOD_NOT_FOUND
 from node.upstreams.wire import Message, logger
-from proto.errors import MeshError, Unavailable
+from proto.errors import MeshError
 
 MODERN_VERSION = "2026-07-28"
 
@@ -72,7 +72,7 @@ class Modern:
         self._stamp = stamp()
 
     async def discover(self) -> Agreement:
-        """Change the channel over and ask `server/discover`. Raises `Unavailable` if that is not answered."""
+        """Change the channel over and ask `server/discover`. Raises `Declined` if that is not answered so."""
         channel = self._channel
         channel.wire.renew()
         channel.dress = self.dress
@@ -82,11 +82,11 @@ class Modern:
         await channel.wire.agreed(MODERN_VERSION)
         answer = await channel.request("server/discover", {})
         if "error" in answer:
-            raise Unavailable(f"server {channel.name!r} declined 'server/discover': {say_error(answer['error'])}")
+            raise Declined(f"server {channel.name!r} declined 'server/discover': {say_error(answer['error'])}")
         result = answer["result"] if isinstance(answer["result"], dict) else {}
         versions = result.get("supportedVersions")
         if not isinstance(versions, list) or MODERN_VERSION not in versions:
-            raise Unavailable(f"server {channel.name!r} supports the revisions {versions!r}, and not {MODERN_VERSION}")
+            raise Declined(f"server {channel.name!r} supports the revisions {versions!r}, and not {MODERN_VERSION}")
         meta = result.get("_meta")
         info = result.get("serverInfo") or (meta.get(f"{_META}serverInfo") if isinstance(meta, dict) else None)
         return agreement(MODERN_VERSION, info, result, "server/discover")

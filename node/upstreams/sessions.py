@@ -29,7 +29,8 @@ class Sessions:
     """`Pool`, with what it takes to open, await and close. The death of one fails its own calls and no other's."""
 
     def __init__(self, spec: UpstreamSpec, on_changed: Callable[[str], None]) -> None:
-        """`on_changed` hears of lists that the server says in 2026-07-28 to have changed; the main session may not."""
+        """`on_changed` hears of lists that the server says to have changed, in 2026-07-28 or at a `url`: the main
+        session may not. A command says so of the process of that session alone."""
         self.pool = Pool(spec.sessions_max, KEYS_MAX if spec.url else 0)
         self.on_full: Callable[[], object] = lambda: None
         """Called whenever a call has to wait for a session."""
@@ -184,7 +185,7 @@ class Sessions:
         connection = Connection(
             self._spec,
             transport,
-            self._on_changed if slot.key.modern else _nothing,
+            self._on_changed if slot.key.modern or self._spec.url else _nothing,
             modern=slot.key.modern,
             capabilities=capabilities if slot.key.leased else {},
         )
@@ -252,4 +253,4 @@ def _count(slot: Slot, by: int, *, listens: bool, pins: bool) -> None:
 
 
 def _nothing(_kind: str) -> None:
-    """The main session is the one that lists."""
+    """The main session is the one that lists, and of another process."""

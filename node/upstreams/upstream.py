@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from node.upstreams.channel import LISTEN, LOG_LEVEL
 from node.upstreams.clock import CallClock
 from node.upstreams.connection import Connection
-from node.upstreams.era import Era, detect
 from node.upstreams.following import Following
 from node.upstreams.gate import Gate
 from node.upstreams.keeping import Keeper, unix_ms
+from node.upstreams.learning import Learning
 from node.upstreams.listening import Listening
 from node.upstreams.loudness import level_in
 from node.upstreams.modern import MODERN_VERSION
@@ -25,9 +25,8 @@ from node.upstreams.pool import MODERN, SHARED, Key, Slot, declared
 from node.upstreams.sessions import Sessions
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.tasks import note, task_of
-from node.upstreams.wire import logger
 from proto.calls import Answer, Call, Exchange
-from proto.errors import Expired, MeshError, OutcomeUnknown, Unavailable
+from proto.errors import Expired, OutcomeUnknown, Unavailable
 
 __all__ = ["Health", "Offer", "Upstream"]
 
@@ -60,7 +59,7 @@ class Upstream:
         self._tenant: tuple[str, ...] | None = SHARED if self._shared or not spec.sessions_max else None
         """Whose the main session is; None: of the first who comes."""
         self._tenancy: Connection | None = None
-        self._learning: asyncio.Task[None] | None = None
+        self._learning = Learning(self._keeper)
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -82,7 +81,8 @@ class Upstream:
 
     @property
     def legacy(self) -> bool | None:
-        """Whether the server speaks a revision with a handshake; None until it has been up once."""
+        """Whether the server speaks a revision with a handshake. None: it has not been up, or is spoken to in
+        2026-07-28 and nobody had to know; `learn_legacy` tells."""
         return self._keeper.legacy
 
     async def start(self) -> None:
@@ -96,34 +96,25 @@ class Upstream:
     async def stop(self) -> None:
         """End it: pending calls fail, its processes are gone when this returns (within seconds)."""
         self._stopped = True
-        if self._learning is not None:
-            self._learning.cancel()
-            await asyncio.gather(self._learning, return_exceptions=True)
+        await self._learning.stop()
         await self._following.stop()
         await asyncio.gather(self._keeper.stop(), self._sessions.stop("stopped"))
 
     def _offered(self, offer: Offer) -> None:
-        both_eras = bool(self._keeper.modern and self._keeper.legacy) and not self._stopped
-        self._following.offered(offer, self._keeper.transport, both_eras=both_eras)
+        keeper = self._keeper
+        both_eras = bool(keeper.modern and keeper.legacy) and not keeper.main_is_modern and not self._stopped
+        self._following.offered(offer, keeper.transport, both_eras=both_eras)
         self._on_offer(offer)
 
     async def learn(self) -> None:
-        """Settle `modern`, by asking a process that serves for nothing else. Once for each version of a server."""
-        if self._keeper.modern is not None or self._stopped:
-            return
-        if self._learning is None or self._learning.done():
-            self._learning = asyncio.create_task(self._learn(), name=f"era of {self.spec.name}")
-        await asyncio.shield(self._learning)
+        """Settle `modern`. Never raises."""
+        if self._keeper.modern is None:
+            await self._learning.modern()
 
-    async def _learn(self) -> None:
-        # A server that may run but once is never started a second time only to be asked.
-        era = Era(self._keeper.transport, modern=False)
-        if self.spec.sessions_max:
-            try:
-                era = await detect(self.spec)
-            except MeshError as e:
-                logger.debug("server %s: its era could not be learnt: %s", self.spec.name, e)
-        self._keeper.learnt(era)
+    async def learn_legacy(self) -> None:
+        """Settle `legacy`, within seconds, where the main session does not tell. Never raises."""
+        if self._keeper.legacy is None:
+            await self._learning.legacy()
 
     # ---- calls -----------------------------------------------------------------------------------
 
@@ -148,6 +139,8 @@ class Upstream:
         started = asyncio.Event()
         try:
             async with asyncio.timeout_at(deadline) as limit:
+                if self._keeper.legacy is None and call.era != MODERN_VERSION:
+                    await self._learning.legacy()
                 key = self._key(call)
                 if key is None:
                     return await self._request(self._keeper.connected(), call, exchange, started)
@@ -172,8 +165,10 @@ class Upstream:
         if not keeper.legacy:
             return None
         if call.era == MODERN_VERSION and keeper.modern:
-            return MODERN
+            return None if keeper.main_is_modern else MODERN
         owner = self._owner(call)
+        if keeper.main_is_modern:
+            return Key(owner, declared(call.client_capabilities))
         if not call.client_capabilities and owner == self._main_tenant(owner):
             return None
         if not self.spec.sessions_max:
@@ -261,6 +256,8 @@ class Upstream:
         @asynccontextmanager
         async def enter() -> AsyncIterator[Connection]:
             main = self._keeper.connected()
+            if call.era != MODERN_VERSION:
+                await self.learn_legacy()
             key = self._key(call)
             if key is None:
                 yield main
@@ -284,7 +281,9 @@ class Upstream:
 
     async def _tell(self, call: Call) -> Answer:
         key = self._key(call)
-        if key is None:
+        if self._keeper.legacy is None and call.era != MODERN_VERSION:
+            told = []
+        elif key is None:
             told = [self._keeper.connected()]
         else:
             told = [s.connection for s in self._sessions.pool.of(key) if s.connection and _is_its(s, call)]

@@ -234,6 +234,19 @@ async def test_a_server_of_both_eras_is_spoken_to_in_its_clients(era: str) -> No
     assert answer == (wants({"a": NAME}) if era == MODERN else {"result": {"said": {"result": ANNE_SAYS}}})
 
 
+@pytest.mark.parametrize("legacy", [True, False])
+async def test_a_server_of_unknown_era_is_asked_for_it_before_a_legacy_call(legacy: bool) -> None:
+    left = [wants({"a": NAME}), DONE]
+
+    async def serve(call: Call, exchange: Exchange) -> Answer:
+        return {"result": {"said": await exchange.request(NAME)}} if legacy else left.pop(0)
+
+    mesh = mesh_of(serve, modern=True)
+    mesh.server.legacy, mesh.server.legacy_learns = None, legacy
+    answer = await mesh.run(mesh.call(LEGACY, PARAMS), Client({"elicitation/create": ANNE_SAYS}))
+    assert answer == ({"result": {"said": {"result": ANNE_SAYS}}} if legacy else DONE)
+
+
 @pytest.mark.parametrize("modern_", [True, False])
 async def test_a_server_of_unknown_era_is_asked_for_it_before_a_modern_call(modern_: bool) -> None:
     async def serve(call: Call, exchange: Exchange) -> Answer:

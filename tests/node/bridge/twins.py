@@ -36,6 +36,7 @@ class Server:
     modern: bool | None = False
     legacy: bool | None = True
     learns: bool = False
+    legacy_learns: bool = True
     spec: UpstreamSpec = field(default_factory=lambda: UpstreamSpec("ask", command=("ask",)))
     offer: Lists = field(default_factory=Lists)
     calls: list[Call] = field(default_factory=list)
@@ -47,6 +48,9 @@ class Server:
 
     async def learn(self) -> None:
         self.modern = self.learns
+
+    async def learn_legacy(self) -> None:
+        self.legacy = self.legacy_learns
 
     def when_full(self, do: Callable[[], object]) -> None:
         self.full = do

@@ -91,6 +91,7 @@ async def test_a_changed_resource_is_told_to_who_listens_in_either_era(watch, sp
     w = await watch(spec)
     await w.until_up()
     await w.upstream.learn()
+    await w.upstream.learn_legacy()
     assert (w.upstream.legacy, w.upstream.modern) == (True, True)
     client, other = Client(), Client()
     tasks = [

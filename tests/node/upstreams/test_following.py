@@ -78,23 +78,25 @@ async def serve():
         await runner.cleanup()
 
 
-async def test_its_changes_are_heard_though_no_client_speaks_that_era(watch, serve):
+@pytest.mark.parametrize(("sessions_max", "version"), [(16, MODERN), (0, "2025-11-25")])
+async def test_its_changes_are_heard_in_whichever_era_its_main_session_is(watch, serve, sessions_max, version):
     server = Server(CAPABILITIES)
-    w = await watch(await serve(server))
-    assert (await w.until_up()).protocol_version == "2025-11-25"
+    w = await watch(replace(await serve(server), sessions_max=sessions_max))
+    assert (await w.until_up()).protocol_version == version
     async with asyncio.timeout(10):
         await server.heard.wait()
     server.tools = [*server.tools, {"name": "second", "inputSchema": {"type": "object"}}]
     server.changes.put_nowait("tools/list_changed")
     offer = await w.until(lambda o: len(o.tools) == 2)
-    assert offer.protocol_version == "2025-11-25"
+    assert offer.protocol_version == version
+    assert ("initialize" in server.asked) == (version != MODERN)
 
 
 async def test_where_no_changes_are_announced_nothing_is_kept_open(watch, serve):
     server = Server({"tools": {}})
     w = await watch(await serve(server))
     await w.until_up()
-    await w.ask("tools/list", {})
+    await w.ask("tools/list", {}, era=MODERN)
     assert "subscriptions/listen" not in server.asked
     assert len(w.upstream._sessions.pool) == 0
 

@@ -515,7 +515,7 @@ async def test_a_server_on_the_sdk_is_listed_and_called(watch, sdk_url, recorder
     # uvicorn binds first and accepts later: an attempt that came too early is repeated.
     offer = await w.until_up()
     assert offer.server_info["name"] == "sdk"
-    assert offer.protocol_version == "2025-11-25"
+    assert offer.protocol_version == "2026-07-28"
     assert [t["name"] for t in offer.tools] == ["add", "count"]
     assert [r["uri"] for r in offer.resources] == ["sdk://greeting"]
     assert [p["name"] for p in offer.prompts] == ["greet"]

@@ -57,12 +57,19 @@ async def test_a_server_whose_handshake_names_no_revision_that_has_one_is_spoken
     watch, serve, greeting
 ):
     server = Server(greeting)
-    offer = await (await watch(await serve(server))).until_up()
+    w = await watch(await serve(server))
+    offer = await w.until_up()
     assert offer.protocol_version == MODERN
     assert offer.tools == (TOOL,)
+    await w.upstream.learn_legacy()
+    assert w.upstream.legacy is False
+    assert w.upstream.offer is offer
 
 
 async def test_a_handshake_bears_the_header_that_a_modern_server_wants_with_every_request(watch, serve):
     server = Server({"protocolVersion": "2025-11-25", "capabilities": {}})
-    assert (await (await watch(await serve(server))).until_up()).protocol_version == "2025-11-25"
+    w = await watch(await serve(server))
+    await w.until_up()
+    await w.upstream.learn_legacy()
+    assert w.upstream.offer.protocol_version == "2025-11-25"
     assert server.headers["Mcp-Method"] == "initialize"
