@@ -7,8 +7,8 @@ demo: .venv/ready            # set everything up, start a three-region mesh, run
 demo-once: .venv/ready       # the same story, then stop: exit status 0 if every step came out as told
 	.venv/bin/toolmesh demo --once
 
-test: .venv/ready            # set everything up and run the tests
-	$(PY) -m pytest
+test: .venv/ready            # set everything up and run the tests, two files at a time
+	$(PY) -m pytest -n 2 --dist loadfile
 
 check: .venv/ready           # style, types, who may import whom, generated stubs
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache && deploy/stubs.sh --check

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 STRICT = os.environ.get("TOOLMESH_TESTS_STRICT") == "1"
-_skipped: list[str] = []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -19,13 +18,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if STRICT:
             report.outcome = "failed"
             report.longrepr = f"skipped, which is not allowed here: {reason}"
-        else:
-            _skipped.append(f"{item.nodeid}: {reason}")
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _skipped:
+    # Of its own reports, since tests may run in other processes than the one that tells.
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if not hasattr(r, "wasxfail")]
+    if skipped:
         terminalreporter.section("NOT TESTED on this machine", sep="!", red=True, bold=True)
-        for line in _skipped:
-            terminalreporter.write_line(line, red=True)
+        for report in skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            terminalreporter.write_line(f"{report.nodeid}: {reason}", red=True)
