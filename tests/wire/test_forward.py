@@ -150,7 +150,13 @@ async def test_cancelling_the_caller_cancels_the_call_where_it_runs(pair: Pair) 
         await task
 
 
+async def connected(pair: Pair) -> None:
+    """A short budget is for the call then, not for the handshake before it."""
+    await pair.run(a_call("c0"))
+
+
 async def test_a_deadline_that_the_owner_confirms_is_expired(pair: Pair) -> None:
+    await connected(pair)
     pair.owner.answer = held = Held()
     with pytest.raises(Expired) as caught:
         await pair.run(a_call(budget_ms=300))
@@ -168,8 +174,9 @@ async def test_a_deadline_that_nobody_confirms_leaves_the_outcome_unknown(pair: 
             await release.wait()
         return {"result": {}}
 
-    pair.owner.answer = stubborn
     pair.client = pair.dial(cancel_grace_s=0.05)
+    await connected(pair)
+    pair.owner.answer = stubborn
     with pytest.raises(OutcomeUnknown) as caught:
         await pair.run(a_call(budget_ms=300))
     assert caught.value.data["call_id"] == "c1"
@@ -184,8 +191,9 @@ async def test_an_answer_within_the_grace_after_the_deadline_counts(pair: Pair) 
             await never.wait()
         raise OutcomeUnknown("the upstream had it already", upstream=True)
 
-    pair.owner.answer = quick_to_end
     pair.client = pair.dial(cancel_grace_s=20)
+    await connected(pair)
+    pair.owner.answer = quick_to_end
     with pytest.raises(OutcomeUnknown) as caught:
         await pair.run(a_call(budget_ms=300))
     assert caught.value.data == {"upstream": True, "call_id": "c1", "owner": OWNER.name}
