@@ -28,6 +28,7 @@ from node.endpoints.addresses import MeshEndpoints
 from node.endpoints.meta import MetaEndpoint
 from node.gateway import Gateway
 from node.guard.choose import guard_of
+from node.half_open import KEEPALIVE_S, HalfOpen, quiet
 from node.hosting import Hosting
 from node.indexing import Indexing
 from node.ingress.http import IngressSettings, McpIngress
@@ -106,6 +107,7 @@ class App:
         self.software = SOFTWARE
         self.loaded = False
         self._runner: web.AppRunner | None = None
+        self._half_open: HalfOpen | None = None
         self._loading: asyncio.Task[None] | None = None
         self.http_port = 0
 
@@ -164,6 +166,8 @@ class App:
             parts.push_async_callback(self.router.stop)
             if self._runner is not None:
                 parts.push_async_callback(self._runner.cleanup)
+            if self._half_open is not None:
+                parts.callback(self._half_open.stop)
             # Before the listener, which waits for answers: calls of a server that ends get theirs, an error.
             parts.push_async_callback(self.hosting.stop)
             parts.push_async_callback(self.bridge.close)
@@ -228,8 +232,13 @@ class App:
             handler_cancellation=True,
             shutdown_timeout=HTTP_CLOSE_S,
             max_line_size=HTTP_LINE_BYTES_MAX,
+            keepalive_timeout=KEEPALIVE_S,
         )
         await self._runner.setup()
+        assert self._runner.server is not None  # noqa: S101 - set up just now
+        self._half_open = HalfOpen(self._runner.server)
+        self._half_open.start()
+        logging.getLogger("aiohttp.server").addFilter(quiet)
         site = web.TCPSite(self._runner, http.host, http.port, ssl_context=_http_tls(self.config))
         try:
             await site.start()

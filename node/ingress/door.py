@@ -7,7 +7,7 @@ import ipaddress
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from mcp_types.jsonrpc import INVALID_REQUEST
+from mcp_types.jsonrpc import INVALID_REQUEST, PARSE_ERROR
 from multidict import istr
 
 from node.ingress import envelope
@@ -58,12 +58,12 @@ class Door:
         content = request.content
         if (request.content_length or 0) > limit:
             return self._too_large()
-        if content.is_eof():
-            body = content.read_nowait()
-            return body if len(body) <= limit else self._too_large()
         parts: list[bytes] = []
         size = 0
         try:
+            if content.is_eof():
+                body = content.read_nowait()
+                return body if len(body) <= limit else self._too_large()
             async with asyncio.timeout(self._settings.body_read_s):
                 async for part in content.iter_any():
                     size += len(part)
@@ -72,6 +72,8 @@ class Door:
                     parts.append(part)
         except TimeoutError:
             return refusal(408, INVALID_REQUEST, f"the body took longer than {self._settings.body_read_s} s to arrive")
+        except web.RequestPayloadError as e:
+            return refusal(400, PARSE_ERROR, f"the body is not what its headers say: {e}")
         return b"".join(parts)
 
     def _too_large(self) -> web.Response:
