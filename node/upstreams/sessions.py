@@ -239,7 +239,7 @@ class Sessions:
         idle_s = self._spec.session_idle_s
         for slot in self.pool.unused(self._loop.time(), idle_s):
             self._let_go(slot, "unused")
-        resting = [max(s.used_at + idle_s, *s.tasks.values()) for s in self.pool if not s.running and not s.listeners]
+        resting = [max((s.used_at + idle_s, *s.tasks.values())) for s in self.pool if not s.running and not s.listeners]
         if resting:
             self._sweep = self._loop.call_at(min(resting) + SWEEP_LATE_S, self._end_unused)
 

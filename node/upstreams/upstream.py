@@ -179,7 +179,9 @@ class Upstream:
         if self._shared:
             return SHARED
         identity = call.principal.identity
-        return (*identity, call.session_key) if self.spec.sessions == "session" else identity
+        # A server asks for roots once in a session and keeps them: what one agent opened is not another's to read.
+        own = self.spec.sessions == "session" or ("roots" in call.client_capabilities and call.era != MODERN_VERSION)
+        return (*identity, call.session_key) if own else identity
 
     def _main_tenant(self, owner: tuple[str, ...]) -> tuple[str, ...]:
         """Whose the main session is. A new one, of a server that started anew, is of the first who comes."""

@@ -17,7 +17,7 @@ from proto.errors import Exhausted, Expired, OutcomeUnknown
 from proto.records import Principal
 from tests.node.upstreams.conftest import SERVERS, Client
 
-ASKS = {"roots": {}, "elicitation": {}}
+ASKS = {"sampling": {}, "elicitation": {}}
 ALICE, BOB = Principal("alice"), Principal("bob")
 
 
@@ -52,6 +52,30 @@ async def test_a_client_that_declares_something_has_a_session_that_declares_exac
     assert capable["capabilities"] == {"sampling": {"x": 1}, "roots": {"listChanged": True}}
     same = await who(w, client_capabilities={"roots": {"listChanged": True}, "sampling": {"x": 1}}, session_key="s")
     assert same["pid"] == capable["pid"] != plain["pid"]
+
+
+async def test_agents_with_roots_of_their_own_never_meet_in_a_session(watch):
+    w = await watch(spec())
+    await w.until_up()
+    roots, asks = {"roots": {"listChanged": True}}, {"sampling": {}}
+    one, two = [(await who(w, client_capabilities=roots, session_key=key))["pid"] for key in "ab"]
+    assert one != two
+    assert (await who(w, client_capabilities=roots, session_key="a"))["pid"] == one
+    shared = [(await who(w, client_capabilities=asks, session_key=key))["pid"] for key in "ab"]
+    assert len(set(shared)) == 1
+
+
+async def test_the_unused_are_looked_for_again_while_others_rest(watch):
+    w = await watch(spec(session_idle_s=0.2))
+    await w.until_up()
+    one = (await who(w, client_capabilities=ASKS, session_key="a"))["pid"]
+    async with asyncio.timeout(10):
+        gone = asyncio.create_task(asyncio.to_thread(psutil.Process(one).wait))
+        while not gone.done():
+            await who(w, client_capabilities=ASKS, session_key="b")
+        two = (await who(w, client_capabilities=ASKS, session_key="b"))["pid"]
+        await asyncio.to_thread(psutil.Process(two).wait)
+    assert len(w.upstream._sessions.pool) == 0
 
 
 @pytest.mark.parametrize("more", [{"sessions": "shared"}, {"stateless": True}])
