@@ -68,12 +68,12 @@ async def test_agents_with_roots_of_their_own_never_meet_in_a_session(watch):
 async def test_the_unused_are_looked_for_again_while_others_rest(watch):
     w = await watch(spec(session_idle_s=0.2))
     await w.until_up()
-    one = (await who(w, client_capabilities=ASKS, session_key="a"))["pid"]
+    one = (await who(w, client_capabilities={"roots": {}}, session_key="a"))["pid"]
     async with asyncio.timeout(10):
         gone = asyncio.create_task(asyncio.to_thread(psutil.Process(one).wait))
         while not gone.done():
-            await who(w, client_capabilities=ASKS, session_key="b")
-        two = (await who(w, client_capabilities=ASKS, session_key="b"))["pid"]
+            await who(w, client_capabilities={"roots": {}}, session_key="b")
+        two = (await who(w, client_capabilities={"roots": {}}, session_key="b"))["pid"]
         await asyncio.to_thread(psutil.Process(two).wait)
     assert len(w.upstream._sessions.pool) == 0
 
