@@ -65,6 +65,9 @@ class Bridgeable(Protocol):
     def legacy(self) -> bool | None:
         """Whether it speaks a revision with a handshake; None: not known yet, `learn_legacy` tells."""
 
+    def main_will_do(self, call: Call) -> bool:
+        """Whether a client of 2026-07-28 is served by the legacy main session, of a server that may speak both."""
+
     async def learn(self) -> None:
         """Settle `modern`. Never raises."""
 
@@ -119,9 +122,10 @@ class _Bridged:
                 self._check_tasks_are_the_callers()
             return await upstream.run(call, exchange)
         if call.era >= MODERN:
-            if upstream.modern is None:
+            plain = upstream.main_will_do(call)
+            if upstream.modern is None and not plain:
                 await upstream.learn()
-            if not upstream.modern:
+            if plain or not upstream.modern:
                 return await self._modern_at_legacy(call, exchange)
             if upstream.spec.service:
                 return await self._modern_at_one_of_several(call, exchange)

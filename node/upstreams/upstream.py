@@ -164,7 +164,7 @@ class Upstream:
         keeper = self._keeper
         if not keeper.legacy:
             return None
-        if call.era == MODERN_VERSION and keeper.modern:
+        if call.era == MODERN_VERSION and keeper.modern and not self.main_will_do(call):
             return None if keeper.main_is_modern else MODERN
         owner = self._owner(call)
         if keeper.main_is_modern:
@@ -174,6 +174,17 @@ class Upstream:
         if not self.spec.sessions_max:
             return None
         return Key(owner, declared(call.client_capabilities))
+
+    def main_will_do(self, call: Call) -> bool:
+        """Whether a command of both eras need not be started once more for this client of 2026-07-28.
+
+        One that declares nothing can be asked nothing, so the main session, if it may have that, is as good.
+        """
+        keeper = self._keeper
+        if call.client_capabilities or keeper.transport != "stdio" or not keeper.legacy or keeper.main_is_modern:
+            return False
+        owner = self._owner(call)
+        return owner == self._main_tenant(owner)
 
     def _owner(self, call: Call) -> tuple[str, ...]:
         if self._shared:

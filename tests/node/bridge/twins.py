@@ -36,6 +36,7 @@ class Server:
     modern: bool | None = False
     legacy: bool | None = True
     learns: bool = False
+    plain: bool = False
     legacy_learns: bool = True
     spec: UpstreamSpec = field(default_factory=lambda: UpstreamSpec("ask", command=("ask",)))
     offer: Lists = field(default_factory=Lists)
@@ -45,6 +46,9 @@ class Server:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     full: Callable[[], object] = lambda: None
+
+    def main_will_do(self, call: Call) -> bool:
+        return self.plain
 
     async def learn(self) -> None:
         self.modern = self.learns

@@ -78,6 +78,18 @@ async def test_the_unused_are_looked_for_again_while_others_rest(watch):
     assert len(w.upstream._sessions.pool) == 0
 
 
+async def test_a_modern_client_that_can_be_asked_nothing_starts_no_second_process(watch):
+    w = await watch(spec("dual"))
+    await w.until_up()
+    main = (await who(w, principal=ALICE))["pid"]
+    assert (await who(w, principal=ALICE, era="2026-07-28"))["pid"] == main
+    await w.upstream.learn()
+    assert w.upstream.modern
+    assert (await who(w, principal=ALICE, era="2026-07-28"))["pid"] == main
+    assert (await who(w, principal=ALICE, era="2026-07-28", client_capabilities=ASKS))["pid"] != main
+    assert (await who(w, principal=BOB, era="2026-07-28"))["pid"] != main
+
+
 @pytest.mark.parametrize("more", [{"sessions": "shared"}, {"stateless": True}])
 async def test_principals_meet_where_that_is_configured(watch, more):
     w = await watch(spec(**more))
