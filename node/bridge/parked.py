@@ -18,8 +18,10 @@ from proto.errors import Exhausted, Invalid
 EVENTS_MAX = 64
 QUESTIONS_MAX = 16
 """Open at a time in one call."""
-TURNS_MAX = 64
-"""Of the event loop, that questions which come together are given to come in."""
+QUIET_S = 0.005
+"""Without another question: what a server asks in one breath comes in several writes, and from several tasks."""
+BREATH_MAX_S = 0.1
+"""How long questions may keep coming before those that are there are put to the client."""
 
 Run = Callable[[Call, Exchange], Awaitable[Answer]]
 
@@ -88,12 +90,10 @@ class ParkedCall:
 
     async def _gather(self) -> None:
         """Questions that the server asked in one breath are put to the client together."""
-        quiet = 0
-        for _ in range(TURNS_MAX):
+        for _ in range(round(BREATH_MAX_S / QUIET_S)):
             before = self._asked
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if self._asked == before else 0
-            if quiet == 2 or (self._task is not None and self._task.done()):
+            await asyncio.sleep(QUIET_S)
+            if self._asked == before or (self._task is not None and self._task.done()):
                 return
 
     def check(self, responses: Any) -> Mapping[str, dict[str, Any]]:
