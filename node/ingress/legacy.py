@@ -213,8 +213,10 @@ class LegacyEdge:
     async def _tell(self, session: Session, method: str, params: dict[str, Any]) -> None:
         try:
             await self._endpoints.endpoint(session.endpoint).notify(method, params, session.caller)
-        except Exception as e:  # a notification has no answer that could say so
+        except MeshError as e:  # a notification has no answer that could say so
             log.debug("%r: %s reached nobody: %r", session, method, e)
+        except Exception:
+            log.exception("%r: %s could not be passed on", session, method)
 
     def _refused(self, request_id: RequestId, cause: Exception, method: str, params: dict[str, Any]) -> Outcome:
         refused = refusal(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import psutil
 import pytest
 
 from node.upstreams import listening as listening_module
-from proto.errors import Exhausted, Invalid, OutcomeUnknown, Unavailable
+from proto.errors import Exhausted, Expired, Invalid, OutcomeUnknown, Unavailable
 from proto.records import Principal
 from tests.node.upstreams.conftest import Client
 from tests.node.upstreams.test_sessions import ASKS, said, spec, who
@@ -105,7 +106,10 @@ async def test_a_listen_stays_in_the_session_of_its_client_and_keeps_it_open(wat
     pid = (await who(w, **mine))["pid"]
     task = await begin(w, to("a://1"), client, **mine)
     assert said(await w.tool("subscribed", **mine)) == ["a://1"]
-    await asyncio.sleep(0.2)
+    # One that is not listened in, and was used later, has ended meanwhile.
+    unused = (await who(w, client_capabilities={"sampling": {"x": 1}}))["pid"]
+    async with asyncio.timeout(10):
+        await asyncio.to_thread(psutil.Process(unused).wait)
     assert (await who(w, **mine))["pid"] == pid
     # Nobody else may be in a session whose client can be asked at any time.
     assert (await who(w, client_capabilities=ASKS, session_key="other"))["pid"] != pid
@@ -126,7 +130,9 @@ async def test_listens_take_no_slot_and_have_no_clock(watch):
     w = await watch(spec(concurrency=1, call_timeout_s=0.2))
     await w.until_up()
     tasks = [await begin(w, to("a://1"), Client(), budget_ms=50) for _ in range(3)]
-    await asyncio.sleep(0.3)
+    # A call, which has both, has come to its end meanwhile.
+    with pytest.raises(Expired):
+        await w.tool("wait")
     assert not any(t.done() for t in tasks)
     assert said(await w.tool("subscribed")) == ["a://1"]
     for task in tasks:
