@@ -106,6 +106,7 @@ class App:
         self.added = AddedServers(data_dir / "servers.db")
         self.software = SOFTWARE
         self.loaded = False
+        self.gateway.loading = True
         self._runner: web.AppRunner | None = None
         self._half_open: HalfOpen | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -258,6 +259,7 @@ class App:
         """Once every own server has come up or failed, peers may replace what they remembered of this node."""
         await self.hosting.settled()
         self.loaded = True
+        self.gateway.loading = False
         if self.federation is not None:
             self.federation.set_loaded()
         log.info("own servers: %r", self.hosting)

@@ -50,7 +50,8 @@ class Gateway:
 
     `local(server)` and `remote(node)` give what runs a call here and there. `state_at` says where the call is that a
     `requestState` continues, None if the state names no place. `draining`: peers are asked to choose others, and
-    whoever comes is served. `refusing`: nothing new is taken. Of the calls `in_flight` some run `for_peers`.
+    whoever comes is served. `refusing`: nothing new is taken. `loading`: not all own servers are known yet. Of the
+    calls `in_flight` some run `for_peers`.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Gateway:
         self._attempts = Attempts(guard, self._chooser, self._target, clock)
         self._relays = Relays(catalog.me.name, guard, self._target, remote)
         self.draining = False
+        self.loading = False
         self.for_peers = 0
         # An owner knows a call by its entry node and its caller as well: the id is to be new, and need be no secret.
         self._life = secrets.token_hex(8)
@@ -302,13 +304,19 @@ class Gateway:
         named = NAMED.get(call.method)
         asked = call.params.get(named[0]) if named else ""
         asked = asked if isinstance(asked, str) else ""
+        if self.loading and (server is None or server.info is None):
+            raise Unavailable(f"node {self._catalog.me.name!r} has only just started and begins its servers")
         if server is None or server.info is None or not visibility.allows(server.resource(asked)):
             raise Unknown(f"node {self._catalog.me.name!r} has no server {call.server!r}", server=call.server)
         if named and asked and call.tool_digest:
             member = server.members[named[1]].get(asked)
             if member is None or member.digest != call.tool_digest:
+                if not server.up:
+                    # One that has only just started has not listed yet what its peers remember of its last life.
+                    raise not_up(Route(server.name, (server,)))
                 raise Conflict(
-                    f"{call.server!r} has changed {asked!r} since {peer.name!r} listed it; list or search again"
+                    f"{call.server!r} has changed {asked!r} since {peer.name!r} listed it; list or search again",
+                    listed_anew=True,
                 )
         if call.method == LISTEN:
             return await self._relays.listen(server, call, exchange)

@@ -1,9 +1,9 @@
 """Whether an attempt that failed may be made again. Pure: the clock is given, in seconds.
 
-A call is tried again where it certainly did not run (`Unavailable`), or where its owner's configuration says that
-running it twice does no harm (`retry_safe`); a tool's own annotations are hints for people, and count for nothing
-here. So that a sick mesh is not made sicker, the retries of a service are at most a fifth of its recent calls, beside
-a few that are always free.
+A call is tried again where it certainly did not run (`Unavailable`, or an owner that has listed its tools anew), or
+where its owner's configuration says that running it twice does no harm (`retry_safe`); a tool's own annotations are
+hints for people, and count for nothing here. So that a sick mesh is not made sicker, the retries of a service are at
+most a fifth of its recent calls, beside a few that are always free.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from proto.errors import MeshError, OutcomeUnknown, Unavailable
+from proto.errors import Conflict, MeshError, OutcomeUnknown, Unavailable
 
 ATTEMPTS_MAX = 3
 CALLS_PER_RETRY = 5
@@ -66,6 +66,9 @@ class RetryBudgets:
 
 def may_run_again(error: MeshError, retry_safe: bool) -> bool:
     """Whether this end of an attempt leaves another one open."""
+    if isinstance(error, Conflict):
+        # Another owner of the service may still offer what the caller saw.
+        return "listed_anew" in error.data
     return isinstance(error, Unavailable) or (retry_safe and isinstance(error, OutcomeUnknown))
 
 

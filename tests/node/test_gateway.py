@@ -283,6 +283,38 @@ async def test_a_changed_definition_is_a_conflict_at_the_owner(
         await world.gateway.answer(call, NoExchange(), us)
 
 
+async def test_an_owner_that_has_not_listed_its_tools_again_yet_refuses_as_not_up(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer, make_tool: MakeTool
+) -> None:
+    eu, us, _ = nodes
+    catalog.apply(eu, make_server("units", state="starting"), [])
+    call = Call("c1", "units", "tools/call", {"name": "convert"}, tool_digest=b"of its last life", via=("us-1",))
+    with pytest.raises(Unavailable, match="starting"):
+        await world.gateway.answer(call, NoExchange(), us)
+
+
+async def test_a_node_that_still_begins_its_servers_refuses_what_it_does_not_know_yet_as_unavailable(
+    world: World, nodes: Nodes
+) -> None:
+    _, us, _ = nodes
+    call = Call("c1", "units", "tools/call", {"name": "convert"}, via=("us-1",))
+    world.gateway.loading = True
+    with pytest.raises(Unavailable, match="only just started"):
+        await world.gateway.answer(call, NoExchange(), us)
+    world.gateway.loading = False
+    with pytest.raises(Unknown):
+        await world.gateway.answer(call, NoExchange(), us)
+
+
+async def test_an_owner_that_lists_a_tool_anew_is_replaced_by_one_that_still_offers_what_was_seen(
+    world: World, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    replicate(catalog, nodes, make_server, stateless=True)
+    world.at("eu-1").raises = Conflict("'eu-1' has changed it", listed_anew=True)
+    assert await world.use("units") in ("us-1", "ap-1")
+    assert world.gateway.recent[-1].attempts == 2
+
+
 async def test_the_owner_decides_again_under_its_own_rules(
     catalog: Catalog, nodes: Nodes, make_server: MakeServer
 ) -> None:

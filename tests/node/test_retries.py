@@ -13,7 +13,7 @@ from node.retries import (
     may_run_again,
     not_tried_elsewhere,
 )
-from proto.errors import ERRORS, Unavailable
+from proto.errors import ERRORS, Conflict, Unavailable
 
 
 def taken(budget: RetryBudget, now_s: float) -> int:
@@ -77,6 +77,11 @@ def test_only_what_did_not_run_is_tried_again_and_what_may_have_only_where_that_
     error = ERRORS[kind]("no")
     assert may_run_again(error, retry_safe=False) == (kind == "unavailable")
     assert may_run_again(error, retry_safe=True) == (kind in ("unavailable", "outcome_unknown"))
+
+
+def test_an_owner_that_lists_a_tool_anew_leaves_the_others_open_and_another_conflict_does_not() -> None:
+    assert may_run_again(Conflict("changed since you listed it", listed_anew=True), retry_safe=False)
+    assert not may_run_again(Conflict("two servers have this name"), retry_safe=True)
 
 
 def test_a_retry_that_is_refused_leaves_the_first_error_and_says_why() -> None:
