@@ -17,6 +17,23 @@ JOURNAL_MAX = 10_000
 Mask = NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """The documents that one filter class may see; good until the next change, and not to be written to.
+
+    Shapes: `rows` and `slots` (capacity,) of their own kinds, `indices` the visible rows in order, (count,). A row is
+    visible if one of its slots is. Equal `key` and `version`: the same rows with the same texts.
+    """
+
+    key: Hashable
+    version: int
+    rows: NDArray[np.bool_]
+    indices: NDArray[np.int64]
+    count: int
+    everything: bool
+    slots: NDArray[np.bool_]
+
+
 @dataclass(slots=True)
 class _Kept:
     mask: Mask

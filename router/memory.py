@@ -35,7 +35,7 @@ class HashingEmbedder:
     def load(self) -> None:
         self._loaded = True
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         if not self._loaded:
             raise Unavailable("the hashing embedder is not loaded yet")
         return np.stack([self._vector(t) for t in texts]) if texts else np.empty((0, self._dimensions), np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -25,8 +25,12 @@ class Embedder(Protocol):
     def load(self) -> None:
         """Read the weights. Raises `Unavailable` saying what to install. Runs in a worker thread, once."""
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32, shape (len(texts), dimensions), unit rows. Runs in worker threads, two at a time at most."""
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
+        """float32, shape (len(texts), dimensions), unit rows. Runs in worker threads, two at a time at most.
+
+        `query`: the texts are what somebody asks, not what is found; some models want them told apart. Raises
+        `Unavailable` while it cannot; the texts are tried again later.
+        """
 
 
 class VectorStore(Protocol):
@@ -41,17 +45,28 @@ class VectorStore(Protocol):
     def close(self) -> None: ...
 
 
+class VectorSource(Protocol):
+    """Others who may have computed a vector already. Called from a worker thread; bounds its own time."""
+
+    def get(self, wanted: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
+        """`wanted`: text digest → node that offers a tool with this text. Those found, unit vectors; never raises."""
+
+
 class ToolKey(NamedTuple):
-    """One tool of one server of one owner: `owner` is a node name, `server` the bare name there."""
+    """One tool of one server of one owner: `owner` is a node name, `server` the bare name there.
+
+    `kind` is `tool`, `prompt`, `resource` or `template`; what is said of tools in this package holds for all four.
+    """
 
     owner: str
     server: str
     tool: str
+    kind: str = "tool"
 
 
 @dataclass(frozen=True, slots=True)
 class ToolEntry:
-    """What the router knows of one tool. `definition` is the raw MCP tool object."""
+    """What the router knows of one tool. `definition` is the raw MCP object, `digest` that of its canonical form."""
 
     key: ToolKey
     definition: dict[str, Any]
@@ -67,7 +82,7 @@ class ToolEntry:
 class Filter:
     """Who may see what: applied before ranking. Equal `key`: the same answer for every entry.
 
-    `allows` is called from the router's searching thread, once per key and changed entry.
+    `allows` is called from the router's searching thread, once per key and changed entry, not again for each search.
     """
 
     key: Hashable
@@ -76,25 +91,51 @@ class Filter:
 
 EVERYTHING = Filter("everything", lambda _: True)
 
+Prefer = Callable[[ToolEntry], float]
+"""-1 to 1, a gentle tie-breaker for the best hits; called from the router's searching thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What a hit's score is made of, in weighted z-scores that add up to it; 0 where a part had no say.
+
+    `words_rank` and `meaning_rank` are its places among the candidates in either arm, from 1; 0: not in that arm.
+    """
+
+    words: float = 0.0
+    meaning: float = 0.0
+    server: float = 0.0
+    clauses: float = 0.0
+    name: float = 0.0
+    feedback: float = 0.0
+    preference: float = 0.0
+    words_rank: int = 0
+    meaning_rank: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
     """One answer of a search. `score` is 0 to 1, higher is better; `replicas` holds the other owners of the same
-    declared service and definition."""
+    declared service and definition, `alike` near-identical tools that gave up their places to this one; `why` is
+    there if the search asked for it."""
 
     entry: ToolEntry
     score: float
     replicas: tuple[ToolKey, ...] = ()
+    why: Why | None = None
+    alike: tuple[ToolKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """`mode` is `hybrid` or `lexical`; `confidence` is `high`, `medium`, `low` or `none` (nothing seems to fit)."""
+    """`mode` is `hybrid` or `lexical`; `confidence` is `high`, `medium`, `low` or `none` (nothing seems to fit);
+    `searched` counts the tools that the caller may see."""
 
     hits: tuple[Hit, ...]
     mode: str
     confidence: str
     took_ms: float
+    searched: int = 0
 
 
 @dataclass(frozen=True, slots=True)

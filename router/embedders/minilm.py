@@ -65,7 +65,7 @@ class MiniLM:
         # The layers are copied, transposed, into memory of their own; of the words a few are read for each text.
         forget_pages(weights)
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         """float32, shape (len(texts), 384), unit rows. Batches are at most 512 tokens, or one text."""
         if self._bert is None or self._tokenizer is None:
             raise Unavailable("the model all-MiniLM-L6-v2 is not loaded yet")

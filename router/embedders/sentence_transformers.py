@@ -51,7 +51,7 @@ class SentenceTransformers:
         # Asked of a vector: the method's name differs between the library's major versions.
         self._dimensions = self.embed(["dimensions"]).shape[1]
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         if self._model is None:
             raise Unavailable(f"the model {self._name} is not loaded yet")
         with self._lock:

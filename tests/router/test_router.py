@@ -24,7 +24,7 @@ class Counting(HashingEmbedder):
         super().__init__()
         self.asked: list[str] = []
 
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         self.asked += texts
         return super().embed(texts)
 
@@ -47,7 +47,7 @@ class Broken(HashingEmbedder):
 
 
 class Failing(HashingEmbedder):
-    def embed(self, texts: Sequence[str]) -> Vectors:
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         raise RuntimeError("out of luck")
 
 
