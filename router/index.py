@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from router import rank
+from router import confidence, rank
 from router.dense import NAMED_WEIGHT, PLACED_WEIGHT, SENTENCE_WEIGHT, Dense
 from router.documents import Document, document, text_digest
 from router.lexical import Lexical
@@ -190,25 +190,31 @@ class Index:
         dense = server = None
         if vectors is not None and self._dense is not None and embedded.any():
             dense, server = self._similar(vectors, rows, embedded)
-        scores = rank.with_clauses(rank.fuse(lexical, dense, embedded, server))
+        words, meaning = rank.arm(lexical), None if dense is None else rank.arm(dense, embedded)
+        fused = rank.fuse(words, meaning, embedded, server)
+        scores = rank.with_clauses(fused.total)
         named = self._named(names, slots, scores)
         if dense is None:
             # By words alone a tool that shares none has no claim to be near.
             met = (lexical > 0).any(axis=0) | named
-            slots, scores, lexical, named = slots[met], scores[met], lexical[:, met], named[met]
+            slots, scores, embedded, named = slots[met], scores[met], embedded[met], named[met]
             if not len(slots):
                 return Found((), False, 0.0)
         positions, hits = self._hits(slots, scores, k)
         top = positions[0]
-        ranked = np.sort(scores)[::-1]
-        signals = rank.Signals(
-            cosine=None if dense is None else float(dense[0, top]),
+        signals = confidence.observe(
+            words,
+            meaning,
+            fused,
+            scores,
+            embedded,
             coverage=self._lexical.coverage(queries[0], int(slots[top])),
-            lead=rank.lead(ranked),
+            count=len(embedded),
+            query=texts[0],
             named=bool(named[top]),
         )
-        likely = rank.likelihood(signals)
-        shown = tuple(replace(h, score=rank.shown_score(likely, hits[0].score - h.score)) for h in hits)
+        likely = confidence.likelihood(signals)
+        shown = tuple(replace(h, score=confidence.shown_score(likely, hits[0].score - h.score)) for h in hits)
         return Found(shown, dense is not None, likely)
 
     def _similar(

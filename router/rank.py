@@ -1,12 +1,13 @@
-"""How hits are ordered and how sure the answer is: pure functions over numpy arrays, no index, no model."""
+"""How documents are ordered: pure functions over numpy arrays, no index, no model.
+
+Shapes: q queries (the whole task first, then its clauses), n candidate documents.
+"""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,88 +15,83 @@ from numpy.typing import NDArray
 from router.documents import HUMPS
 
 Scores = NDArray[np.float32]
+Known = NDArray[np.bool_]
 
-LEXICAL_WEIGHT = 0.3
-DENSE_WEIGHT = 0.7
-SERVER_WEIGHT = 0.1
-CLAUSE_WEIGHT = 0.3
+LEXICAL_WEIGHT = np.float32(0.3)
+DENSE_WEIGHT = np.float32(0.7)
+SERVER_WEIGHT = np.float32(0.1)
+CLAUSE_WEIGHT = np.float32(0.3)
 # About a third of what cosines to a query spread over in any real collection.
 COSINE_SPREAD_MIN = 0.03
+WORDS_SPREAD_MIN = 1e-6
 NAME_BONUS_WHOLE = 10.0
 NAME_BONUS_WITHIN = 3.0
 
-CLAUSES_MAX = 6
-CLAUSE_WORDS_MIN = 3
-SPLIT_FROM_WORDS = 10
-
-_CLAUSE_END = re.compile(
-    r"(?<=[.!?;])\s+|(?<=[。！？；])|\n+|,?\s+(?:and then|then|and also|after that|afterwards|as well as|finally)\s+"
-    r"|,\s+(?:and|but|so|also|plus)\s+|\s+and\s+(?=\w+\s+\w+\s+\w+)",
-    re.IGNORECASE,
-)
 _TOKEN = re.compile(r"[\w./:-]+")
 _PARTS = re.compile(r"__|[./:]+")
 _NOT_ALNUM = re.compile(r"[\W_]+")
 
 
-def standard(values: Scores, known: NDArray[np.bool_] | None = None, *, spread_min: float = 1e-6) -> Scores:
-    """z-scores of the last axis, over the known entries only; zero for the others and where nothing varies.
+class Arm(NamedTuple):
+    """What one way of searching says: `scores` (q, n) of the candidates, `mean` and `spread` (q,) of *all* documents
+    that the caller may see. So a score means the same whether some or all of them are candidates."""
+
+    scores: Scores
+    mean: Scores
+    spread: Scores
+
+
+class Fused(NamedTuple):
+    """Each (q, n), in weighted z-scores; the other three add up to `total`."""
+
+    total: Scores
+    words: Scores
+    meaning: Scores
+    server: Scores
+
+
+def arm(scores: Scores, known: Known | None = None) -> Arm:
+    """Where the candidates are all there is: mean and spread are theirs, of the `known` (n,) among them."""
+    told = scores if known is None else scores[:, known]
+    if not told.shape[1]:
+        return Arm(scores, np.zeros(len(scores), np.float32), np.zeros(len(scores), np.float32))
+    return Arm(scores, told.mean(axis=1), told.std(axis=1))
+
+
+def standard(values: Scores, mean: Scores, spread: Scores, *, spread_min: float = WORDS_SPREAD_MIN) -> Scores:
+    """z-scores of (q, n), with `mean` and `spread` (q,).
 
     A spread below `spread_min` is taken for that: among a few tools that are all alike, dividing by less would blow
     noise up until it outweighs everything else.
     """
-    if known is not None and not known.all():
-        out = np.zeros(values.shape, dtype=np.float32)
-        if known.any():
-            out[..., known] = standard(values[..., known], spread_min=spread_min)
-        return out
-    if not values.shape[-1]:
-        return values
-    centred: Scores = values - values.mean(axis=-1, keepdims=True)
-    return np.asarray(centred / np.maximum(centred.std(axis=-1, keepdims=True), np.float32(spread_min)))
+    scale = np.maximum(spread, np.float32(spread_min))[:, None]
+    return np.asarray((values - mean[:, None]) / scale, dtype=np.float32)
 
 
-def fuse(lexical: Scores, dense: Scores | None, embedded: NDArray[np.bool_], server: Scores | None) -> Scores:
-    """One score for each document, each argument of shape (queries, documents).
+def fuse(words: Arm, meaning: Arm | None, embedded: Known, server: Scores | None) -> Fused:
+    """One score for each candidate.
 
-    A document without a vector yet stands by its words alone, at full weight. `server` is NaN where unknown.
+    A document that is not `embedded` (n,) yet stands by its words alone, at full weight. `server` holds raw cosines
+    to what is said of the document's server, NaN where nothing is; they are measured by the spread of `meaning`.
     """
-    words = standard(lexical)
-    if dense is None:
-        return words
-    fused = LEXICAL_WEIGHT * words + DENSE_WEIGHT * np.where(
-        embedded, standard(dense, embedded, spread_min=COSINE_SPREAD_MIN), words
-    )
+    worded = standard(*words)
+    if meaning is None:
+        nothing = np.zeros_like(worded)
+        return Fused(worded, worded, nothing, nothing)
+    by_words = worded * np.where(embedded, LEXICAL_WEIGHT, np.float32(1))
+    by_meaning = np.where(embedded, DENSE_WEIGHT * standard(*meaning, spread_min=COSINE_SPREAD_MIN), np.float32(0))
+    by_server = np.zeros_like(worded)
     if server is not None:
-        told = ~np.isnan(server[0])
-        fused = fused + SERVER_WEIGHT * standard(np.nan_to_num(server), told, spread_min=COSINE_SPREAD_MIN)
-    return fused.astype(np.float32)
+        about = standard(server, meaning.mean, meaning.spread, spread_min=COSINE_SPREAD_MIN)
+        by_server = SERVER_WEIGHT * np.nan_to_num(about)
+    return Fused(by_words + by_meaning + by_server, by_words, by_meaning, by_server)
 
 
-def with_clauses(fused: Scores) -> Scores:
-    """Row 0 is the whole task, the rest its clauses: the whole, and a part of the best clause."""
-    if len(fused) == 1:
-        return np.asarray(fused[0])
-    return np.asarray(fused[0] + np.float32(CLAUSE_WEIGHT) * fused[1:].max(axis=0))
-
-
-def clauses(text: str) -> tuple[str, ...]:
-    """The steps of a long task, at most six; empty for a short one or one that does not come apart."""
-    if len(text.split()) < SPLIT_FROM_WORDS and not re.search(r"[。！？；]", text):
-        return ()
-    parts = [p.strip(" ,;") for p in _CLAUSE_END.split(text)]
-    # Pieces too short to mean anything alone join what precedes them.
-    joined: list[str] = []
-    for part in filter(None, parts):
-        if joined and (_short(part) or _short(joined[-1])):
-            joined[-1] = f"{joined[-1]} {part}"
-        else:
-            joined.append(part)
-    return tuple(joined[:CLAUSES_MAX]) if len(joined) > 1 else ()
-
-
-def _short(part: str) -> bool:
-    return part.isascii() and len(part.split()) < CLAUSE_WORDS_MIN
+def with_clauses(total: Scores) -> Scores:
+    """(q, n) to (n,). Row 0 is the whole task, the rest its clauses: the whole, and a part of the best clause."""
+    if len(total) == 1:
+        return np.asarray(total[0])
+    return np.asarray(total[0] + CLAUSE_WEIGHT * total[1:].max(axis=0))
 
 
 def squash(name: str) -> str:
@@ -128,57 +124,3 @@ def best(scores: Scores, count: int, order: TieOrder) -> list[int]:
         last = np.partition(scores, len(scores) - count)[len(scores) - count]
         chosen = np.flatnonzero(scores >= last).tolist()
     return sorted(chosen, key=lambda i: (-float(scores[i]), order[i]))[:count]
-
-
-@dataclass(frozen=True, slots=True)
-class Signals:
-    """What is known of the best hit: cosine to the query (None: no vectors), share of the query's words met (0 to 1),
-    its lead in z-scores over the tenth hit, and whether the query names it."""
-
-    cosine: float | None
-    coverage: float
-    lead: float
-    named: bool = False
-
-
-# Constant, cosine, coverage, lead: logistic regression over eight public sets, each weighed alike, on whether the
-# first hit is right; each query asked as it is, with its right tools taken away, and of a foreign set.
-_HYBRID = (-4.0, 3.7, 1.3, 0.4)
-_LEXICAL = (-3.0, 0.0, 2.4, 0.23)
-# Of the first hits that are right, 53 % get `high`, 77 % at least `medium`, 94 % at least `low`; of queries whose
-# right tools were taken away 13, 31 and 67 %, of queries foreign to the collection 6, 17 and 48 %.
-HIGH, MEDIUM, LOW = 0.5, 0.3, 0.15
-
-
-LEAD_OVER = 10
-LEAD_USUAL = 2.5
-
-
-def lead(ranked: Scores) -> float:
-    """How far the first of `ranked` (best first) is ahead of the tenth, in z-scores.
-
-    Among fewer than ten there is no crowd to be ahead of: a usual lead stands in, or the label of a right hit would
-    fall for no better reason than that the node has few tools.
-    """
-    if len(ranked) < LEAD_OVER:
-        return max(LEAD_USUAL, float(ranked[0] - ranked[-1]))
-    return float(ranked[0] - ranked[LEAD_OVER - 1])
-
-
-def likelihood(signals: Signals) -> float:
-    """How likely the best hit is right, 0 to 1."""
-    if signals.named:
-        return 1.0
-    weights = _LEXICAL if signals.cosine is None else _HYBRID
-    values = (1.0, signals.cosine or 0.0, signals.coverage, signals.lead)
-    return 1 / (1 + math.exp(-sum(w * v for w, v in zip(weights, values, strict=True))))
-
-
-def shown_score(likely: float, behind: float) -> float:
-    """A hit's score, 0 to 1: how likely the first hit is right, halved for each z-score that this one lies behind."""
-    return round(likely * math.pow(0.5, behind), 4)
-
-
-def confidence(likely: float) -> str:
-    """`high`, `medium`, `low`, or `none`: nothing seems to fit (the nearest are shown all the same)."""
-    return "high" if likely >= HIGH else "medium" if likely >= MEDIUM else "low" if likely >= LOW else "none"

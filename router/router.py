@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proto.errors import Exhausted, Invalid, MeshError, Unavailable
-from router import rank
+from router import confidence
+from router.clauses import clauses
 from router.embedding import Embedding
 from router.index import Index
 from router.ports import (
@@ -164,7 +165,7 @@ class Router:
     # ---- the searching thread --------------------------------------------------------------------
 
     def _search(self, task: str, key_words: Sequence[str], k: int, only: Filter) -> tuple[tuple[Hit, ...], bool, str]:
-        texts = [task, *rank.clauses(task)]
+        texts = [task, *clauses(task)]
         if key_words:
             texts.append(" ".join(key_words))
         vectors = self._encode(texts) if self._ready else None
@@ -172,7 +173,7 @@ class Router:
         with self._lock:
             self._drain()
             found = self._index.search(lexical, vectors, only, k, names=(task, *key_words))
-        return found.hits, found.hybrid, rank.confidence(found.likely)
+        return found.hits, found.hybrid, confidence.label(found.likely)
 
     def _encode(self, texts: Sequence[str]) -> Vectors | None:
         assert self._embedder is not None  # noqa: S101 - ready means loaded
