@@ -27,7 +27,7 @@ import psutil
 from router.chroma import ChromaStore
 from router.documents import description_of
 from router.embedders.factory import make_embedder
-from router.lexical import Lexical
+from router.old_lexical import Lexical
 from router.ports import Embedder, Filter, ToolEntry, ToolKey, Vectors
 from router.router import QUERY_MAX, Router
 

@@ -1,145 +1,185 @@
-"""Vectors of documents in memory: exact similarity of a query to every document, and to its sentences for a few.
+"""Vectors of documents in memory, by row: which rows are near a query, and how near exactly.
 
-A row holds one distinct document, however many owners offer it. Its main vector mixes the tool's own text with its
-name next to its server's; the mix is kept unnormalised, so that one product gives the weighted sum of two cosines.
-Sentences are float16: they are read for some hundred candidates only. At 100,000 documents the main vectors take
-154 MB, the sentences at most 230 MB and in practice (most tools say one thing) about half of that.
+A row's main vector mixes the tool's own text with its name next to its server's; the mix is kept unnormalised, so
+that one product gives the weighted sum of two cosines. Vectors arrive in stages: a row counts as embedded from NAMED
+on, which stands in for whatever is still to come. Sentences and servers have pools of their own: most tools say one
+thing, and all tools of a server share its vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router.documents import SENTENCES_MAX
-from router.ports import Vectors
+from router.masks import View
+from router.pool import Floats, Pool, Rows, fixed, floats, grown, products
 
 NAMED_WEIGHT = 0.5
 PLACED_WEIGHT = 0.2
 SENTENCE_WEIGHT = 0.3
+WHOLE_WEIGHT = NAMED_WEIGHT + PLACED_WEIGHT
 
-Rows = NDArray[np.int64]
 _NONE = -1
 
 
-class Pool:
-    """Rows of one matrix, handed out and taken back; grows by half and never shrinks."""
+class Part(IntEnum):
+    """A document's texts in the order in which their vectors should come."""
 
-    def __init__(self, dimensions: int, dtype: type[np.float32] | type[np.float16]) -> None:
-        self.matrix = np.zeros((0, dimensions), dtype=dtype)
-        self._free: list[int] = []
-        self.used = 0
+    NAMED = 0
+    PLACED = 1
+    SENTENCE_0 = 2
+    SENTENCE_1 = 3
 
-    def take(self, vector: NDArray[np.float32]) -> int:
-        if self._free:
-            row = self._free.pop()
-        else:
-            row = self.used
-            self.used += 1
-            if row >= len(self.matrix):
-                grown = np.zeros((max(64, row * 3 // 2), self.matrix.shape[1]), dtype=self.matrix.dtype)
-                grown[: len(self.matrix)] = self.matrix
-                self.matrix = grown
-        self.matrix[row] = vector
-        return row
 
-    def give_back(self, row: int) -> None:
-        self._free.append(row)
+SENTENCES = (Part.SENTENCE_0, Part.SENTENCE_1)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """For each query the rows nearest to it, in no order, and mean and spread (standard deviation), shape (queries,),
+    of the cosine to the whole document over all visible rows that have one."""
+
+    rows: Sequence[Rows]
+    mean: Floats
+    spread: Floats
 
 
 class Dense:
-    """Rows are this class's own; callers keep the number that `add` returned."""
+    """Rows are chosen by the caller; queries are unit vectors, float32, (queries, dimensions). Not thread-safe."""
 
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions
-        self._main = Pool(dimensions, np.float32)
-        self._parts = Pool(dimensions, np.float16)
-        self._servers = Pool(dimensions, np.float32)
-        self._parts_of = np.full((0, SENTENCES_MAX), _NONE, dtype=np.int32)
-        self._server_of = np.full(0, _NONE, dtype=np.int32)
-        self._server_rows: dict[str, list[int]] = {}
-        self._server_key_of: dict[int, str] = {}
+        self.embedded: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        """Whether a row has NAMED, by row, as long as the highest row asked about."""
+        self._placed: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._main = np.zeros((0, dimensions), dtype=np.int16)
+        self._sentences = Pool(dimensions)
+        self._sentences_of = np.zeros((0, len(SENTENCES)), dtype=np.int64)
+        self._servers = Pool(dimensions)
+        self._server_of = np.zeros(0, dtype=np.int64)
+        # By text digest: its row in the pool, and how many documents use it.
+        self._shared: dict[str, list[int]] = {}
+        self._digests: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return int(np.count_nonzero(self.embedded))
 
     def __repr__(self) -> str:
-        return f"Dense({self._main.used} rows, {self._parts.used} sentences, {len(self._server_rows)} servers)"
+        return f"Dense({len(self)} rows, {len(self._sentences)} sentences, {len(self._servers)} servers)"
 
-    def add(
-        self,
-        named: NDArray[np.float32],
-        placed: NDArray[np.float32],
-        sentences: Sequence[NDArray[np.float32]] = (),
-        server: tuple[str, NDArray[np.float32]] | None = None,
-    ) -> int:
-        """Unit vectors in, row number out. `server` is (text digest, vector); equal digests share one."""
-        row = self._main.take(NAMED_WEIGHT * named + PLACED_WEIGHT * placed)
-        if row >= len(self._server_of):
-            grown = max(64, row * 3 // 2)
-            self._parts_of = _grown(self._parts_of, grown)
-            self._server_of = _grown(self._server_of, grown)
-        self._parts_of[row] = _NONE
-        for i, vector in enumerate(sentences[:SENTENCES_MAX]):
-            self._parts_of[row, i] = self._parts.take(vector)
-        self._server_of[row] = _NONE
-        if server is not None:
-            key, vector = server
-            # [row in the pool, how many documents use it]
-            held = self._server_rows.setdefault(key, [_NONE, 0])
-            if held[0] == _NONE:
-                held[0] = self._servers.take(vector)
-            held[1] += 1
-            self._server_of[row] = held[0]
-            self._server_key_of[row] = key
-        return row
+    # ---- changes ---------------------------------------------------------------------------------
+
+    def put(self, row: int, part: Part, vector: Floats) -> None:
+        """A unit vector of one text of the document; a part that is there already is replaced.
+
+        Raises `ValueError` where NAMED, which every other part builds on, is missing, and for what is no unit vector.
+        """
+        self._reserve(row + 1)
+        if part is Part.NAMED:
+            self._main[row] = fixed(np.float32(WHOLE_WEIGHT) * vector)
+            self.embedded[row], self._placed[row] = True, False
+            return
+        if not self.embedded[row]:
+            raise ValueError(f"row {row} has no vector of its name and description, which comes first")
+        if part is Part.PLACED:
+            if self._placed[row]:
+                raise ValueError(f"row {row} has its place already; put NAMED again first")
+            named = floats(self._main[row]) / np.float32(WHOLE_WEIGHT)
+            self._main[row] = fixed(NAMED_WEIGHT * named + PLACED_WEIGHT * vector)
+            self._placed[row] = True
+            return
+        sentence = SENTENCES.index(part)
+        held = int(self._sentences_of[row, sentence])
+        if held != _NONE:
+            self._sentences.give_back(held)
+        self._sentences_of[row, sentence] = self._sentences.take(vector)
+
+    def serve(self, row: int, digest: str, vector: Floats) -> None:
+        """The document's server; equal text digests share one vector, the first that came."""
+        self._reserve(row + 1)
+        self._leave_server(row)
+        held = self._shared.get(digest)
+        if held is None:
+            held = self._shared[digest] = [self._servers.take(vector), 0]
+        held[1] += 1
+        self._server_of[row] = held[0]
+        self._digests[row] = digest
 
     def remove(self, row: int) -> None:
-        self._main.give_back(row)
-        for part in self._parts_of[row]:
-            if part != _NONE:
-                self._parts.give_back(int(part))
-        key = self._server_key_of.pop(row, None)
-        if key is not None:
-            held = self._server_rows[key]
-            held[1] -= 1
-            if not held[1]:
-                self._servers.give_back(held[0])
-                del self._server_rows[key]
+        """Every vector of the row; one that has none is no error."""
+        self._reserve(row + 1)
+        self._main[row] = 0
+        self.embedded[row] = self._placed[row] = False
+        for held in self._sentences_of[row]:
+            if held != _NONE:
+                self._sentences.give_back(int(held))
+        self._sentences_of[row] = _NONE
+        self._leave_server(row)
 
-    def similarities(self, queries: Vectors) -> Vectors:
-        """Weighted cosines by main vector, shape (queries, rows): within ±0.7."""
-        # The great matrix first: the other way round OpenBLAS copies all of it for a handful of queries.
-        similar: Vectors = self._main.matrix[: self._main.used] @ queries.T
-        return similar.T
+    def _leave_server(self, row: int) -> None:
+        digest = self._digests.pop(row, None)
+        if digest is None:
+            return
+        held = self._shared[digest]
+        held[1] -= 1
+        if not held[1]:
+            self._servers.give_back(held[0])
+            del self._shared[digest]
+        self._server_of[row] = _NONE
 
-    def sentence_similarities(self, queries: Vectors, rows: Rows, main: Vectors) -> Vectors:
-        """Weighted cosine of the nearest sentence, shape (queries, rows): within ±0.3.
+    def _reserve(self, size: int) -> None:
+        if size > len(self.embedded):
+            self.embedded = grown(self.embedded, size)
+            self._placed = grown(self._placed, size)
+            self._main = grown(self._main, size)
+            self._sentences_of = grown(self._sentences_of, size, _NONE)
+            self._server_of = grown(self._server_of, size, _NONE)
 
-        A document of one sentence is its own nearest; `main` holds `similarities` for these rows.
-        """
-        parts = self._parts_of[rows]
-        whole = main / (NAMED_WEIGHT + PLACED_WEIGHT)
-        if not (parts != _NONE).any():
-            return np.float32(SENTENCE_WEIGHT) * whole
-        vectors = self._parts.matrix[np.maximum(parts, 0)].astype(np.float32)
-        # One product over all sentences; einsum would not use BLAS for it.
-        products = (queries @ vectors.reshape(-1, self.dimensions).T).reshape(len(queries), *parts.shape)
-        similar = np.where(parts == _NONE, np.float32(-1), products)
-        nearest: Vectors = np.maximum(similar.max(axis=2), whole)
-        return np.float32(SENTENCE_WEIGHT) * nearest
+    # ---- search ----------------------------------------------------------------------------------
 
-    def server_similarities(self, queries: Vectors) -> Vectors:
+    def candidates(self, queries: Floats, view: View, count: int) -> Candidates:
+        """At most `count` visible rows for each query, the nearest by the whole document."""
+        rows = self._of(view)
+        similar = products(queries, self._main, rows) / np.float32(WHOLE_WEIGHT)
+        if not len(rows):
+            nothing = np.zeros(len(queries), dtype=np.float32)
+            return Candidates([rows] * len(queries), nothing, nothing)
+        nearest = [rows[np.argpartition(s, -count)[-count:]] if count < len(rows) else rows for s in similar]
+        return Candidates(nearest, similar.mean(axis=1), similar.std(axis=1))
+
+    def scores(self, queries: Floats, rows: Rows) -> Floats:
+        """Weighted cosines to the whole and to the nearest sentence, shape (queries, rows), within ±1; 0 where a row
+        is not embedded. A document of one sentence is its own nearest."""
+        self._reserve(int(rows.max(initial=-1)) + 1)
+        main = products(queries, self._main, rows)
+        nearest = main / np.float32(WHOLE_WEIGHT)
+        for sentence in self._sentences_of[rows].T:
+            told = np.flatnonzero(sentence != _NONE)
+            if len(told):
+                similar = products(queries, self._sentences.matrix, sentence[told])
+                nearest[:, told] = np.maximum(nearest[:, told], similar)
+        return main + np.float32(SENTENCE_WEIGHT) * nearest
+
+    def server_scores(self, queries: Floats, rows: Rows) -> Floats:
         """Cosine to the document's server, shape (queries, rows); NaN where the server says nothing of itself."""
-        of = self._server_of[: self._main.used]
-        if not self._servers.used:
-            return np.full((len(queries), len(of)), np.nan, dtype=np.float32)
-        similar: Vectors = queries @ self._servers.matrix[: self._servers.used].T
-        spread = np.take(similar, np.maximum(of, 0), axis=1)
-        spread[:, of == _NONE] = np.nan
-        return spread
+        self._reserve(int(rows.max(initial=-1)) + 1)
+        of = self._server_of[rows]
+        out = np.full((len(queries), len(rows)), np.nan, dtype=np.float32)
+        told = np.flatnonzero(of != _NONE)
+        if len(told):
+            servers, at = np.unique(of[told], return_inverse=True)
+            out[:, told] = products(queries, self._servers.matrix, servers)[:, at]
+        return out
 
+    def known(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which of these rows are embedded."""
+        self._reserve(int(rows.max(initial=-1)) + 1)
+        return self.embedded[rows]
 
-def _grown(values: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-    grown = np.full((size, *values.shape[1:]), _NONE, dtype=np.int32)
-    grown[: len(values)] = values
-    return grown
+    def _of(self, view: View) -> Rows:
+        known = self.known(view.indices)
+        return view.indices if known.all() else view.indices[known]

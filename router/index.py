@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from router import confidence, rank
-from router.dense import NAMED_WEIGHT, PLACED_WEIGHT, SENTENCE_WEIGHT, Dense
 from router.documents import Document, document, text_digest
-from router.lexical import Lexical
 from router.masks import Masks
+from router.old_dense import NAMED_WEIGHT, PLACED_WEIGHT, SENTENCE_WEIGHT, Dense
+from router.old_lexical import Lexical
 from router.ports import Filter, Hit, ToolEntry, ToolKey, Vectors
 
 CANDIDATES = 300

@@ -1,158 +1,182 @@
 """BM25F over the fields of a document (Robertson and Zaragoza 2009, §3.6), changed in place, scored with numpy.
 
-A posting is a slot (the caller's row number for a tool) and the word's count in each field. Removed documents are
-tombstones until they outnumber a quarter of the living; then the postings are rebuilt without them.
+What a word weighs in a document depends on that document alone: a field's length is measured against a usual length,
+not against the mean of the collection. So the saturated weight is computed once, when the document comes; a search
+adds up ready numbers, and no document changes what another scores. The rarity of a word is counted over what the
+caller may see (`View`), so that nothing hidden has a say in it.
+
+Postings are sorted by row in arrays that grow in place. A row that is removed leaves every one of its words at once
+and may be used again at once: there are no tombstones, nothing to compact. At 100,000 documents of 40 words that is
+about 32 MB of postings and 25 MB of words by row.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.documents import FIELDS
+from router.masks import View
 from router.tokens import words
 
 WEIGHTS = {"name": 2.0, "description": 1.0, "server": 0.6, "server_description": 0.3, "parameters": 0.4}
+# Words in a field of an ordinary tool. On the development sets this is within half a point of nDCG@10 of the means of
+# each collection, and two points better where unlike collections are searched as one.
+USUAL_LENGTHS = {"name": 3.0, "description": 15.0, "server": 2.0, "server_description": 10.0, "parameters": 12.0}
 K1 = 1.2
 B = 0.75
-COUNT_MAX = 255
-COMPACT_AT = 256
-COMPACT_SHARE = 0.25
+VIEWS_MAX = 64
+ROW_MAX = 2**31 - 1
 
 Scores = NDArray[np.float32]
-_WIDTH = len(FIELDS)
-_WEIGHTS = np.array([WEIGHTS[f] for f in FIELDS], dtype=np.float32)
 
 
-@dataclass(slots=True)
-class _Postings:
-    slots: array[int] = field(default_factory=lambda: array("i"))
-    counts: array[int] = field(default_factory=lambda: array("B"))
-    living: int = 0
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The words of a query with how often each stands in it; those in no document included."""
+
+    counts: dict[str, int]
 
 
 class Lexical:
-    """Slots are non-negative and chosen by the caller; one that was removed may be used again after `compact`."""
+    """Rows are non-negative and chosen by the caller. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._postings: dict[str, _Postings] = {}
-        self._lengths = np.zeros((0, _WIDTH), dtype=np.float32)
-        self._alive = np.zeros(0, dtype=np.bool_)
-        self._totals = np.zeros(_WIDTH)
-        self._count = 0
-        self._dead: set[int] = set()
-        self._norms: Scores | None = None
+        # By word number: the word, its rows in order, and the weight of the word in each of them.
+        self._names: list[str] = []
+        self._rows: list[array[int]] = []
+        self._weights: list[array[float]] = []
+        self._numbers: dict[str, int] = {}
+        self._free: list[int] = []
+        self._words_of: dict[int, array[int]] = {}
+        self._seen: OrderedDict[tuple[Hashable, int], dict[str, int]] = OrderedDict()
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._words_of)
 
     def __repr__(self) -> str:
-        return f"Lexical({self._count} documents, {len(self._postings)} words, {len(self._dead)} tombstones)"
+        return f"Lexical({len(self)} documents, {len(self._numbers)} words)"
 
-    def add(self, slot: int, fields: Sequence[str]) -> None:
-        """Searchable at once. `fields` in the order of `FIELDS`."""
-        counts = _counts(fields)
-        self._reserve(slot + 1)
-        for word, per_field in counts.items():
-            postings = self._postings.setdefault(word, _Postings())
-            postings.slots.append(slot)
-            postings.counts.extend(per_field)
-            postings.living += 1
-        lengths = np.array([sum(c[f] for c in counts.values()) for f in range(_WIDTH)], dtype=np.float32)
-        self._lengths[slot] = lengths
-        self._totals += lengths
-        self._alive[slot] = True
-        self._count += 1
-        self._norms = None
+    # ---- changes ---------------------------------------------------------------------------------
 
-    def remove(self, slot: int, fields: Sequence[str]) -> None:
-        """`fields` as they were added. The slot stays taken until `compact` returns it."""
-        for word in _counts(fields):
-            postings = self._postings[word]
-            postings.living -= 1
-            if not postings.living:
-                del self._postings[word]
-        self._totals -= self._lengths[slot]
-        self._alive[slot] = False
-        self._dead.add(slot)
-        self._count -= 1
-        self._norms = None
+    def add(self, row: int, fields: Sequence[str]) -> None:
+        """Searchable at once. `fields` in the order of `FIELDS`. Raises `ValueError` for a row that is taken."""
+        if row in self._words_of or not 0 <= row <= ROW_MAX:
+            raise ValueError(f"row {row} is taken or no row number; remove what it holds first")
+        held = array("i")
+        for word, weight in _weights(fields).items():
+            number = self._numbers.get(word)
+            if number is None:
+                number = self._new(word)
+            held.append(number)
+            rows = self._rows[number]
+            if not rows or row > rows[-1]:
+                rows.append(row)
+                self._weights[number].append(weight)
+            else:
+                at = bisect_left(rows, row)
+                rows.insert(at, row)
+                self._weights[number].insert(at, weight)
+        self._words_of[row] = held
 
-    def compact(self, *, force: bool = False) -> frozenset[int]:
-        """Drop tombstones where there are enough of them; returns the slots that are free again."""
-        if not self._dead or not (force or len(self._dead) > max(COMPACT_AT, COMPACT_SHARE * self._count)):
-            return frozenset()
-        for postings in self._postings.values():
-            if postings.living == len(postings.slots):
-                continue
-            slots = np.frombuffer(postings.slots, dtype=np.int32)
-            kept = self._alive[slots]
-            counts = np.frombuffer(postings.counts, dtype=np.uint8).reshape(-1, _WIDTH)
-            postings.slots = array("i", slots[kept].tobytes())
-            postings.counts = array("B", counts[kept].tobytes())
-        freed = frozenset(self._dead)
-        self._dead.clear()
-        return freed
+    def remove(self, row: int) -> None:
+        """Gone at once; the row may be used again. Raises `KeyError` for a row that holds nothing."""
+        for number in self._words_of.pop(row):
+            rows = self._rows[number]
+            at = bisect_left(rows, row)
+            del rows[at]
+            del self._weights[number][at]
+            if not rows:
+                del self._numbers[self._names[number]]
+                self._names[number] = ""
+                self._free.append(number)
 
-    def query(self, text: str) -> dict[str, int]:
-        """The words of a query with their counts; those in no document included."""
-        return Counter(words(text))
+    def _new(self, word: str) -> int:
+        if self._free:
+            number = self._free.pop()
+            self._names[number] = word
+        else:
+            number = len(self._names)
+            self._names.append(word)
+            self._rows.append(array("i"))
+            self._weights.append(array("f"))
+        self._numbers[word] = number
+        return number
 
-    def scores(self, query: dict[str, int]) -> Scores:
-        """BM25F of every slot, float32, shape (highest slot + 1,); zero for free slots and where no word occurs."""
-        out = np.zeros(len(self._alive), dtype=np.float32)
-        norms = self._weights_over_lengths()
-        for word, times in query.items():
-            postings = self._postings.get(word)
-            if postings is None:
-                continue
-            slots = np.frombuffer(postings.slots, dtype=np.int32)
-            counts = np.frombuffer(postings.counts, dtype=np.uint8).reshape(-1, _WIDTH)
-            weighted = np.einsum("ij,ij->i", counts, norms[slots], dtype=np.float32)
-            # A slot stands once in a word's postings (reused only after `compact`): indexed addition is enough.
-            out[slots] += np.float32(times * self.idf(word) * (K1 + 1)) * weighted / (K1 + weighted)
-        out[~self._alive] = 0
+    # ---- search ----------------------------------------------------------------------------------
+
+    def query(self, text: str) -> Query:
+        return Query(dict(Counter(words(text))))
+
+    def scores(self, queries: Sequence[Query], view: View) -> Scores:
+        """BM25F, float32, shape (queries, len(view.rows)); zero for rows not in view and where no word occurs."""
+        out = np.zeros((len(queries), len(view.rows)), dtype=np.float32)
+        for scores, query in zip(out, queries, strict=True):
+            for word, times in query.counts.items():
+                number = self._numbers.get(word)
+                if number is not None:
+                    weight = np.float32(times * self.rarity(word, view))
+                    # The views of the arrays live for this line only: an array that is looked at cannot grow.
+                    np.add.at(scores, _array(self._rows[number]), weight * _array(self._weights[number]))
+        if not view.everything:
+            out *= view.rows
         return out
 
-    def idf(self, word: str) -> float:
-        """Always positive; a word in no document weighs as much as one in a single document."""
-        postings = self._postings.get(word)
-        n = postings.living if postings else 1
-        return math.log(1 + (max(self._count, n) - n + 0.5) / (n + 0.5))
+    def rarity(self, word: str, view: View) -> float:
+        """Inverse document frequency among what is visible; always positive. A word that occurs nowhere weighs as
+        much as one in a single document."""
+        n = max(1, self._occurs(word, view))
+        return math.log(1 + (max(view.count, n) - n + 0.5) / (n + 0.5))
 
-    def coverage(self, query: dict[str, int], slot: int) -> float:
-        """Which share of the query's weight (by idf) the document's words cover: 0 to 1."""
-        total = sum(self.idf(w) for w in query)
-        met = sum(self.idf(w) for w in query if (p := self._postings.get(w)) is not None and slot in _view(p.slots))
+    def coverage(self, query: Query, row: int, view: View) -> float:
+        """Which share of the query's weight (by rarity) the document's words cover: 0 to 1."""
+        weights = {word: self.rarity(word, view) for word in query.counts}
+        total = sum(weights.values())
+        held = self._words_of.get(row, ())
+        met = sum(w for word, w in weights.items() if (n := self._numbers.get(word)) is not None and n in held)
         return met / total if total else 0.0
 
-    def _weights_over_lengths(self) -> Scores:
-        if self._norms is None:
-            mean = np.maximum(self._totals / max(1, self._count), 1e-6).astype(np.float32)
-            self._norms = _WEIGHTS / (1 - B + B * self._lengths / mean)
-        return self._norms
+    def _occurs(self, word: str, view: View) -> int:
+        """In how many visible documents. Counted once a word and version of a view; the last 64 views are kept."""
+        number = self._numbers.get(word)
+        if number is None:
+            return 0
+        rows = self._rows[number]
+        if view.everything:
+            return len(rows)
+        seen = self._seen.get((view.key, view.version))
+        if seen is None:
+            seen = self._seen[view.key, view.version] = {}
+            while len(self._seen) > VIEWS_MAX:
+                self._seen.popitem(last=False)
+        else:
+            self._seen.move_to_end((view.key, view.version))
+        if word not in seen:
+            seen[word] = int(np.count_nonzero(view.rows[_array(rows)]))
+        return seen[word]
 
-    def _reserve(self, size: int) -> None:
-        if size > len(self._alive):
-            grown = max(size, 64, len(self._alive) * 3 // 2)
-            self._lengths = np.concatenate([self._lengths, np.zeros((grown - len(self._lengths), _WIDTH), np.float32)])
-            self._alive = np.concatenate([self._alive, np.zeros(grown - len(self._alive), np.bool_)])
+
+_FACTORS = [WEIGHTS[f] for f in FIELDS]
+_LENGTHS = [USUAL_LENGTHS[f] for f in FIELDS]
 
 
-def _view(slots: array[int]) -> NDArray[np.int32]:
-    return np.frombuffer(slots, dtype=np.int32)
+def _weights(fields: Sequence[str]) -> dict[str, float]:
+    """What each word weighs in a document, between 0 and K1 + 1."""
+    counted: dict[str, float] = {}
+    for text, factor, usual in zip(fields, _FACTORS, _LENGTHS, strict=True):
+        found = list(words(text))
+        each = factor / (1 - B + B * len(found) / usual)
+        for word in found:
+            counted[word] = counted.get(word, 0.0) + each
+    return {word: (K1 + 1) * c / (K1 + c) for word, c in counted.items()}
 
 
-def _counts(fields: Sequence[str]) -> dict[str, list[int]]:
-    counts: dict[str, list[int]] = {}
-    for index, text in enumerate(fields):
-        for word in words(text):
-            row = counts.setdefault(word, [0] * _WIDTH)
-            row[index] = min(COUNT_MAX, row[index] + 1)
-    return counts
+def _array(values: array[int] | array[float]) -> NDArray[np.int32]:
+    return np.frombuffer(values, dtype=values.typecode)

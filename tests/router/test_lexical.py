@@ -1,85 +1,144 @@
 from __future__ import annotations
 
 import math
-import random
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from router.lexical import K1, WEIGHTS, B, Lexical
+from router.documents import FIELDS
+from router.lexical import K1, USUAL_LENGTHS, WEIGHTS, B, Lexical
+from router.masks import View
+from router.tokens import words
+from tests.router.views import view
 
-NOTHING = ("", "", "", "", "")
+Fields = tuple[str, ...]
 
 
-def filled(texts: dict[int, tuple[str, ...]]) -> Lexical:
+def fields(*texts: str) -> Fields:
+    return (*texts, *[""] * (len(FIELDS) - len(texts)))
+
+
+def filled(texts: dict[int, Fields]) -> Lexical:
     lexical = Lexical()
-    for slot, fields in texts.items():
-        lexical.add(slot, fields)
+    for row, each in texts.items():
+        lexical.add(row, each)
     return lexical
 
 
-def test_the_score_is_bm25f_by_its_formula() -> None:
-    lexical = filled({0: ("read file", "read text from disk", "", "", ""), 1: ("play song", "music", "", "", "")})
-    score = lexical.scores(lexical.query("read"))[0]
-    idf = math.log(1 + (2 - 1 + 0.5) / (1 + 0.5))
-    name = WEIGHTS["name"] * 1 / (1 - B + B * 2 / 2)
-    description = WEIGHTS["description"] * 1 / (1 - B + B * 3 / 2)
-    weighted = name + description
-    assert score == pytest.approx(idf * (K1 + 1) * weighted / (K1 + weighted), rel=1e-5)
-    assert lexical.scores(lexical.query("read"))[1] == 0
+def everything(texts: dict[int, Fields]) -> View:
+    return view(texts, max(texts, default=0) + 1, everything=True)
+
+
+def plain_bm25f(query: str, row: int, visible: dict[int, Fields]) -> float:
+    """By the formula, over what is visible and nothing else; a visible row's score."""
+    score = 0.0
+    for word in words(query):
+        having = sum(any(word in words(text) for text in each) for each in visible.values())
+        weighted = 0.0
+        for name, text in zip(FIELDS, visible[row], strict=True):
+            found = list(words(text))
+            norm = 1 - B + B * len(found) / USUAL_LENGTHS[name]
+            weighted += WEIGHTS[name] * found.count(word) / norm
+        n = max(1, having)
+        rarity = math.log(1 + (max(len(visible), n) - n + 0.5) / (n + 0.5))
+        score += rarity * (K1 + 1) * weighted / (K1 + weighted)
+    return score
+
+
+def expected(query: str, texts: dict[int, Fields], visible: Iterable[int], capacity: int) -> list[float]:
+    shown = {row: texts[row] for row in visible}
+    return [plain_bm25f(query, row, shown) if row in shown else 0.0 for row in range(capacity)]
+
+
+WORDS = st.lists(st.sampled_from(["read", "file", "files", "mail", "song", "getFile", "и", "文件"]), max_size=6)
+FIELDS_OF = st.tuples(*[WORDS.map(" ".join)] * len(FIELDS))
+ROWS = st.integers(0, 9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(ROWS, st.none() | FIELDS_OF), max_size=30),
+    st.sets(ROWS),
+    WORDS.map(" ".join),
+)
+def test_any_history_scores_what_is_visible_by_the_formula_and_nothing_else(
+    history: list[tuple[int, Fields | None]], seen: set[int], query: str
+) -> None:
+    lexical, texts = Lexical(), dict[int, Fields]()
+    for row, each in history:
+        if row in texts:
+            lexical.remove(row)
+            del texts[row]
+        if each is not None:
+            lexical.add(row, each)
+            texts[row] = each
+    visible = seen & texts.keys()
+    queries = [lexical.query(query), lexical.query("read")]
+    scores = lexical.scores(queries, view(visible, 10))
+    for text, got in zip((query, "read"), scores, strict=True):
+        np.testing.assert_allclose(got, expected(text, texts, visible, 10), rtol=1e-4, atol=1e-6)
+    whole = lexical.scores(queries, view(texts, 10, everything=True))
+    np.testing.assert_allclose(whole[0], expected(query, texts, texts, 10), rtol=1e-4, atol=1e-6)
+    assert len(lexical) == len(texts)
+
+
+def test_what_is_hidden_changes_no_score() -> None:
+    texts = {0: fields("read file"), 2: fields("read mail", "from a server")}
+    hidden = {1: fields("read file"), 3: fields("song", "read " * 50), 4: fields("mail")}
+    alone, among = filled(texts), filled(texts | hidden)
+    query = alone.query("read the mail")
+    shown = view(texts, 5)
+    assert alone.scores([query], everything(texts))[0].tolist() == among.scores([query], shown)[0, :3].tolist()
+    for row in texts:
+        assert alone.coverage(query, row, everything(texts)) == among.coverage(query, row, shown)
+
+
+def test_a_version_of_a_view_is_counted_once_and_another_version_anew() -> None:
+    lexical = filled({0: fields("read file"), 1: fields("read mail"), 2: fields("send mail")})
+    query = lexical.query("mail")
+    before = lexical.scores([query], view([0, 1], 3))[0, 1]
+    after = lexical.scores([query], view([1, 2], 3))[0, 1]
+    assert before > after
 
 
 def test_a_name_weighs_more_than_a_parameter() -> None:
-    lexical = filled({0: ("currency", "x", "", "", "y"), 1: ("y", "x", "", "", "currency")})
-    scores = lexical.scores(lexical.query("currencies"))
+    texts = {0: fields("currency", "x", "", "", "y"), 1: fields("y", "x", "", "", "currency")}
+    lexical = filled(texts)
+    scores = lexical.scores([lexical.query("currencies")], everything(texts))[0]
     assert scores[0] > scores[1] > 0
 
 
-def test_a_removed_document_scores_nothing_at_once_and_its_slot_returns_after_compaction() -> None:
-    fields = ("read file", "", "", "", "")
-    lexical = filled({0: fields, 1: ("read mail", "", "", "", "")})
-    lexical.remove(0, fields)
-    # One document of its two words is left: weight 2 in the name, at mean length, in one document of one.
-    expected = math.log(1 + 0.5 / 1.5) * (K1 + 1) * 2 / (K1 + 2)
-    assert lexical.scores(lexical.query("read file")).tolist()[:2] == pytest.approx([0, expected])
-    assert lexical.compact() == frozenset()
-    assert lexical.compact(force=True) == {0}
-    assert repr(lexical) == "Lexical(1 documents, 2 words, 0 tombstones)"
-
-
-def test_an_index_with_a_history_scores_like_one_built_afresh() -> None:
-    chance = random.Random(5)
-    vocabulary = [f"word{i}" for i in range(30)]
-
-    def fields() -> tuple[str, ...]:
-        return tuple(" ".join(chance.choices(vocabulary, k=chance.randrange(6))) for _ in range(5))
-
-    lexical, living, free, next_slot = Lexical(), {}, [], 0
-    for _ in range(400):
-        if living and chance.random() < 0.45:
-            slot = chance.choice(list(living))
-            lexical.remove(slot, living.pop(slot))
-            free.extend(lexical.compact(force=chance.random() < 0.1))
-        else:
-            slot = free.pop() if free else next_slot
-            next_slot = max(next_slot, slot + 1)
-            living[slot] = fields()
-            lexical.add(slot, living[slot])
-    fresh = filled(living)
-    for text in ("word1 word2", "word3", "word4 word4 word29 absent"):
-        query = lexical.query(text)
-        slots = list(living)
-        np.testing.assert_allclose(lexical.scores(query)[slots], fresh.scores(query)[slots], rtol=1e-4)
+def test_a_word_said_a_thousand_times_weighs_little_more_than_one_said_twice() -> None:
+    texts = {0: fields("", "file " * 2), 1: fields("", "file " * 1000), 2: fields("", "mail")}
+    lexical = filled(texts)
+    scores = lexical.scores([lexical.query("file")], everything(texts))[0]
+    assert scores[1] < 1.5 * scores[0]
 
 
 def test_coverage_is_the_share_of_the_query_that_a_document_meets() -> None:
-    lexical = filled({0: ("read file", "", "", "", ""), 1: ("read mail", "", "", "", "")})
-    assert lexical.coverage(lexical.query("read file"), 0) == pytest.approx(1.0)
-    assert 0 < lexical.coverage(lexical.query("read elephants"), 0) < 0.5
-    assert lexical.coverage(lexical.query("elephants"), 0) == 0
-    assert lexical.coverage({}, 0) == 0
+    texts = {0: fields("read file"), 1: fields("read mail")}
+    lexical, shown = filled(texts), everything(texts)
+    assert lexical.coverage(lexical.query("read file"), 0, shown) == pytest.approx(1.0)
+    assert 0 < lexical.coverage(lexical.query("read elephants"), 0, shown) < 0.5
+    assert lexical.coverage(lexical.query("elephants"), 0, shown) == 0
+    assert lexical.coverage(lexical.query(""), 0, shown) == 0
+    assert lexical.coverage(lexical.query("read"), 7, shown) == 0
+
+
+def test_a_row_that_is_taken_is_refused_and_one_that_left_may_be_used_again() -> None:
+    lexical = filled({3: fields("read file")})
+    with pytest.raises(ValueError, match="row 3 is taken"):
+        lexical.add(3, fields("other"))
+    lexical.remove(3)
+    assert repr(lexical) == "Lexical(0 documents, 0 words)"
+    lexical.add(3, fields("other"))
+    with pytest.raises(KeyError):
+        lexical.remove(4)
 
 
 def test_an_empty_index_answers() -> None:
     lexical = Lexical()
-    assert lexical.scores(lexical.query("anything")).shape == (0,)
+    assert lexical.scores([lexical.query("anything")], view([], 0)).shape == (1, 0)

@@ -1,0 +1,75 @@
+"""Unit vectors kept as 16-bit fixed point: half of float32's memory, a row number for each.
+
+Components of a unit vector lie within ±1, so an integer of 1/32767 is closer to them than a float16 (an error of
+1.5e-5 at most, about 2e-6 in a cosine), and numpy turns whole numbers into float32 seven times as fast.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALE = 32767
+BLOCK = 256
+
+Fixed = NDArray[np.int16]
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
+
+
+def fixed(vector: Floats) -> Fixed:
+    """Raises `ValueError` unless every component is a number within ±1."""
+    if not np.abs(vector).max(initial=0) <= 1:
+        raise ValueError("a vector to be kept has components beyond ±1, or that are no numbers")
+    rounded: Fixed = np.rint(vector * np.float32(SCALE)).astype(np.int16)
+    return rounded
+
+
+def floats(vectors: Fixed) -> Floats:
+    return vectors * np.float32(1 / SCALE)
+
+
+def products(queries: Floats, matrix: Fixed, rows: Rows) -> Floats:
+    """Dot products, float32, shape (queries, rows). A block at a time, which stays in the processor's cache."""
+    out = np.empty((len(queries), len(rows)), dtype=np.float32)
+    scaled = np.ascontiguousarray((queries * np.float32(1 / SCALE)).T)
+    for start in range(0, len(rows), BLOCK):
+        block = matrix[rows[start : start + BLOCK]].astype(np.float32)
+        out[:, start : start + BLOCK] = (block @ scaled).T
+    return out
+
+
+class Pool:
+    """Rows of one matrix, handed out and taken back; grows by half and never shrinks."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.matrix: Fixed = np.zeros((0, dimensions), dtype=np.int16)
+        self.free: list[int] = []
+        self.used = 0
+
+    def __len__(self) -> int:
+        return self.used - len(self.free)
+
+    def take(self, vector: Floats) -> int:
+        if self.free:
+            row = self.free.pop()
+        else:
+            row = self.used
+            self.used += 1
+            if row >= len(self.matrix):
+                self.matrix = grown(self.matrix, row + 1)
+        self.matrix[row] = fixed(vector)
+        return row
+
+    def give_back(self, row: int) -> None:
+        self.free.append(row)
+
+
+def grown(values: NDArray[T], size: int, fill: float = 0) -> NDArray[T]:
+    """A copy with room for at least `size` rows, half as many again as before."""
+    room = np.full((max(64, size, len(values) * 3 // 2), *values.shape[1:]), fill, dtype=values.dtype)
+    room[: len(values)] = values
+    return room
