@@ -309,6 +309,34 @@ def search(
     tables.show(*render.search(answer))
 
 
+@app.command("eval")
+def evaluate(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A set of queries and tools, or a folder of sets.")],
+    retriever: Annotated[str, typer.Option(metavar="NAMES", help="router, bm25, dense, rrf, with commas.")] = "all",
+    sets: Annotated[str, typer.Option(metavar="NAMES", help="Some of the sets, with commas; else all.")] = "",
+    crowd: Annotated[bool, typer.Option("--crowd", help="Search the tools of all sets at once.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="How many queries of each set at most; 0 for all.")] = 0,
+    embedder: Annotated[str, typer.Option(metavar="NAME", help="As search.embedder.")] = "minilm",
+    vectors: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep vectors there between runs.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there as JSON, too.")] = None,
+) -> None:
+    """Measure how well search finds the right tools of sets of queries, beside plain retrievers in the same run."""
+    from node.verbs.evaluating import evaluate as measure
+
+    typer.echo(
+        measure(
+            data,
+            retrievers=retriever,
+            names=sets,
+            crowd=crowd,
+            limit=limit,
+            embedder=embedder,
+            vectors=vectors,
+            json=json,
+        )
+    )
+
+
 @app.command()
 def call(
     server: Annotated[str, typer.Argument(metavar="SERVER", help="Name of the server, as search shows it.")],

@@ -1,0 +1,1 @@
+from router.evaluation.metrics import ndcg as ndcg

@@ -1,0 +1,54 @@
+"""`toolmesh eval`: how well search finds the right tools of sets of queries, beside plain retrievers in one run."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from node.verbs.tables import safe
+from proto import jsons
+from proto.errors import Invalid
+from router.evaluation import figures, report, sets
+from router.evaluation.models import make_models
+from router.evaluation.running import RETRIEVERS, Plan, run
+
+ALL = "all"
+
+
+def evaluate(
+    data: Path,
+    *,
+    retrievers: str = ALL,
+    names: str = "",
+    crowd: bool = False,
+    limit: int = 0,
+    embedder: str,
+    vectors: Path | None = None,
+    json: Path | None = None,
+) -> str:
+    """The table. Progress goes to stderr, the figures as JSON to the file `json`; vectors are kept in `vectors`."""
+    plan = Plan(chosen(retrievers), crowd=crowd, limit=limit)
+    reading = sets.read(data, _split(names))
+    for remark in reading.remarks:
+        _say(f"note: {remark}")
+    found = asyncio.run(run(reading, make_models(embedder, vectors), plan, _say))
+    if json:
+        json.write_bytes(jsons.dumps(figures.as_json(found)) + b"\n")
+    return safe(report.text(found))
+
+
+def chosen(retrievers: str) -> tuple[str, ...]:
+    """Of a list with commas, in the order in which they are shown."""
+    asked = _split(retrievers)
+    if unknown := [name for name in asked if name not in (*RETRIEVERS, ALL)]:
+        raise Invalid(f"--retriever {unknown[0]!r} is unknown; choose of {', '.join((*RETRIEVERS, ALL))}")
+    return RETRIEVERS if ALL in asked or not asked else tuple(name for name in RETRIEVERS if name in asked)
+
+
+def _split(names: str) -> list[str]:
+    return [name for part in names.split(",") if (name := part.strip())]
+
+
+def _say(line: str) -> None:
+    print(safe(line), file=sys.stderr, flush=True)
