@@ -1,27 +1,27 @@
-"""Which slots a filter lets through: computed once for equal keys, then kept up with changes."""
+"""What each class of callers may see: judged once for equal keys, then kept up with changes, a slice at a time."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from router.ports import Filter, ToolEntry
+from router.ports import Filter
+from router.slots import Slots
 
 MASKS_MAX = 64
-JOURNAL_MAX = 10_000
-
-Mask = NDArray[np.bool_]
+SLICE = 4_000
+"""Entries judged at a time, some 10 ms of a guard's work: between slices other searches go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """The documents that one filter class may see; good until the next change, and not to be written to.
 
-    Shapes: `rows` and `slots` (capacity,) of their own kinds, `indices` the visible rows in order, (count,). A row is
+    Shapes: `rows` (row capacity,), `slots` (slot capacity,), `indices` the visible rows in order, (count,). A row is
     visible if one of its slots is. Equal `key` and `version`: the same rows with the same texts.
     """
 
@@ -32,49 +32,96 @@ class View:
     count: int
     everything: bool
     slots: NDArray[np.bool_]
+    searched: int
+    """How many slots may be seen."""
 
 
 @dataclass(slots=True)
-class _Kept:
-    mask: Mask
-    version: int
+class _Class:
+    """`mask` holds for every slot that changed up to `version`, but for those of `stale` from `at` on."""
+
+    mask: NDArray[np.bool_]
+    version: int = 0
+    stale: NDArray[np.int64] | None = None
+    at: int = 0
+    until: int = 0
+    touched: bool = True
+    concluded: int = -1
+    view: View | None = None
 
 
 class Masks:
-    """At most 64 masks, the least recently used goes. A mask more than 10,000 changes behind is made anew."""
+    """At most 64 classes (about 1.2 MB each at 100,000 tools); the least recently used goes and is judged anew."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
-        self._journal: list[int] = []
-        self._base = 0
+        self._classes: OrderedDict[Hashable, _Class] = OrderedDict()
+        self._changed_at = np.zeros(0, dtype=np.int64)
+        self._version = 0
 
-    @property
-    def version(self) -> int:
-        """Counts changes of slots."""
-        return self._base + len(self._journal)
+    def __repr__(self) -> str:
+        return f"Masks({len(self._classes)} classes, version {self._version})"
 
     def changed(self, slot: int) -> None:
-        self._journal.append(slot)
-        if len(self._journal) > JOURNAL_MAX:
-            dropped = JOURNAL_MAX // 2
-            del self._journal[:dropped]
-            self._base += dropped
+        """The slot has another entry, or none, or its entry stands on another row."""
+        self._version += 1
+        if slot >= len(self._changed_at):
+            grown = np.zeros(max(64, slot * 3 // 2, slot + 1), dtype=np.int64)
+            grown[: len(self._changed_at)] = self._changed_at
+            self._changed_at = grown
+        self._changed_at[slot] = self._version
 
-    def of(self, only: Filter, entries: Sequence[ToolEntry | None]) -> Mask:
-        """bool, shape (len(entries),), False for free slots. The caller must not write to it."""
-        kept = self._kept.get(only.key)
-        if kept is None or kept.version < self._base:
-            mask = np.fromiter((e is not None and only.allows(e) for e in entries), dtype=np.bool_, count=len(entries))
-            kept = _Kept(mask, self.version)
-        elif kept.version < self.version:
-            if len(kept.mask) < len(entries):
-                kept.mask = np.concatenate([kept.mask, np.zeros(len(entries) - len(kept.mask), np.bool_)])
-            for slot in set(self._journal[kept.version - self._base :]):
-                entry = entries[slot]
-                kept.mask[slot] = entry is not None and only.allows(entry)
-            kept.version = self.version
-        self._kept[only.key] = kept
-        self._kept.move_to_end(only.key)
-        while len(self._kept) > MASKS_MAX:
-            self._kept.popitem(last=False)
-        return kept.mask
+    def view(self, only: Filter, slots: Slots, budget: int = SLICE) -> View | None:
+        """What `only` lets through; None while there is more to judge than `budget` entries: ask again."""
+        kept = self._classes.get(only.key)
+        if kept is None:
+            kept = self._classes[only.key] = _Class(np.zeros(0, dtype=np.bool_))
+        self._classes.move_to_end(only.key)
+        while len(self._classes) > MASKS_MAX:
+            self._classes.popitem(last=False)
+        while kept.version < self._version:
+            if kept.stale is None:
+                kept.stale = np.flatnonzero(self._changed_at > kept.version)
+                kept.at, kept.until = 0, self._version
+            budget -= _judge(kept, only, slots, budget)
+            if kept.at < len(kept.stale):
+                return None
+            kept.version, kept.stale = kept.until, None
+        if kept.view is None or kept.concluded < kept.version:
+            kept.view = _conclude(kept, only.key, slots)
+            kept.concluded, kept.touched = kept.version, False
+        return kept.view
+
+
+def _judge(kept: _Class, only: Filter, slots: Slots, budget: int) -> int:
+    """Judges the next stale slots, at most `budget`; returns how many."""
+    assert kept.stale is not None  # noqa: S101 - the caller has looked
+    if len(kept.mask) < len(slots.row_of):
+        grown = np.zeros(len(slots.row_of), dtype=np.bool_)
+        grown[: len(kept.mask)] = kept.mask
+        kept.mask = grown
+    batch = kept.stale[kept.at : kept.at + budget].tolist()
+    mask, entries = kept.mask, slots.entries
+    for slot in batch:
+        entry = entries[slot]
+        seen = entry is not None and only.allows(entry)
+        if seen or mask[slot]:
+            kept.touched = True
+            mask[slot] = seen
+    kept.at += len(batch)
+    return len(batch)
+
+
+def _conclude(kept: _Class, key: Hashable, slots: Slots) -> View:
+    """A new view, or the old one where what changed meanwhile was hidden before and is hidden now."""
+    before = kept.view
+    if before is not None and not kept.touched:
+        everything = before.searched == len(slots)
+        if len(before.rows) == slots.capacity and len(before.slots) == len(kept.mask):
+            return before if everything == before.everything else replace(before, everything=everything)
+    seen = np.flatnonzero(kept.mask)
+    rows = np.zeros(slots.capacity, dtype=np.bool_)
+    rows[slots.row_of[seen]] = True
+    indices = np.flatnonzero(rows)
+    version = before.version if before is not None and not kept.touched else kept.version
+    everything = len(seen) == len(slots)
+    return View(key, version, rows, indices, len(indices), everything, kept.mask, len(seen))

@@ -45,11 +45,20 @@ class VectorStore(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """Unit vectors by text digest, and the digests of texts whose owner is embedding them itself: ask again later."""
+
+    found: dict[str, NDArray[np.float32]]
+    later: frozenset[str] = frozenset()
+
+
 class VectorSource(Protocol):
     """Others who may have computed a vector already. Called from a worker thread; bounds its own time."""
 
-    def get(self, wanted: Mapping[str, str]) -> dict[str, NDArray[np.float32]]:
-        """`wanted`: text digest → node that offers a tool with this text. Those found, unit vectors; never raises."""
+    def get(self, wanted: Mapping[str, str]) -> Lent:
+        """`wanted`: text digest → node that offers a tool with this text. Never raises; what is neither found nor to
+        come later is computed here."""
 
 
 class ToolKey(NamedTuple):
@@ -136,11 +145,14 @@ class SearchResult:
     confidence: str
     took_ms: float
     searched: int = 0
+    vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """Of the whole task, where there is a model."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouterStatus:
-    """For operators. `embedder` is empty, and `problem` says why, while search is lexical only."""
+    """For operators. `embedder` is empty, and `problem` says why, while search is lexical only. The last three count
+    vectors since the start, by where they came from."""
 
     tools: int
     embedded: int
@@ -148,3 +160,6 @@ class RouterStatus:
     embedder: str
     mode: str
     problem: str = ""
+    from_store: int = 0
+    from_peers: int = 0
+    computed: int = 0

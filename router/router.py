@@ -1,77 +1,82 @@
 """Searching for tools: what a node asks, on its event loop, while threads of the router's own do the work.
 
-One thread searches (encode, mask, score), another embeds what is new; a lock keeps them apart at the index. The loop
-never takes that lock: `apply` leaves changes in an inbox, and whoever uses the index next empties it first, so that
-a search sees every change made before it.
+One thread searches and owns the index (`desk`); another turns texts into vectors (`embedding`) and asks the first to
+take them in. The loop waits for neither: `apply` leaves changes in an inbox, which is emptied before each search, so
+that a search sees every change made before it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-from numpy.typing import NDArray
-
-from proto.errors import Exhausted, Invalid, MeshError, Unavailable
+from proto.errors import Exhausted, MeshError, Unavailable
 from router import confidence
-from router.clauses import clauses
-from router.embedding import Embedding
+from router.desk import Asked, Desk
+from router.embedding import ASK_AGAIN_S, Embedding, Progress
 from router.index import Index
 from router.ports import (
     EVERYTHING,
     Embedder,
     Filter,
-    Hit,
+    Prefer,
     RouterStatus,
     SearchResult,
     ToolEntry,
     ToolKey,
     Vectors,
+    VectorSource,
     VectorStore,
 )
+from router.queries import Encoder, question
 
 log = logging.getLogger("toolmesh.router")
 
-QUERY_MAX = 4_000
-KEY_WORDS_MAX = 32
-KEY_WORD_MAX = 200
-K_MAX = 50
 SEARCHES_WAITING_MAX = 128
-QUERIES_CACHED = 512
-INBOX_SLICE = 64
 PROGRESS_EVERY_S = 10.0
+RETRY_FIRST_S, RETRY_MAX_S = 5.0, 300.0
+REMOTE_QUERIES_AT_ONCE = 4
+TOOLS = ("tool",)
 
 
 class Router:
+    """`start` it, `apply` what is offered, `search`, `stop` it. Everything public belongs to one event loop."""
+
     def __init__(
-        self, embedder: Embedder | None, store: VectorStore | None, *, clock: Callable[[], float] = time.monotonic
+        self,
+        embedder: Embedder | None,
+        store: VectorStore | None,
+        *,
+        source: VectorSource | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without an embedder search is lexical for good. `clock` counts seconds."""
         self._embedder = embedder
-        self._embedding = Embedding(embedder, store) if embedder else None
         self._clock = clock
         self._index = Index()
-        self._lock = threading.Lock()
-        self._known: dict[ToolKey, ToolEntry] = {}
-        self._inbox: dict[ToolKey, ToolEntry | None] = {}
-        self._inbox_lock = threading.Lock()
+        self._encoder = Encoder(embedder) if embedder else None
+        self._desk = Desk(self._index, self._encode)
+        self._embedding = (
+            Embedding(embedder, store, source, self._index, self._desk.call, clock=clock) if embedder else None
+        )
+        self._known: set[ToolKey] = set()
         self._ready = False
-        self._gave_up = False
+        self._failed = False
+        self._pause_s = RETRY_FIRST_S
+        self._retry_at = 0.0
         self._stopping = False
         self._problem = "" if embedder else "no embedder is configured"
-        self._queries: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._searching = 0
-        self._searcher = ThreadPoolExecutor(1, "toolmesh-search")
         self._worker = ThreadPoolExecutor(1, "toolmesh-embed")
+        self._remote = ThreadPoolExecutor(REMOTE_QUERIES_AT_ONCE, "toolmesh-ask")
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._desk.release()
 
     def __repr__(self) -> str:
         s = self.status()
@@ -85,38 +90,53 @@ class Router:
     async def stop(self) -> None:
         """Waits for the step in hand (well under a second), then for the store to close. Idempotent."""
         self._stopping = True
+        if self._embedding is not None:
+            self._embedding.stopping = True
         self._wake.set()
         self._idle.set()
         task, self._task = self._task, None
         if task is not None:
             await task
-        await asyncio.to_thread(self._searcher.shutdown)
+        await asyncio.to_thread(self._desk.stop)
         await asyncio.to_thread(self._worker.shutdown)
+        await asyncio.to_thread(self._remote.shutdown)
 
     def apply(self, puts: Iterable[ToolEntry], deletes: Iterable[ToolKey]) -> None:
-        """Any search that begins after this sees it. Deletes are taken first; costs microseconds a tool.
+        """Any search that begins after this sees it (of a flood, the first thousand changes). Deletes are taken first.
 
-        The inbox holds each tool once, so its bound is the number of tools.
+        Costs under a microsecond a tool here: what changed, and what not, is found out on the searching thread.
         """
         changes: dict[ToolKey, ToolEntry | None] = {}
         for key in deletes:
-            if self._known.pop(key, None) is not None:
+            if key in self._known:
+                self._known.remove(key)
                 changes[key] = None
-        for entry in puts:
-            if self._known.get(entry.key) != entry:
-                self._known[entry.key] = entry
-                changes[entry.key] = entry
+        new = {entry.key: entry for entry in puts}
+        self._known.update(new)
+        changes.update(new)
         if changes:
             self._idle.clear()
-            with self._inbox_lock:
-                self._inbox.update(changes)
+            self._desk.change(changes)
             self._wake.set()
 
     async def search(
-        self, query: str, key_words: Sequence[str] = (), *, k: int = 5, only: Filter = EVERYTHING
+        self,
+        query: str,
+        key_words: Sequence[str] = (),
+        *,
+        k: int = 5,
+        only: Filter = EVERYTHING,
+        kinds: Sequence[str] = TOOLS,
+        prefer: Prefer | None = None,
+        principal: str = "",
+        explain: bool = False,
     ) -> SearchResult:
-        """The best `k` tools that `only` lets through. Raises `Invalid`, `Exhausted` (too many searches waiting)."""
-        task, key_words = _checked(query, key_words, k)
+        """The best `k` of these kinds that `only` lets through.
+
+        `prefer` settles what is nearly level; `principal` is an opaque name of who asks: own experience counts more;
+        `explain` fills each hit's `why`. Raises `Invalid`, `Exhausted` (too many searches waiting), `Unavailable`.
+        """
+        asked = question(query, key_words, k)
         if self._stopping:
             raise Unavailable("this node is shutting down and searches no more")
         if self._searching >= SEARCHES_WAITING_MAX:
@@ -124,25 +144,39 @@ class Router:
         began = self._clock()
         self._searching += 1
         try:
-            loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._searcher, self._search, task, key_words, k, only)
+            if self._ready and self._encoder is not None and self._encoder.remote:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._remote, self._encoder.warm, asked.meanings)
+            waiting = self._desk.search(Asked(asked, k, of_kinds(only, kinds), prefer, principal, explain))
+            found, vectors = await asyncio.wrap_future(waiting)
         finally:
             self._searching -= 1
-        hits, hybrid, confidence = found
-        return SearchResult(hits, "hybrid" if hybrid else "lexical", confidence, (self._clock() - began) * 1000)
+        return SearchResult(
+            found.hits,
+            "hybrid" if found.hybrid else "lexical",
+            confidence.label(found.likely),
+            (self._clock() - began) * 1000,
+            found.searched,
+            None if vectors is None else vectors[0],
+        )
 
     def status(self) -> RouterStatus:
         tools = len(self._known)
         searchable = self._ready and self._embedder is not None
         # The inbox may hold tools that need no vector of their own; they count until that is known.
-        pending = min(tools, self._index.pending + len(self._inbox)) if self._embedding and not self._gave_up else 0
+        waiting = min(tools, self._index.pending + self._desk.changes)
+        pending = waiting if self._embedding and not self._failed else 0
+        embedding = self._embedding
         return RouterStatus(
             tools=tools,
-            embedded=tools - pending if searchable else 0,
+            embedded=tools - waiting if searchable else 0,
             pending=pending,
             embedder=self._embedder.model_id if searchable and self._embedder else "",
             mode="hybrid" if searchable else "lexical",
-            problem=self._problem,
+            problem=self._problem or (embedding.problem if embedding else ""),
+            from_store=embedding.from_store if embedding else 0,
+            from_peers=embedding.from_peers if embedding else 0,
+            computed=embedding.computed if embedding else 0,
         )
 
     def knows(self, key: ToolKey) -> bool:
@@ -151,10 +185,10 @@ class Router:
 
     def waits(self, key: ToolKey) -> bool:
         """Whether its vectors are still to come; as of now, for people: the index may be changing under this look."""
-        return key in self._inbox or self._index.waits(key)
+        return self._desk.holds(key) or self._index.waits(key)
 
     async def settled(self) -> None:
-        """Waits until every change is indexed and, where there is a model, embedded. Needs `start`.
+        """Waits until every change is indexed and, where there is a model that works, embedded. Needs `start`.
 
         Raises `Unavailable` if the router is stopped meanwhile.
         """
@@ -164,115 +198,73 @@ class Router:
 
     # ---- the searching thread --------------------------------------------------------------------
 
-    def _search(self, task: str, key_words: Sequence[str], k: int, only: Filter) -> tuple[tuple[Hit, ...], bool, str]:
-        texts = [task, *clauses(task)]
-        if key_words:
-            texts.append(" ".join(key_words))
-        vectors = self._encode(texts) if self._ready else None
-        lexical = [" ".join((task, *key_words)), *texts[1:]]
-        with self._lock:
-            self._drain()
-            found = self._index.search(lexical, vectors, only, k, names=(task, *key_words))
-        return found.hits, found.hybrid, confidence.label(found.likely)
-
     def _encode(self, texts: Sequence[str]) -> Vectors | None:
-        assert self._embedder is not None  # noqa: S101 - ready means loaded
-        missing = [t for t in texts if t not in self._queries]
-        if missing:
-            try:
-                vectors = self._embedder.embed(missing)
-            except MeshError as e:
-                log.warning("a query could not be encoded, searching by words alone: %s", e)
-                return None
-            self._queries.update(zip(missing, vectors, strict=True))
-        for text in texts:
-            self._queries.move_to_end(text)
-        encoded = np.stack([self._queries[t] for t in texts])
-        while len(self._queries) > QUERIES_CACHED:
-            self._queries.popitem(last=False)
-        return encoded
-
-    def _drain(self, limit: int | None = None) -> None:
-        """Put the inbox into the index, under the lock; None: all of it."""
-        with self._inbox_lock:
-            if limit is None or len(self._inbox) <= limit:
-                changes, self._inbox = self._inbox, {}
-            else:
-                changes = {key: self._inbox.pop(key) for key in list(self._inbox)[:limit]}
-        for key, entry in changes.items():
-            if entry is None:
-                self._index.delete(key)
-            else:
-                self._index.put(entry)
+        return self._encoder.encode(texts) if self._ready and self._encoder is not None else None
 
     # ---- the embedding thread --------------------------------------------------------------------
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
+        progress = _Report(self._clock)
         try:
-            await loop.run_in_executor(self._worker, self._load)
-            progress = Progress(self._clock)
             while not self._stopping:
                 self._wake.clear()
-                while not self._stopping and await loop.run_in_executor(self._worker, self._step):
+                done = await loop.run_in_executor(self._worker, self._step)
+                if done is Progress.WORKED:
                     progress.report(self.status())
+                    continue
+                if done is Progress.WAITS:
+                    await self._woken(ASK_AGAIN_S)
+                    continue
                 progress.finish(self.status())
                 # Not the inbox: a search may have emptied it into the index meanwhile, vectors still to come.
                 if not self._wake.is_set() and not self._stopping:
                     self._idle.set()
-                    await self._wake.wait()
+                    await self._woken(self._retry_at - self._clock() if self._failed else None)
         finally:
             if self._embedding is not None:
                 await loop.run_in_executor(self._worker, self._embedding.close)
 
-    def _load(self) -> None:
-        if self._embedding is None:
-            log.info("search works by words alone: no embedder is configured")
-            return
-        began = self._clock()
-        try:
-            self._embedding.load()
-        except MeshError as e:
-            self._give_up(e)
-            return
-        self._ready = True
-        self._problem = self._embedding.problem
-        log.info("embedder %s ready after %.1f s", self._model, self._clock() - began)
+    async def _woken(self, most_s: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), most_s)
 
-    def _step(self) -> bool:
-        """A slice of the inbox, then a step of embedding. True while there may be more to do."""
-        while self._inbox and not self._stopping:
-            with self._lock:
-                self._drain(INBOX_SLICE)
-        if self._embedding is None or not self._ready:
-            return False
-        embedded = 0
+    def _step(self) -> Progress:
+        """What has changed into the index, the model if it is not loaded, a step of embedding."""
+        embedding = self._embedding
         try:
-            for count in self._embedding.step(self._index, self._lock):
-                embedded += count
-                if self._stopping:
-                    break
+            self._desk.settle()
+            if embedding is None or (self._failed and self._clock() < self._retry_at):
+                return Progress.DONE
+            if not self._ready:
+                self._load(embedding)
+            done = embedding.step()
         except Exception as e:
             # The edge of this thread: a model that fails takes meaning away from search, never search itself.
-            log.exception("embedding failed with %d tools left", self._index.pending)
-            self._give_up(e)
-            return False
-        self._problem = self._embedding.problem
-        return embedded > 0
+            if not self._stopping:
+                self._fail(e)
+            return Progress.DONE
+        self._failed, self._problem, self._pause_s = False, "", RETRY_FIRST_S
+        return done
 
-    def _give_up(self, error: Exception) -> None:
+    def _load(self, embedding: Embedding) -> None:
+        began = self._clock()
+        embedding.load()
+        self._ready = True
+        log.info("embedder %s ready after %.1f s", embedding.model_id, self._clock() - began)
+
+    def _fail(self, error: Exception) -> None:
+        """Words alone, until the next try: after 5 s, 10 s, and so on up to five minutes."""
+        known = isinstance(error, MeshError)
         message = error.message if isinstance(error, MeshError) else f"{type(error).__name__}: {error}"
-        self._ready = False
-        self._gave_up = True
-        self._problem = message
-        log.warning("search works by words alone: %s", message)
-
-    @property
-    def _model(self) -> str:
-        return self._embedder.model_id if self._embedder else ""
+        if message != self._problem:
+            log.warning("search works by words alone for now: %s", message, exc_info=None if known else error)
+        self._ready, self._failed, self._problem = False, True, message
+        self._retry_at = self._clock() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, RETRY_MAX_S)
 
 
-class Progress:
+class _Report:
     """A line at most every ten seconds while tools are being embedded, and one at the end."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -292,15 +284,7 @@ class Progress:
             log.info("all embedded: %d of %d tools are searchable by meaning", status.embedded, status.tools)
 
 
-def _checked(query: str, key_words: Sequence[str], k: int) -> tuple[str, tuple[str, ...]]:
-    if len(query) > QUERY_MAX:
-        raise Invalid(f"the query is {len(query)} characters long; at most {QUERY_MAX} are searched: name one step")
-    if len(key_words) > KEY_WORDS_MAX or any(len(w) > KEY_WORD_MAX for w in key_words):
-        raise Invalid(f"key_words holds too much: at most {KEY_WORDS_MAX} of {KEY_WORD_MAX} characters each")
-    if not 1 <= k <= K_MAX:
-        raise Invalid(f"k is {k}; ask for 1 to {K_MAX} tools")
-    words = tuple(w.strip() for w in key_words if w.strip())
-    task = query.strip() or " ".join(words)
-    if not task:
-        raise Invalid("the query is empty; say what the tool should do")
-    return task, words
+def of_kinds(only: Filter, kinds: Sequence[str]) -> Filter:
+    """What `only` lets through of these kinds."""
+    wanted = frozenset(kinds)
+    return Filter((only.key, wanted), lambda entry: entry.key.kind in wanted and only.allows(entry))

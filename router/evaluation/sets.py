@@ -22,7 +22,7 @@ from typing import Any
 from proto import jsons
 from proto.errors import Invalid
 from router.ports import ToolEntry, ToolKey
-from router.router import QUERY_MAX
+from router.queries import QUERY_MAX
 
 CORPUS, QUERIES = "corpus.jsonl", "queries.jsonl"
 OWNER = "eval"

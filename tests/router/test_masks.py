@@ -2,8 +2,57 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from router.masks import JOURNAL_MAX, MASKS_MAX, Masks
+import pytest
+
+from router.masks import MASKS_MAX, Masks, View
 from router.ports import Filter, ToolEntry
+from router.slots import NONE, Slots, row_key
+
+MakeEntry = Callable[..., ToolEntry]
+
+
+class Office:
+    """Slots and masks that are told of each other's changes, as the index does it."""
+
+    def __init__(self) -> None:
+        self.slots = Slots()
+        self.masks = Masks()
+
+    def put(self, entry: ToolEntry) -> None:
+        key = row_key(entry)
+        row = self.slots.row(key)
+        slot, before = self.slots.put(entry, self.slots.new_row(key) if row == NONE else row)
+        self._left(before)
+        self.masks.changed(slot)
+
+    def delete(self, entry: ToolEntry) -> None:
+        slot, row = self.slots.delete(entry.key)
+        self._left(row)
+        self.masks.changed(slot)
+
+    def view(self, only: Filter, budget: int = 1_000) -> View | None:
+        return self.masks.view(only, self.slots, budget)
+
+    def seen(self, only: Filter) -> list[str]:
+        """Keys behind the view's slots, in order; the rows must be those of the slots."""
+        view = self.view(only)
+        assert view is not None
+        slots = [s for s in range(len(self.slots.entries)) if s < len(view.slots) and view.slots[s]]
+        assert sorted({int(self.slots.row_of[s]) for s in slots}) == view.indices.tolist()
+        assert view.count == view.rows.sum()
+        assert view.searched == len(slots)
+        assert view.everything == (len(slots) == len(self.slots))
+        assert len(view.rows) == self.slots.capacity
+        return sorted(f"{e.key.owner}/{e.key.tool}" for s in slots if (e := self.slots.entries[s]) is not None)
+
+    def _left(self, row: int) -> None:
+        if row != NONE and not self.slots.slots_of(row):
+            self.slots.drop_row(row)
+
+
+@pytest.fixture
+def office() -> Office:
+    return Office()
 
 
 def counting(key: str, allows: Callable[[ToolEntry], bool]) -> tuple[Filter, list[str]]:
@@ -16,52 +65,92 @@ def counting(key: str, allows: Callable[[ToolEntry], bool]) -> tuple[Filter, lis
     return Filter(key, ask), asked
 
 
-def test_an_equal_key_is_asked_once_for_each_entry(entry: Callable[..., ToolEntry]) -> None:
-    masks, entries = Masks(), [entry("a"), None, entry("b")]
+def test_an_equal_key_is_asked_once_for_each_entry(office: Office, entry: MakeEntry) -> None:
+    office.put(entry("a"))
+    office.put(entry("b"))
     only, asked = counting("x", lambda e: e.key.tool == "b")
-    assert masks.of(only, entries).tolist() == [False, False, True]
-    assert masks.of(only, entries).tolist() == [False, False, True]
+    assert office.seen(only) == office.seen(only) == ["eu-1/b"]
     assert asked == ["a", "b"]
 
 
-def test_a_change_asks_for_that_entry_only(entry: Callable[..., ToolEntry]) -> None:
-    masks, entries = Masks(), [entry("a"), entry("b")]
+def test_a_change_asks_for_that_entry_only(office: Office, entry: MakeEntry) -> None:
+    office.put(entry("a"))
+    office.put(entry("b"))
     only, asked = counting("x", lambda e: e.key.tool != "b")
-    masks.of(only, entries)
+    assert office.seen(only) == ["eu-1/a"]
     asked.clear()
-    entries[0] = None
-    masks.changed(0)
-    entries.append(entry("c"))
-    masks.changed(2)
-    assert masks.of(only, entries).tolist() == [False, False, True]
+    office.delete(entry("a"))
+    office.put(entry("c"))
+    assert office.seen(only) == ["eu-1/c"]
     assert asked == ["c"]
 
 
-def test_a_slot_that_changes_hands_is_judged_anew(entry: Callable[..., ToolEntry]) -> None:
-    masks, entries = Masks(), [entry("open")]
+def test_a_slot_that_changes_hands_is_judged_anew(office: Office, entry: MakeEntry) -> None:
     only, _ = counting("x", lambda e: e.key.tool == "open")
-    assert masks.of(only, entries).tolist() == [True]
-    entries[0] = entry("secret")
-    masks.changed(0)
-    assert masks.of(only, entries).tolist() == [False]
+    office.put(entry("open"))
+    assert office.seen(only) == ["eu-1/open"]
+    office.delete(entry("open"))
+    office.put(entry("secret"))
+    assert office.seen(only) == []
 
 
-def test_a_mask_too_far_behind_is_made_anew(entry: Callable[..., ToolEntry]) -> None:
-    masks, entries = Masks(), [entry("a")]
-    only, asked = counting("x", lambda e: True)
-    masks.of(only, entries)
-    for _ in range(JOURNAL_MAX + 1):
-        masks.changed(0)
-    entries[0] = entry("b")
-    assert masks.of(only, entries).tolist() == [True]
-    assert asked == ["a", "b"]
+def test_a_row_is_visible_while_one_of_its_entries_is(office: Office, entry: MakeEntry) -> None:
+    only, _ = counting("x", lambda e: e.key.owner != "b")
+    for owner in "abc":
+        office.put(entry("now", owner=owner))
+    view = office.view(only)
+    assert view is not None
+    assert (view.count, view.searched, view.everything) == (1, 2, False)
+    office.delete(entry("now", owner="a"))
+    assert office.seen(only) == ["c/now"]
+    office.delete(entry("now", owner="c"))
+    assert office.seen(only) == []
 
 
-def test_the_number_of_masks_is_bounded(entry: Callable[..., ToolEntry]) -> None:
-    masks, entries = Masks(), [entry("a")]
+def test_a_view_that_takes_long_is_judged_in_slices_and_sees_changes_made_meanwhile(
+    office: Office, entry: MakeEntry
+) -> None:
+    only, asked = counting("x", lambda e: e.digest != b"hidden")
+    for i in range(10):
+        office.put(entry(f"t{i}"))
+    assert office.view(only, 4) is None
+    assert len(asked) == 4
+    # One that is judged already, and one that is not.
+    office.put(entry("t0", digest=b"hidden"))
+    office.put(entry("t9", digest=b"hidden"))
+    assert office.view(only, 4) is None
+    assert office.view(only, 2) is None
+    assert office.seen(only) == [f"eu-1/t{i}" for i in range(1, 9)]
+
+
+def test_what_changes_among_the_hidden_leaves_the_view_as_it_is(office: Office, entry: MakeEntry) -> None:
+    only, _ = counting("x", lambda e: not e.key.tool.startswith("secret"))
+    for name in ("a", "b", "secret"):
+        office.put(entry(name))
+    before = office.view(only)
+    office.delete(entry("secret"))
+    after = office.view(only)
+    assert before is not None
+    assert after is not None
+    assert (before.version, before.everything) == (after.version, False)
+    assert after.everything
+    for i in range(200):
+        office.put(entry(f"secret_{i}"))
+    assert office.seen(only) == ["eu-1/a", "eu-1/b"]
+    grown = office.view(only)
+    assert grown is not None
+    assert (grown.version, grown.everything) == (before.version, False)
+    office.put(entry("a", "Other words."))
+    changed = office.view(only)
+    assert changed is not None
+    assert changed.version > before.version
+
+
+def test_the_number_of_classes_is_bounded(office: Office, entry: MakeEntry) -> None:
+    office.put(entry("a"))
     first, asked = counting("first", lambda e: True)
-    masks.of(first, entries)
+    office.seen(first)
     for i in range(MASKS_MAX):
-        masks.of(counting(f"other{i}", lambda e: True)[0], entries)
-    masks.of(first, entries)
+        office.seen(counting(f"other{i}", lambda e: True)[0])
+    office.seen(first)
     assert asked == ["a", "a"]

@@ -11,7 +11,8 @@ from proto.errors import Exhausted, Invalid, Unavailable
 from router import router as router_module
 from router.memory import HashingEmbedder, MemoryStore
 from router.ports import Filter, ToolEntry, ToolKey, Vectors
-from router.router import K_MAX, KEY_WORDS_MAX, QUERY_MAX, Router
+from router.queries import K_MAX, KEY_WORDS_MAX, QUERY_MAX
+from router.router import Router
 
 MakeEntry = Callable[..., ToolEntry]
 MakeRouter = Callable[..., Awaitable[Router]]

@@ -17,4 +17,4 @@ def view(rows: Iterable[int], capacity: int, *, everything: bool = False) -> Vie
     mask = np.zeros(capacity, dtype=np.bool_)
     mask[list(rows)] = True
     indices = np.flatnonzero(mask)
-    return View("test", next(_versions), mask, indices, len(indices), everything, mask)
+    return View("test", next(_versions), mask, indices, len(indices), everything, mask, len(indices))

@@ -8,7 +8,7 @@ import pytest
 
 from proto.errors import Invalid
 from router.evaluation.sets import name_of, read
-from router.router import QUERY_MAX
+from router.queries import QUERY_MAX
 
 MAIL = {"server": "post", "tool": "send_mail", "description": "Send a mail.", "input_schema": {"type": "object"}}
 DISK = {"server": "disk", "tool": "read_file", "server_description": "Files."}
