@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,7 @@ class VectorFiles:
         (self._directory / "model.txt").write_text(f"{self._model_id}\n", "utf-8")
         for file in sorted(self._directory.glob("*.npz")):
             try:
-                with np.load(file) as arrays:
+                with file.open("rb") as opened, np.load(opened) as arrays:
                     self._known.update(zip(arrays["digests"].tolist(), arrays["vectors"], strict=True))
             except (OSError, ValueError, KeyError, zipfile.BadZipFile):
                 continue
@@ -62,6 +62,9 @@ class VectorFiles:
             self._known[digest] = np.array(vector, dtype=np.float32)
         if len(self._new) >= FLUSH_AT:
             self._flush()
+
+    def sweep(self, used: Iterable[str]) -> None:
+        """Nothing: what one run has no use for, another may have."""
 
     def close(self) -> None:
         self._flush()
