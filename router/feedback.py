@@ -3,8 +3,9 @@
 A search that shows a tool, then a call of it by the same principal that succeeds: that is one vote for (vector of the
 query, tool). Never the words: of those nothing is kept. A later query gets, for each tool, the votes of entries nearer
 than `GATE`: a principal's own in full, another's by a quarter, so that no one person moves another's ranking by more
-than a quarter of the greatest bonus, and four who agree count in full. The bonus is `strength · max(0, cosine - GATE)`
-and is added to z-scores: a tool without votes keeps its place against all that it beats by more than `greatest`.
+than a quarter of the greatest bonus, and four who agree count in full. The bonus is `strength · (cosine - GATE)`, at
+most `strength · SPAN`, and is added to z-scores: a tool without votes keeps its place against all that it beats by
+more than that.
 
 Votes fade by half in `half_life_days` and are dropped after `LIVES_MAX` of these. Vectors of another model are never
 compared: evidence is tagged with the model's id, and begins anew with another one.
@@ -28,10 +29,12 @@ from router.evidence import Changes, Entry, Evidence, Subject, Vector
 from router.ports import ToolEntry
 from router.shelf import Shelf
 
-GATE = 0.65
+GATE = 0.5
+SPAN = 0.25
+"""Beyond this above the gate a query is as good as the same."""
 OTHERS = 0.25
 """What another principal's vote counts, of one's own."""
-STRENGTH = 4.0
+STRENGTH = 6.0
 HALF_LIFE_DAYS = 30.0
 LIVES_MAX = 3
 WINDOW_S = 600.0
@@ -103,8 +106,8 @@ class Feedback:
 
     @property
     def greatest(self) -> float:
-        """The most that a bonus can be: that of a query asked again word by word."""
-        return self._strength * (1 - GATE)
+        """The most that a bonus can be, in z-scores: that of a query asked again, in other words even."""
+        return self._strength * SPAN
 
     # ---- what happens on this node ---------------------------------------------------------------
 
@@ -124,7 +127,7 @@ class Feedback:
                 of = votes.setdefault(entry.subject, {})
                 for who, hour in entry.votes.items():
                     # A clock may be set back.
-                    gain = (cosine - GATE) * 0.5 ** (max(0, now - hour) / self._half_life_h)
+                    gain = min(cosine - GATE, SPAN) * 0.5 ** (max(0, now - hour) / self._half_life_h)
                     of[who] = max(of.get(who, 0.0), gain)
         found = [Lift(subject, self._strength * _agreed(of, voter)) for subject, of in votes.items()]
         return sorted(found, key=lambda lift: (-lift.bonus, lift.subject))

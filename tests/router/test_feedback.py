@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from router.evidence import ENTRIES_MAX, PER_TOOL_MAX, Changes, Entry, Evidence, Subject
-from router.feedback import FOREIGN_MAX, GATE, HALF_LIFE_DAYS, OTHERS, SEARCHERS_MAX, WINDOW_S, Feedback
+from router.feedback import FOREIGN_MAX, GATE, HALF_LIFE_DAYS, OTHERS, SEARCHERS_MAX, SPAN, WINDOW_S, Feedback
 from router.ports import ToolEntry, ToolKey
 
 MODEL = "model@1"
@@ -69,7 +69,9 @@ def test_a_tool_that_served_a_query_is_lifted_when_its_principal_asks_again(feed
     query = any_query()
     assert use(feedback, "ada", query, tool())
     assert bonus(feedback, query, "ada", tool()) == pytest.approx(feedback.greatest, rel=1e-3)
-    assert bonus(feedback, near(query, 0.8), "ada", tool()) == pytest.approx(4.0 * (0.8 - GATE), abs=0.01)
+    assert bonus(feedback, near(query, GATE + SPAN), "ada", tool()) == pytest.approx(feedback.greatest, rel=0.01)
+    half = near(query, GATE + SPAN / 2)
+    assert bonus(feedback, half, "ada", tool()) == pytest.approx(feedback.greatest / 2, rel=0.01)
 
 
 def test_a_query_unlike_the_past_ones_gets_nothing(feedback: Feedback) -> None:
@@ -138,13 +140,13 @@ def test_whatever_one_principal_does_moves_no_tool_of_another_by_more_than_a_qua
     tools = [tool(f"tool-{n}") for n in range(4)]
     for n, (query, agent) in enumerate((q, a) for q in queries for a in ("ada", "bob", "cy")):
         use(feedback, agent, near(query, 0.97), tools[n % len(tools)])
-    asked = [near(q, c) for q in queries for c in (1.0, 0.9, 0.75)]
+    asked = [near(q, c) for q in queries for c in (1.0, 0.8, 0.6)]
     before = [[bonus(feedback, q, "ada", t) for t in tools] for q in asked]
     # A flood: every tool, around every query, near and far, more than all places hold.
     for _ in range(60):
         for query in queries:
             for t in tools:
-                use(feedback, "mallory", near(query, float(RANDOM.uniform(0.66, 1.0))), t)
+                use(feedback, "mallory", near(query, float(RANDOM.uniform(0.51, 1.0))), t)
     after = [[bonus(feedback, q, "ada", t) for t in tools] for q in asked]
     moved = np.abs(np.array(after) - np.array(before))
     assert moved.max() <= OTHERS * feedback.greatest + 1e-3
