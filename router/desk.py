@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from proto.errors import Unavailable
 from router import retrieval
+from router.feedback import Lift
 from router.index import Index
 from router.masks import SLICE, View
 from router.ports import Filter, Prefer, ToolEntry, ToolKey, Vectors
@@ -32,6 +36,7 @@ TEXTS_A_BATCH = 32
 
 Changes = Mapping[ToolKey, ToolEntry | None]
 Encode = Callable[[Sequence[str]], Vectors | None]
+Learned = Callable[[NDArray[np.float32], str], Sequence[Lift]]
 T = TypeVar("T")
 
 
@@ -49,12 +54,14 @@ class Asked:
 
 
 class Desk:
-    """`encode` turns texts into vectors, or says None while that cannot be. Held until `release`: changes and searches
+    """`encode` turns texts into vectors, or says None while that cannot be; `learned` tells what use has taught for a
+    query's vector and a principal. Held until `release`: changes and searches
     wait, calls are made."""
 
-    def __init__(self, index: Index, encode: Encode) -> None:
+    def __init__(self, index: Index, encode: Encode, learned: Learned) -> None:
         self._index = index
         self._encode = encode
+        self._learned = learned
         self._awake = threading.Condition()
         self._inbox: dict[ToolKey, ToolEntry | None] = {}
         self._draining: Iterator[tuple[ToolKey, ToolEntry | None]] = iter(())
@@ -211,7 +218,8 @@ class Desk:
     def _task(self, asked: Asked) -> Task:
         q = asked.question
         vectors = self._encode(q.meanings)
-        return Task(q.texts, q.names, q.task, asked.k, vectors, asked.prefer, asked.principal, asked.explain)
+        lifts = () if vectors is None else self._learned(vectors[0], asked.principal)
+        return Task(q.texts, q.names, q.task, asked.k, vectors, asked.prefer, lifts, asked.explain)
 
 
 def _settle(answer: Future[object], work: Callable[[], object]) -> None:

@@ -1,14 +1,14 @@
-"""How the index is searched: candidates from both arms, scores, and of these the page that is shown.
+"""How the index is searched: candidates from both arms, and what they score.
 
-Everything is scored by row, once for many equal tools; only what may make the page is looked at entry by entry.
-What a caller may not see influences nothing: candidates, word frequencies, means and spreads are those of its view.
+Everything is scored by row, once for many equal tools; only what may make the page (`page`) is looked at entry by
+entry. What a caller may not see influences nothing: candidates, word frequencies, means and spreads are those of its
+view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
 from itertools import islice
 
 import numpy as np
@@ -16,27 +16,26 @@ from numpy.typing import NDArray
 
 from router import confidence, diversity, rank
 from router.dense import Dense
+from router.feedback import Lift
 from router.index import Index
 from router.lexical import Query
 from router.masks import View
-from router.ports import Hit, Prefer, ToolEntry, ToolKey, Vectors, Why
-from router.slots import group_of
+from router.page import Page, Scored
+from router.ports import Hit, Prefer, Vectors
 
 ALL_UP_TO = 4_000
 """Where a caller sees no more documents than these, all are candidates."""
 BY_MEANING = 400
 BY_WORDS = 200
 """Candidates that each text of a task brings in where there are more."""
-NAMED_MAX = 200
-PREFERENCE = np.float32(0.1)
-SLOTS_OF_A_ROW_MAX = 200
-"""Equal tools that may make the page; ten thousand of one text are as good as two hundred."""
+NAMED_MAX = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One search: `texts[0]` is the whole task, the rest its steps; `vectors` are in the same order (None: by words
-    alone). `names` is where tools may be named outright, `query` what was asked, as it was."""
+    alone). `names` is where tools may be named outright, `query` what was asked, as it was; `lifts` is what was learned
+    from use for such a query."""
 
     texts: tuple[str, ...]
     names: tuple[str, ...]
@@ -44,7 +43,7 @@ class Task:
     k: int
     vectors: Vectors | None = None
     prefer: Prefer | None = None
-    principal: str = ""
+    lifts: Sequence[Lift] = ()
     explain: bool = False
 
 
@@ -56,20 +55,6 @@ class Found:
     hybrid: bool
     likely: float
     searched: int
-
-
-@dataclass(slots=True)
-class _Scored:
-    """The candidates of one task, by position: n rows, their final scores, and how these came about."""
-
-    rows: NDArray[np.int64]
-    words: rank.Arm
-    meaning: rank.Arm | None
-    embedded: NDArray[np.bool_]
-    fused: rank.Fused
-    total: rank.Scores
-    names: rank.Scores
-    feedback: rank.Scores
 
 
 def search(index: Index, tasks: Sequence[Task], view: View) -> list[Found]:
@@ -127,12 +112,17 @@ def _measured(scores: rank.Scores, view: View) -> rank.Arm:
     return rank.Arm(scores, mean, np.sqrt(np.maximum(squares - mean * mean, 0)))
 
 
-def _score(index: Index, task: Task, view: View, words: rank.Arm, meant: _Meant | None) -> _Scored:
+def _score(index: Index, task: Task, view: View, words: rank.Arm, meant: _Meant | None) -> Scored:
     bonuses: dict[int, float] = {}
-    for row, bonus in islice(index.names.named(task.names), NAMED_MAX):
-        if view.rows[row]:
-            bonuses.setdefault(row, bonus)
-    rows = _candidates(view, words.scores, meant, list(bonuses))
+    visible = ((row, bonus) for row, bonus in index.names.named(task.names) if view.rows[row])
+    for row, bonus in islice(visible, NAMED_MAX):
+        bonuses.setdefault(row, bonus)
+    lifted = _lifted(index, task.lifts, view)
+    lifts: dict[int, float] = {}
+    for slot, bonus in lifted.items():
+        row = int(index.slots.row_of[slot])
+        lifts[row] = max(lifts.get(row, 0.0), bonus)
+    rows = _candidates(view, words.scores, meant, [*bonuses, *lifts])
     own = rank.Arm(words.scores[:, rows], words.mean, words.spread)
     meaning = server = None
     embedded = np.zeros(len(rows), dtype=np.bool_)
@@ -141,11 +131,26 @@ def _score(index: Index, task: Task, view: View, words: rank.Arm, meant: _Meant 
         meaning = rank.Arm(meant.dense.scores(meant.vectors, rows), meant.mean, meant.spread)
         server = meant.dense.server_scores(meant.vectors, rows)
     fused = rank.fuse(own, meaning, embedded, server)
-    names = np.zeros(len(rows), dtype=np.float32)
-    names[np.searchsorted(rows, list(bonuses))] = list(bonuses.values())
-    feedback = np.zeros(len(rows), dtype=np.float32)
+    names, feedback = _spread(bonuses, rows), _spread(lifts, rows)
     total = rank.with_clauses(fused.total) + names + feedback
-    return _Scored(rows, own, meaning, embedded, fused, total, names, feedback)
+    return Scored(rows, own, meaning, embedded, fused, total, names, feedback, lifted)
+
+
+def _lifted(index: Index, lifts: Sequence[Lift], view: View) -> dict[int, float]:
+    """Bonus by slot, of what may be seen and is still defined as it was when it was learned of."""
+    found: dict[int, float] = {}
+    for lift in lifts:
+        for slot in index.slots.meant(*lift.subject):
+            if slot < len(view.slots) and view.slots[slot]:
+                found[slot] = max(found.get(slot, 0.0), lift.bonus)
+    return found
+
+
+def _spread(by_row: dict[int, float], rows: NDArray[np.int64]) -> rank.Scores:
+    """By position among `rows`, which hold all of them; zero for the others."""
+    out = np.zeros(len(rows), dtype=np.float32)
+    out[np.searchsorted(rows, list(by_row))] = list(by_row.values())
+    return out
 
 
 def _candidates(view: View, words: rank.Scores, meant: _Meant | None, named: list[int]) -> NDArray[np.int64]:
@@ -164,12 +169,12 @@ def _candidates(view: View, words: rank.Scores, meant: _Meant | None, named: lis
     return np.unique(np.concatenate(found))
 
 
-def _found(index: Index, task: Task, view: View, query: Query, scored: _Scored) -> Found:
+def _found(index: Index, task: Task, view: View, query: Query, scored: Scored) -> Found:
     hybrid = scored.meaning is not None
     if not len(scored.rows):
         return Found((), hybrid, 0.0, view.searched)
-    page = _Page(index, view, scored)
-    picks = diversity.pick(page.candidates(task), task.k)
+    page = Page(index, view, scored)
+    picks = diversity.pick(page.candidates(task.k, task.prefer), task.k)
     best = page.position[picks[0].position]
     signals = confidence.observe(
         scored.words,
@@ -183,102 +188,5 @@ def _found(index: Index, task: Task, view: View, query: Query, scored: _Scored) 
         named=bool(scored.names[best]),
     )
     likely = confidence.likelihood(signals)
-    hits = tuple(page.hit(pick, likely, picks[0], task) for pick in picks)
+    hits = tuple(page.hit(pick, likely, picks[0], explain=task.explain) for pick in picks)
     return Found(hits, hybrid, likely, view.searched)
-
-
-class _Page:
-    """Candidates as entries, best first, and the hits made of them."""
-
-    def __init__(self, index: Index, view: View, scored: _Scored) -> None:
-        self._slots = index.slots
-        self._view = view
-        self._scored = scored
-        self.position: dict[int, int] = {}
-        """Slot → position of its row among the candidates."""
-        self._preference: dict[int, float] = {}
-
-    def candidates(self, task: Task) -> Iterator[diversity.Candidate]:
-        """Entry by entry; the best 4 k are put in order once more by what the caller prefers."""
-        ranked = self._ranked()
-        first = list(islice(ranked, 4 * task.k))
-        if task.prefer is not None:
-            for slot in first:
-                preference = min(1.0, max(-1.0, task.prefer(self._slots.entry(slot))))
-                self._preference[slot] = float(PREFERENCE) * preference
-            first.sort(key=self._score, reverse=True)
-        for slots in (first, ranked):
-            yield from map(self._candidate, slots)
-
-    def hit(self, pick: diversity.Pick, likely: float, first: diversity.Pick, task: Task) -> Hit:
-        slot, entry = pick.position, self._slots.entry
-        behind = max(0.0, self._score(first.position) - self._score(slot))
-        return Hit(
-            entry(slot),
-            confidence.shown_score(likely, behind),
-            tuple(sorted(entry(s).key for s in self._slots.replicas(slot, self._view.slots))),
-            self._why(slot) if task.explain else None,
-            tuple(entry(s).key for s in pick.alike),
-        )
-
-    def _score(self, slot: int) -> float:
-        return float(self._scored.total[self.position[slot]]) + self._preference.get(slot, 0.0)
-
-    def _ranked(self) -> Iterator[int]:
-        """Slots, best first; equal scores in the order of their keys, whatever came first."""
-        count, done = 32, 0
-        while True:
-            positions = rank.best(self._scored.total, count, self)
-            for position in positions[done:]:
-                for slot in self._visible(position):
-                    self.position[slot] = position
-                    yield slot
-            done, count = len(positions), 4 * count
-            if done == len(self._scored.rows):
-                return
-
-    def __getitem__(self, position: int) -> ToolKey:
-        """What breaks ties."""
-        return self._slots.entry(self._visible(position)[0]).key
-
-    def _visible(self, position: int) -> list[int]:
-        slots = (s for s in self._slots.slots_of(int(self._scored.rows[position])) if self._view.slots[s])
-        return nsmallest(SLOTS_OF_A_ROW_MAX, slots, key=lambda slot: self._slots.entry(slot).key)
-
-    def _candidate(self, slot: int) -> diversity.Candidate:
-        entry = self._slots.entry(slot)
-        description = entry.definition.get("description")
-        return diversity.Candidate(
-            slot,
-            entry.key.server,
-            group_of(entry),
-            entry.key.tool,
-            description if isinstance(description, str) else "",
-            _parameters(entry),
-        )
-
-    def _why(self, slot: int) -> Why:
-        at, scored = self.position[slot], self._scored
-        fused, meaning = scored.fused, scored.meaning
-        clauses = scored.total[at] - scored.names[at] - scored.feedback[at] - fused.total[0, at]
-        return Why(
-            words=float(fused.words[0, at]),
-            meaning=float(fused.meaning[0, at]),
-            server=float(fused.server[0, at]),
-            clauses=float(clauses),
-            name=float(scored.names[at]),
-            feedback=float(scored.feedback[at]),
-            preference=self._preference.get(slot, 0.0),
-            words_rank=_place(scored.words.scores[0], at) if scored.words.scores[0, at] > 0 else 0,
-            meaning_rank=_place(meaning.scores[0], at) if meaning is not None and scored.embedded[at] else 0,
-        )
-
-
-def _place(scores: rank.Scores, position: int) -> int:
-    return 1 + int(np.count_nonzero(scores > scores[position]))
-
-
-def _parameters(entry: ToolEntry) -> frozenset[str]:
-    schema = entry.definition.get("inputSchema")
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    return frozenset(properties) if isinstance(properties, dict) else frozenset()

@@ -14,10 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+from numpy.typing import NDArray
+
 from proto.errors import Exhausted, MeshError, Unavailable
 from router import confidence
 from router.desk import Asked, Desk
 from router.embedding import ASK_AGAIN_S, Embedding, Progress
+from router.feedback import Feedback, Lift
 from router.index import Index
 from router.ports import (
     EVERYTHING,
@@ -52,14 +56,16 @@ class Router:
         store: VectorStore | None,
         *,
         source: VectorSource | None = None,
+        feedback: Feedback | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without an embedder search is lexical for good. `clock` counts seconds."""
         self._embedder = embedder
+        self._feedback = feedback
         self._clock = clock
         self._index = Index()
         self._encoder = Encoder(embedder) if embedder else None
-        self._desk = Desk(self._index, self._encode)
+        self._desk = Desk(self._index, self._encode, self._learned)
         self._embedding = (
             Embedding(embedder, store, source, self._index, self._desk.call, clock=clock) if embedder else None
         )
@@ -200,6 +206,11 @@ class Router:
 
     def _encode(self, texts: Sequence[str]) -> Vectors | None:
         return self._encoder.encode(texts) if self._ready and self._encoder is not None else None
+
+    def _learned(self, vector: NDArray[np.float32], principal: str) -> Sequence[Lift]:
+        if self._feedback is None or self._embedder is None:
+            return ()
+        return self._feedback.lifts(vector, principal, self._embedder.model_id)
 
     # ---- the embedding thread --------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ kinds are dense, handed out again when they are free, and so index plain arrays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -183,6 +183,13 @@ class Slots:
         self.row_of[slot] = NONE
         self._numbers.give_back(slot)
         return slot, row
+
+    def meant(self, owner: str, server: str, tool: str, kind: str, digest: bytes) -> Iterable[int]:
+        """Slots of one definition: of one owner's tool, or, where `owner` is "", of the declared service `server`."""
+        if not owner:
+            return self._groups.get((server, kind, tool, digest), ())
+        slot = self.slot(ToolKey(owner, server, tool, kind))
+        return (slot,) if slot != NONE and self.entry(slot).digest == digest else ()
 
     def replicas(self, slot: int, visible: NDArray[np.bool_]) -> Iterator[int]:
         """The other slots of the same declared service and definition that may be seen."""
