@@ -44,8 +44,9 @@ from proto.errors import Invalid, MeshError, Unavailable
 from proto.frames import Farewell
 from proto.names import check_server_name
 from proto.records import Kind, Record, RecordKey
-from router.chroma import ChromaStore
+from router.chroma_directory import ChromaDirectory
 from router.embedders.factory import make_embedder
+from router.keeping import KeptVectors
 from router.router import Router
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class App:
         self.catalog = Catalog(me)
         self.authenticator, self.guard = guard_of(config.auth, config.node.mesh)
         embedder = make_embedder(config.search.embedder)
-        self.router = Router(embedder, ChromaStore(data_dir / "vectors", embedder.model_id) if embedder else None)
+        self.vectors = KeptVectors(ChromaDirectory(data_dir / "vectors", embedder.model_id)) if embedder else None
+        self.router = Router(embedder, self.vectors)
         Indexing(self.catalog, self.router)
         lot = Lot(parked_s=config.http.parked_s, parked_max=config.http.parked_max)
         self.bridge = Bridge(me.name, sealer_of(config.federation.mesh_keys), lot)

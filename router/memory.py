@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proto.errors import Unavailable
+from router.digests import DigestSet
 from router.ports import Vectors
 from router.tokens import words
 
@@ -57,11 +58,12 @@ class HashingEmbedder:
 
 
 class MemoryStore:
-    """A `VectorStore` that forgets when the process ends, but not when it is closed and opened again."""
+    """A `VectorStore`, and a `keeping.Shelf`, that forgets when the process ends, but not when it is closed."""
 
     def __init__(self) -> None:
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._opened = False
+        self.problem = ""
 
     def open(self) -> None:
         self._opened = True
@@ -74,6 +76,23 @@ class MemoryStore:
         self._check()
         for digest, vector in zip(digests, vectors, strict=True):
             self._vectors[digest] = np.array(vector, dtype=np.float32)
+
+    def sweep(self, used: Iterable[str]) -> None:
+        for _ in self.sweeping(DigestSet(used)):
+            pass
+
+    def sweeping(self, used: DigestSet) -> Iterator[int]:
+        self._check()
+        unused = [d for d, lives in zip(self._vectors, used.has(list(self._vectors)), strict=True) if not lives]
+        for digest in unused:
+            del self._vectors[digest]
+        yield len(unused)
+
+    def rest(self) -> None:
+        """There is nothing to give back."""
+
+    def disk_bytes(self) -> int:
+        return 0
 
     def close(self) -> None:
         self._opened = False

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,6 +10,7 @@ from proto import jsons
 from router.memory import HashingEmbedder
 from router.ports import Embedder, ToolEntry, ToolKey, VectorStore
 from router.router import Router
+from tests.router.shelves import ChromaProcess
 
 MakeEntry = Callable[..., ToolEntry]
 MakeRouter = Callable[..., Awaitable[Router]]
@@ -53,8 +54,9 @@ async def make_router() -> AsyncIterator[MakeRouter]:
             embedder: Embedder | None = None,
             store: VectorStore | None = None,
             lexical: bool = False,
+            **rest: Any,
         ) -> Router:
-            router = Router(None if lexical else embedder or HashingEmbedder(), store)
+            router = Router(None if lexical else embedder or HashingEmbedder(), store, **rest)
             stack.push_async_callback(router.stop)
             router.apply(entries, ())
             await router.start()
@@ -62,3 +64,12 @@ async def make_router() -> AsyncIterator[MakeRouter]:
             return router
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def chroma_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaProcess]:
+    """One server for tests that leave it running; each uses a model of its own."""
+    server = ChromaProcess(tmp_path_factory.mktemp("chroma-server"))
+    server.start()
+    yield server
+    server.kill()

@@ -1,0 +1,106 @@
+"""Chroma as a server: one store for the nodes of a region, none of which takes what another one uses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from proto.errors import Unavailable
+from router.chroma import Chroma, ask, days, imported
+from router.documents import RECIPE
+
+if TYPE_CHECKING:
+    from chromadb.api import ClientAPI
+
+ANSWER_S = 10.0
+"""Of one request: a server that answers later counts as away."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """`url` is http(s)://HOST[:PORT]; `ca`, a PEM file, is who signs its certificate (empty: the usual authorities)."""
+
+    url: str
+    token: str = field(default="", repr=False)
+    tenant: str = "default_tenant"
+    database: str = "default_database"
+    ca: str = ""
+
+
+class ChromaServer(Chroma):
+    """The tenant and the database have to be there."""
+
+    keep_days = 30
+
+    def __init__(
+        self, address: ServerAddress, model_id: str, *, recipe: str = RECIPE, today: Callable[[], int] = days
+    ) -> None:
+        super().__init__(model_id, recipe=recipe, today=today)
+        self._address = address
+        self._connecting: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return f"ChromaServer({self._address.url}, {'connected' if self._client else 'not connected'})"
+
+    def disk_bytes(self) -> int:
+        """None here."""
+        return 0
+
+    def rest(self) -> None:
+        sessions = _sessions(self._client)
+        super().rest()
+        for session in sessions:
+            # Chroma's client leaves its connections to the garbage collector.
+            session.close()
+
+    def _connect(self) -> ClientAPI:
+        """Chroma's client asks the server while it is made, and would wait for it forever: so a thread makes it, which
+        is left behind if the server is frozen. No second one is made before that one has ended."""
+        made: list[ClientAPI | Unavailable] = []
+
+        def connect() -> None:
+            try:
+                made.append(_client(self._address))
+            except Unavailable as e:
+                made.append(e)
+
+        if self._connecting is None or not self._connecting.is_alive():
+            self._connecting = threading.Thread(target=connect, name="toolmesh-chroma", daemon=True)
+            self._connecting.start()
+            self._connecting.join(ANSWER_S)
+        client = made[0] if made else Unavailable(f"no answer within {ANSWER_S:g} s")
+        if isinstance(client, Unavailable):
+            raise Unavailable(f"the Chroma server at {self._address.url} cannot be used: {client.message}")
+        return client
+
+
+def _client(to: ServerAddress) -> ClientAPI:
+    chromadb = imported()
+    url = urlsplit(to.url)
+    secure = url.scheme == "https"
+    # Which of the two headers is read depends on what stands before the server.
+    headers = {"Authorization": f"Bearer {to.token}", "X-Chroma-Token": to.token} if to.token else {}
+    verify = {"chroma_server_ssl_verify": to.ca} if to.ca else {}
+    client: ClientAPI = ask(
+        chromadb.HttpClient,
+        host=url.hostname,
+        port=url.port or (443 if secure else 80),
+        ssl=secure,
+        headers=headers,
+        settings=ask(chromadb.config.Settings, anonymized_telemetry=False, **verify),
+        tenant=to.tenant,
+        database=to.database,
+    )
+    for session in _sessions(client):
+        session.timeout = ANSWER_S
+    return client
+
+
+def _sessions(client: Any) -> list[Any]:
+    """Of httpx, that of the client and that of its administrator: Chroma has no setting for their time. None in a
+    release that has them elsewhere: a frozen server is then waited for without end, by the keeping thread alone."""
+    servers: list[Any] = [getattr(c, "_server", None) for c in (client, getattr(client, "_admin_client", None))]
+    return [s._session for s in servers if hasattr(s, "_session")]
