@@ -25,7 +25,7 @@ from node.data_dir import DataDir
 from node.discoveries import discoveries_of
 from node.draining import Draining, DrainState
 from node.endpoints.addresses import MeshEndpoints
-from node.endpoints.meta import MetaEndpoint
+from node.endpoints.meta import MetaEndpoint, MetaSettings
 from node.gateway import Gateway
 from node.guard.choose import guard_of
 from node.half_open import KEEPALIVE_S, HalfOpen, quiet
@@ -89,7 +89,9 @@ class App:
             remote=self._remote,
             state_at=self.bridge.states.place,
         )
-        self.meta = MetaEndpoint(self.catalog, self.guard, self.gateway, self.router, self._add, config.search.top_k)
+        self.meta = MetaEndpoint(
+            self.catalog, self.guard, self.gateway, self.router, self._add, MetaSettings.of(config.search)
+        )
         self.endpoints = MeshEndpoints(
             self.meta, self.catalog, self.guard, self.gateway, config.http.page_items, config.http.start_wait_s
         )

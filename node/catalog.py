@@ -14,7 +14,7 @@ from typing import Any
 
 from federation.events import Liveness
 from node.balance import Place
-from node.facts import Change, member_body, server_body, speaks_anew
+from node.facts import Change, Offered, member_body, server_body, speaks_anew
 from node.ports import Resource, Visibility
 from proto.errors import Conflict, MeshError, Unknown
 from proto.names import NodeId, qualified, split_member, split_qualified
@@ -25,6 +25,8 @@ log = logging.getLogger("toolmesh.catalog")
 LEFT_OUT_MAX = 100
 ROUTES_MAX = 10_000
 """Routes kept from one change of the catalogue to the next; at the bound all are forgotten and found again."""
+
+_IN_ORDER = (Kind.TOOL, Kind.PROMPT, Kind.RESOURCE, Kind.TEMPLATE)
 
 SERVING = frozenset({Liveness.ALIVE, Liveness.DRAINING})
 """States in which an owner answers calls; one that drains is asked only where nobody else can."""
@@ -58,6 +60,11 @@ class Server:
     @property
     def tools(self) -> dict[str, Member]:
         return self.members[Kind.TOOL]
+
+    @property
+    def offered(self) -> tuple[Offered, ...]:
+        """Tools first: what is indexed comes in this order."""
+        return tuple((kind, name) for kind in _IN_ORDER for name in self.members[kind])
 
     @property
     def service(self) -> str:
@@ -173,11 +180,11 @@ class Route:
         return min(votes.items(), key=lambda v: (-v[1][0], v[0]))[1][1]
 
 
-Listener = Callable[[Server, frozenset[Kind], Sequence[str], Sequence[str]], None]
-"""(server, kinds that changed, tools put, tools deleted): called after each change, on the loop, must not block.
+Listener = Callable[[Server, frozenset[Kind], Sequence[Offered], Sequence[Offered]], None]
+"""(server, kinds that changed, what is put, what is deleted): called after each change, on the loop, must not block.
 
-What a server says of itself comes with every tool put; one that left the listings with every tool deleted. How it
-fares is not told: whoever wants to know looks, and a server that flaps must not cost what all of its tools cost.
+What a server says of itself comes with all that it offers put; one that left the listings with all of it deleted. How
+it fares is not told: whoever wants to know looks, and a server that flaps must not cost what all of its tools cost.
 """
 
 
@@ -242,8 +249,8 @@ class Catalog:
         if relisted:
             self.revised = self.version
             for server in owner.servers.values():
-                tools = tuple(server.tools)
-                self._notify(server, frozenset(MEMBERS), tools if listed else (), () if listed else tools)
+                offered = server.offered
+                self._notify(server, frozenset(MEMBERS), offered if listed else (), () if listed else offered)
 
     def forget(self, owner_id: NodeId) -> None:
         """The owner left for good: drop what is held of it."""
@@ -253,7 +260,7 @@ class Catalog:
             self.revised = self.version
             for server in owner.servers.values():
                 self._unindex(server)
-                self._notify(server, frozenset(MEMBERS), (), tuple(server.tools))
+                self._notify(server, frozenset(MEMBERS), (), server.offered)
             self._touch()
 
     def _touch(self) -> None:
@@ -297,7 +304,7 @@ class Catalog:
                 self._revise(server)
                 self._unindex(server)
                 touched.pop(key.id, None)
-                self._notify(server, frozenset(MEMBERS), (), tuple(server.tools))
+                self._notify(server, frozenset(MEMBERS), (), server.offered)
         elif key.kind in MEMBERS:
             name, member = split_member(key.id)
             known = owner.servers.get(name)
@@ -328,10 +335,12 @@ class Catalog:
         server = owner.servers.get(name)
         if server is None or server.info is None or not owner.listed:
             return
-        put = tuple(server.tools) if change.anew else tuple(t for t in change.tools_put if t in server.tools)
-        self._notify(server, frozenset(change.kinds), put, tuple(change.tools_deleted))
+        put = server.offered if change.anew else change.offered
+        self._notify(server, frozenset(change.kinds), put, change.withdrawn)
 
-    def _notify(self, server: Server, kinds: frozenset[Kind], put: Sequence[str], deleted: Sequence[str]) -> None:
+    def _notify(
+        self, server: Server, kinds: frozenset[Kind], put: Sequence[Offered], deleted: Sequence[Offered]
+    ) -> None:
         for listener in self._listeners:
             try:
                 listener(server, kinds, put, deleted)
@@ -382,8 +391,9 @@ class Catalog:
             raise unknown_server(name)
         return Route(name, servers, service)
 
-    def shown_name(self, server: Server, visibility: Visibility, tool: str = "") -> str:
-        """The shortest name under which this caller reaches exactly this server's definition of the tool."""
+    def shown_name(self, server: Server, visibility: Visibility, tool: str = "", kind: Kind = Kind.TOOL) -> str:
+        """The shortest name under which this caller reaches exactly this server's definition of the tool, or of what
+        else it offers by that name."""
         short = server.service or server.name
         try:
             route = self.route(short, visibility)
@@ -392,7 +402,7 @@ class Catalog:
         if server not in route.servers:
             return server.qualified
         if tool and len(route.servers) > 1:
-            agreed, own = route.member(Kind.TOOL, tool), server.tools.get(tool)
+            agreed, own = route.member(kind, tool), server.members[kind].get(tool)
             if agreed is None or own is None or agreed.digest != own.digest:
                 return server.qualified
         return short

@@ -291,7 +291,11 @@ def leave(
 @app.command()
 def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="What the tool should do, in a few words.")],
-    k: Annotated[int, typer.Option("-k", min=1, max=50, help="How many tools at most.")] = 5,
+    limit: Annotated[int, typer.Option("--limit", "-k", min=1, max=50, help="How many at most.")] = 5,
+    server: Annotated[str, typer.Option(help="Only at this server or service.")] = "",
+    region: Annotated[str, typer.Option(help="Only at servers in this region.")] = "",
+    kind: Annotated[str, typer.Option(help="tool, prompt or resource.")] = "tool",
+    explain: Annotated[bool, typer.Option("--explain", help="Why each hit ranks where it does.")] = False,
     url: Url = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
@@ -300,13 +304,15 @@ def search(
     """Find tools in the whole mesh."""
     from node.verbs.remote import Remote
 
-    answer = asyncio.run(Remote.of(url, key_file, timeout_s).get("/api/v1/search", q=query, k=str(k)))
+    asked = {"q": query, "k": str(limit), "server": server, "region": region, "kind": kind}
+    asked["explain"] = "1" if explain else ""
+    answer = asyncio.run(Remote.of(url, key_file, timeout_s).get("/api/v1/search", **asked))
     if as_json:
         _print_json(answer)
         return
-    from node.verbs import render, tables
+    from node.verbs import render_search, tables
 
-    tables.show(*render.search(answer))
+    tables.show(*render_search.search(answer))
 
 
 @app.command("eval")

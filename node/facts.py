@@ -9,6 +9,9 @@ from proto.jsons import type_name
 from proto.names import check_server_name, split_member
 from proto.records import Kind, Record
 
+Offered = tuple[Kind, str]
+"""Something that a server offers: its kind, and its name (of resources the URI, of templates the template)."""
+
 _NAME_FIELD = {Kind.TOOL: "name", Kind.PROMPT: "name", Kind.RESOURCE: "uri", Kind.TEMPLATE: "uriTemplate"}
 _SERVER_OBJECTS = ("health", "labels", "serverInfo", "capabilities", "modernCapabilities")
 _SERVER_STRINGS = ("service", "instructions")
@@ -47,22 +50,28 @@ def speaks_anew(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
 class Change:
     """What one batch of records did to one server. `anew`: it says something else of itself."""
 
-    __slots__ = ("anew", "kinds", "tools_deleted", "tools_put")
+    __slots__ = ("_deleted", "_put", "anew", "kinds")
 
     def __init__(self) -> None:
         self.anew = False
         self.kinds: set[Kind] = set()
-        self.tools_put: dict[str, None] = {}
-        self.tools_deleted: dict[str, None] = {}
+        self._put: dict[Offered, None] = {}
+        self._deleted: dict[Offered, None] = {}
 
     def put(self, kind: Kind, name: str) -> None:
         self.kinds.add(kind)
-        if kind is Kind.TOOL:
-            self.tools_put[name] = None
-            self.tools_deleted.pop(name, None)
+        self._put[kind, name] = None
+        self._deleted.pop((kind, name), None)
 
     def delete(self, kind: Kind, name: str) -> None:
         self.kinds.add(kind)
-        if kind is Kind.TOOL:
-            self.tools_deleted[name] = None
-            self.tools_put.pop(name, None)
+        self._deleted[kind, name] = None
+        self._put.pop((kind, name), None)
+
+    @property
+    def offered(self) -> tuple[Offered, ...]:
+        return tuple(self._put)
+
+    @property
+    def withdrawn(self) -> tuple[Offered, ...]:
+        return tuple(self._deleted)

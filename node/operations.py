@@ -20,16 +20,15 @@ from node.operator.ports import (
     LeaveStatus,
     NodeStatus,
     SearchAnswer,
-    SearchHit,
     SearchStatus,
     ServerStatus,
     Status,
 )
 from node.ports import Action, Caller, Visibility
+from node.search_status import search_answer
 from proto.errors import Invalid
 from proto.records import ANONYMOUS, Principal
-from router.metatools import signature
-from router.ports import Hit
+from router.arguments import Search
 
 if TYPE_CHECKING:
     from node.app import App
@@ -99,16 +98,10 @@ class Operations:
             "alarms": [alarm_status(a) for a in alarms],
         }
 
-    async def search(self, query: str, k: int, principal: Principal) -> SearchAnswer:
-        visibility = self._app.guard.visible(principal, Action.SEARCH)
-        result = await self._app.meta.search(query, (), Caller(principal=principal), k)
-        return {
-            "query": query,
-            "mode": result.mode,
-            "confidence": result.confidence,
-            "took_ms": round(result.took_ms, 3),
-            "hits": [self._hit(hit, visibility) for hit in result.hits],
-        }
+    async def search(self, asked: Search, k: int, principal: Principal, *, explain: bool = False) -> SearchAnswer:
+        return search_answer(
+            asked, await self._app.meta.searching.find(asked, k, Caller(principal=principal), explain=explain)
+        )
 
     def servers(self, principal: Principal) -> list[ServerStatus]:
         visibility = self._app.guard.visible(principal, Action.LIST)
@@ -209,22 +202,6 @@ class Operations:
             "embedded": s.embedded,
             "pending": s.pending,
             "problem": s.problem,
-        }
-
-    def _hit(self, hit: Hit, visibility: Visibility) -> SearchHit:
-        place = self._app.meta.place(hit, visibility)
-        definition = hit.entry.definition
-        return {
-            "server": place.server,
-            "tool": hit.entry.key.tool,
-            "title": str(definition.get("title") or ""),
-            "description": str(definition.get("description") or ""),
-            "signature": signature(definition),
-            "score": round(hit.score, 4),
-            "owner": place.node,
-            "region": place.region,
-            "health": place.health,
-            "replicas": sorted({key.owner for key in (hit.entry.key, *hit.replicas)}),
         }
 
 

@@ -97,6 +97,11 @@ class Standing:
                 self.ejected_until_s = min(self.ejected_until_s, now_s)
                 self._warming_from_s = now_s
 
+    @property
+    def failing(self) -> float:
+        """The share of the last calls that failed, 0 to 1."""
+        return self._window.bit_count() / WINDOW
+
     def ejected(self, now_s: float) -> bool:
         return now_s < self.ejected_until_s
 

@@ -2,157 +2,229 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from proto import jsons
+from router import budget
 from router.documents import description_of, first_sentence
-from router.ports import Hit, SearchResult
+from router.findings import Findings, Placed, address, name_of, schema_of, signature_of
+from router.ports import Hit
+from router.signatures import PARAMETERS_SHOWN, one_line, signature
 
-SCHEMAS_SHOWN = 3
-SCHEMA_BYTES_MAX = 4_000
-PARAMETERS_SHOWN = 12
-CHOICES_SHOWN = 5
-TYPE_LENGTH_MAX = 60
-TYPE_DEPTH_MAX = 3
+TOKENS_DEFAULT = 600
+HITS_BUDGETED = 5
+SCHEMAS_COST = 4
 ADDED_SHOWN = 100
+UNUSABLE_SHOWN = 3
+ALSO_SHOWN = 2
+REASON_MAX = 120
 
-NOTHING_FITS = "Nothing seems to fit. The nearest tools, in case one does:"
-NOTHING_AT_ALL = "No tool fits, and none is near. Search again in other words."
+_RUN = "use_tool(mcp_server_name, mcp_tool_name, params)"
+HEADS = {
+    "high": f"Confidence high. Run it with {_RUN}:",
+    "medium": f"Confidence medium: check that the first does what you need. Run it with {_RUN}:",
+    "low": f"Confidence low: these may not fit; search again in other words, or run one with {_RUN}:",
+    "none": "Nothing seems to fit. Search again in other words or do without; the nearest, in case one does:",
+}
+NOTHING_AT_ALL = "Nothing fits, and nothing is near. Search again in other words."
+SCHEMA_BYTES_MAX = 16_000
+"""Of one that is shown; a longer one says no more to a model."""
+LINE_MAX = 800
+"""Characters of one hit's line: what a server writes of itself takes no more room than that."""
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a hit lives. `server` is the name by which this caller reaches it; `replicas` counts owners, itself
-    included."""
+class _Fit(NamedTuple):
+    """How much is told: so many `hits`, of so many the schema, descriptions and parameters so long. `lost` says what
+    was left out."""
 
-    server: str
-    region: str = ""
-    node: str = ""
-    health: str = "up"
-    replicas: int = 1
+    hits: int
+    schemas: int
+    sentence: int
+    parameters: int
+    lost: str = ""
 
 
-def render_search(result: SearchResult, *, places: Callable[[Hit], Place]) -> dict[str, Any]:
-    """An MCP tool result; about 40 tokens of text a tool, full schemas in the structured part for the first few."""
-    placed = [(hit, places(hit)) for hit in result.hits]
-    lines = [_line(hit, place) for hit, place in placed]
-    if not lines:
-        head = NOTHING_AT_ALL
-    elif result.confidence == "none":
-        head = NOTHING_FITS
-    else:
-        head = f"Confidence: {result.confidence}. Run one with use_tool(mcp_server_name, mcp_tool_name, params):"
+def render_search(found: Findings, *, detail: str = "signatures", token_budget: int = TOKENS_DEFAULT) -> dict[str, Any]:
+    """An MCP tool result. Text and structured content are each cut to `token_budget` tokens for every five hits, four
+    times as many with schemas: first schemas go, then words, then hits, which one line says."""
+    fits = list(_fits(len(found.usable), detail))
+    room = token_budget * max(1.0, len(found.usable) / HITS_BUDGETED) * (SCHEMAS_COST if detail == "schemas" else 1)
+    text = _first_within(room, fits, lambda fit: _text(found, detail, fit), str)
+    structured = _first_within(
+        room, fits, lambda fit: _structured(found, detail, fit), lambda s: jsons.dumps(s).decode("utf-8")
+    )
+    return _result(text, structured)
+
+
+def render_added(
+    server_name: str, tools: Sequence[dict[str, Any]], *, token_budget: int = TOKENS_DEFAULT
+) -> dict[str, Any]:
+    """What a server offers, at most 100 tools of it, as an MCP tool result. A list that is asked for may cost four
+    times what a search may; beyond that descriptions are left out, then tools."""
+    shown = tools[:ADDED_SHOWN]
+    room = token_budget * SCHEMAS_COST
+    fits = [_Fit(len(shown), 0, 160, PARAMETERS_SHOWN), _Fit(len(shown), 0, 60, 4), _Fit(len(shown), 0, 0, 2)]
+    fits += [_Fit(n, 0, 0, 2) for n in range(len(shown) - 1, -1, -1)]
+
+    def text(fit: _Fit) -> str:
+        if not tools:
+            return f"Server {server_name} is ready but offers no tools."
+        lines = [f"Server {server_name} is ready with {len(tools)} tool{'' if len(tools) == 1 else 's'}:"]
+        lines += [_described(signature(tool, fit.parameters), tool, fit) for tool in shown[: fit.hits]]
+        if len(tools) > fit.hits:
+            lines.append(f"… and {len(tools) - fit.hits} more; find them with search_mcp_server")
+        return "\n".join(lines)
+
+    def structured(fit: _Fit) -> dict[str, Any]:
+        listed = [
+            {
+                "mcp_tool_name": str(tool.get("name", "")),
+                "signature": signature(tool, fit.parameters),
+                **_sentence(tool, fit),
+            }
+            for tool in shown[: fit.hits]
+        ]
+        return {"mcp_server_name": server_name, "total": len(tools), "tools": listed}
+
     return _result(
-        "\n".join([head, *lines]),
-        {
-            "confidence": result.confidence,
-            "mode": result.mode,
-            "tookMs": round(result.took_ms, 2),
-            "tools": [_structured(hit, place, schema=i < SCHEMAS_SHOWN) for i, (hit, place) in enumerate(placed)],
-        },
+        _first_within(room, fits, text, str),
+        _first_within(room, fits, structured, lambda s: jsons.dumps(s).decode("utf-8")),
     )
 
 
-def render_added(server_name: str, tools: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a server offers, at most 100 tools of it, as an MCP tool result."""
-    head = f"Server {server_name} is ready with {len(tools)} tool{'' if len(tools) == 1 else 's'}:"
-    lines = [_described(tool) for tool in tools[:ADDED_SHOWN]]
-    if len(tools) > ADDED_SHOWN:
-        lines.append(f"… and {len(tools) - ADDED_SHOWN} more; find them with search_mcp_server")
-    shown = [
-        {
-            "mcp_tool_name": str(tool.get("name", "")),
-            "signature": signature(tool),
-            "description": first_sentence(description_of(tool)),
-        }
-        for tool in tools[:ADDED_SHOWN]
-    ]
-    structured = {"mcp_server_name": server_name, "total": len(tools), "tools": shown}
-    return _result(
-        "\n".join([head if tools else f"Server {server_name} is ready but offers no tools.", *lines]), structured
-    )
+# ---- how much is told ----------------------------------------------------------------------------
 
 
-def signature(definition: dict[str, Any]) -> str:
-    """`get_current_time(timezone: string, verbose?: boolean)`: required parameters first, at most 12."""
-    schema = definition.get("inputSchema")
-    properties = schema.get("properties") if isinstance(schema, dict) else None
-    if not isinstance(properties, dict):
-        properties = {}
-    listed = schema.get("required") if isinstance(schema, dict) else None
-    required = {r for r in listed if isinstance(r, str)} if isinstance(listed, list) else set()
-    order = sorted(properties, key=lambda name: name not in required)
-    parts = [f"{name}{'' if name in required else '?'}: {_type(properties[name])}" for name in order]
-    if len(parts) > PARAMETERS_SHOWN:
-        parts[PARAMETERS_SHOWN:] = ["…"]
-    return _one_line(f"{definition.get('name', '')}({', '.join(parts)})")
+def _fits(hits: int, detail: str) -> Iterator[_Fit]:
+    """From all that was asked for to the least that is worth saying."""
+    if detail == "schemas":
+        for schemas in range(hits, 0, -1):
+            lost = f"{hits - schemas} of {hits} schemas left out" if schemas < hits else ""
+            yield _Fit(hits, schemas, 160, PARAMETERS_SHOWN, lost)
+    without = "schemas left out, " if detail == "schemas" else ""
+    yield _Fit(hits, 0, 160, PARAMETERS_SHOWN, without.rstrip(", "))
+    yield _Fit(hits, 0, 80, 6, f"{without}lines shortened")
+    yield _Fit(hits, 0, 40, 3, f"{without}lines shortened")
+    for fewer in range(hits - 1, -1, -1):
+        yield _Fit(fewer, 0, 40, 3, f"{hits - fewer} of {hits} left out; ask for names, or for fewer")
 
 
-def _type(schema: Any, depth: int = 0) -> str:
-    if not isinstance(schema, dict) or depth > TYPE_DEPTH_MAX:
-        return "any"
-    text = "any"
-    choices, kind = schema.get("enum"), schema.get("type")
-    options = schema.get("anyOf") or schema.get("oneOf")
-    if "const" in schema:
-        choices = [schema["const"]]
-    if isinstance(choices, list) and choices:
-        text = "|".join(_literal(c) for c in choices[:CHOICES_SHOWN]) + ("|…" if len(choices) > CHOICES_SHOWN else "")
-    elif isinstance(options, list) and options:
-        text = "|".join(dict.fromkeys(_type(o, depth + 1) for o in options))
-    elif kind == "array":
-        item = _type(schema.get("items"), depth + 1)
-        text = f"({item})[]" if "|" in item else f"{item}[]"
-    elif isinstance(kind, list):
-        text = "|".join(str(k) for k in kind)
-    elif isinstance(kind, str):
-        text = kind
-    return text if len(text) <= TYPE_LENGTH_MAX else text[: TYPE_LENGTH_MAX - 1] + "…"
+def _first_within(room: float, fits: Sequence[_Fit], make: Callable[[_Fit], T], written: Callable[[T], str]) -> T:
+    """What is made for the first of `fits`, each of which tells less than the one before, that costs no more."""
+
+    first = make(fits[0])
+    if budget.fits(written(first), room):
+        return first
+    found = bisect_left(fits, True, lo=1, hi=len(fits) - 1, key=lambda fit: budget.fits(written(make(fit)), room))
+    return make(fits[found])
 
 
-def _literal(value: Any) -> str:
-    return jsons.dumps(value).decode("utf-8")
+# ---- the parts -----------------------------------------------------------------------------------
 
 
-def _line(hit: Hit, place: Place) -> str:
-    where = "/".join(filter(None, (place.region, place.node)))
-    facts = [f"{hit.score:.2f}", where]
+def _text(found: Findings, detail: str, fit: _Fit) -> str:
+    lines = [HEADS[found.result.confidence] if found.usable else NOTHING_AT_ALL]
+    for i, placed in enumerate(found.usable[: fit.hits]):
+        lines.append(_line(placed, detail, fit))
+        if i < fit.schemas and (written := _schema(placed.hit)):
+            lines.append(f"  {written}")
+    if fit.lost:
+        lines.append(f"({fit.lost})")
+    if (instead := found.instead) is not None:
+        what = "prompt" if instead.hit.entry.key.kind == "prompt" else "resource"
+        lines.append(f"A {what} seems to fit, though (search with kind {what!r} for more):")
+        lines.append(_line(instead, "signatures", fit))
+    if found.unusable:
+        named = [
+            f"{p.place.server} · {_short(name_of(p.hit))} ({_short(p.place.why_not)})"
+            for p in found.unusable[:UNUSABLE_SHOWN]
+        ]
+        more = len(found.unusable) - UNUSABLE_SHOWN
+        lines.append(f"Near too, but not usable now: {'; '.join(named)}{f'; and {more} more' if more > 0 else ''}")
+    return "\n".join(lines)
+
+
+def _line(placed: Placed, detail: str, fit: _Fit) -> str:
+    hit, place = placed
+    facts = [f"{hit.score:.2f}", "/".join(filter(None, (place.region, place.node)))]
     if place.replicas > 1:
         facts.append(f"{place.replicas} replicas")
     if place.health != "up":
         facts.append(place.health)
-    return f"- {place.server} · {_described(hit.entry.definition)} [{', '.join(filter(None, facts))}]"
+    if place.read_only:
+        facts.append("read-only")
+    if place.also:
+        facts.append(f"nearly the same at {', '.join(place.also[:ALSO_SHOWN])}")
+    told = (
+        name_of(hit) if detail == "names" else _described(signature_of(hit, fit.parameters), hit.entry.definition, fit)
+    )
+    return f"- {place.server} · {_short(told, LINE_MAX)} [{', '.join(filter(None, facts))}]"
 
 
-def _described(definition: dict[str, Any]) -> str:
-    sentence = first_sentence(description_of(definition))
-    return f"{signature(definition)}: {sentence}" if sentence else signature(definition)
+def _described(line: str, definition: dict[str, Any], fit: _Fit) -> str:
+    sentence = first_sentence(description_of(definition), fit.sentence) if fit.sentence else ""
+    return f"{line}: {sentence}" if sentence else line
 
 
-def _structured(hit: Hit, place: Place, *, schema: bool) -> dict[str, Any]:
-    definition = hit.entry.definition
-    shown: dict[str, Any] = {
-        "mcp_server_name": place.server,
-        "mcp_tool_name": hit.entry.key.tool,
-        "signature": signature(definition),
-        "description": first_sentence(description_of(definition)),
-        "score": hit.score,
-        "region": place.region,
-        "node": place.node,
-        "health": place.health,
-        "replicas": place.replicas,
+def _sentence(definition: dict[str, Any], fit: _Fit) -> dict[str, str]:
+    sentence = first_sentence(description_of(definition), fit.sentence) if fit.sentence else ""
+    return {"description": sentence} if sentence else {}
+
+
+def _structured(found: Findings, detail: str, fit: _Fit) -> dict[str, Any]:
+    """What is as usual is left out: health where it is up, replicas where there is one."""
+    told: dict[str, Any] = {
+        "confidence": found.result.confidence,
+        "mode": found.result.mode,
+        "tookMs": round(found.result.took_ms, 2),
+        "tools": [
+            _member(placed, detail, fit, schema=i < fit.schemas) for i, placed in enumerate(found.usable[: fit.hits])
+        ],
     }
-    full = definition.get("inputSchema")
-    if schema and isinstance(full, dict) and len(jsons.dumps(full)) <= SCHEMA_BYTES_MAX:
-        shown["inputSchema"] = full
+    if fit.lost:
+        told["leftOut"] = fit.lost
+    if found.instead is not None:
+        told["instead"] = _member(found.instead, "signatures", fit, schema=False)
+    if found.unusable:
+        told["unusable"] = [{**address(p), "reason": _short(p.place.why_not)} for p in found.unusable[:UNUSABLE_SHOWN]]
+    return told
+
+
+def _member(placed: Placed, detail: str, fit: _Fit, *, schema: bool) -> dict[str, Any]:
+    hit, place = placed
+    shown: dict[str, Any] = address(placed)
+    if detail != "names":
+        shown |= {"signature": signature_of(hit, fit.parameters)} | _sentence(hit.entry.definition, fit)
+    shown["score"] = round(hit.score, 3)
+    shown |= {key: value for key, value in (("region", place.region), ("node", place.node)) if value}
+    if place.health != "up":
+        shown["health"] = place.health
+    if place.replicas > 1:
+        shown["replicas"] = place.replicas
+    if place.read_only:
+        shown["readOnly"] = True
+    if place.also:
+        shown["alike"] = list(place.also[:ALSO_SHOWN])
+    if schema and _schema(hit):
+        shown["inputSchema"] = schema_of(hit)
     return shown
+
+
+def _schema(hit: Hit) -> str:
+    """Its text; empty where there is none, or one that is too long."""
+    schema = schema_of(hit)
+    written = b"" if schema is None else jsons.dumps(schema)
+    return written.decode("utf-8") if len(written) <= SCHEMA_BYTES_MAX else ""
+
+
+def _short(text: str, most: int = REASON_MAX) -> str:
+    line = one_line(text)
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def _result(text: str, structured: dict[str, Any]) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": text}], "structuredContent": structured, "isError": False}
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -11,6 +11,7 @@ from node.endpoints.meta import MetaEndpoint
 from node.endpoints.relay import Relay
 from node.endpoints.server import ServerEndpoint
 from node.endpoints.starting import START_WAIT_S, Starting
+from node.facts import Offered
 from node.gateway import Gateway
 from node.ports import EVERYTHING, Action, ChangeListener, Endpoint, Guard
 from proto.names import split_qualified
@@ -74,7 +75,9 @@ class MeshEndpoints:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
-    def _changed(self, server: Server, kinds: frozenset[Kind], put: Sequence[str], deleted: Sequence[str]) -> None:
+    def _changed(
+        self, server: Server, kinds: frozenset[Kind], put: Sequence[Offered], deleted: Sequence[Offered]
+    ) -> None:
         if not self._listeners or not kinds:
             return
         changed = frozenset(CHANGE_KINDS[k] for k in kinds)

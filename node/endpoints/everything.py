@@ -6,17 +6,17 @@ URIs, tasks get ids that say where they run. All else passes as it is.
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Hashable
 from importlib.metadata import version
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
-from node.catalog import Catalog, Member
+from node.catalog import Catalog
 from node.choosing import NAMED
 from node.endpoints.capabilities import is_modern, promised, united
 from node.endpoints.directory import NAMED_KINDS, Directory, Place
+from node.endpoints.labels import Labelled, labelled
 from node.endpoints.paging import cursor, position
 from node.endpoints.relay import Relay
 from node.endpoints.server import LISTS
@@ -24,29 +24,18 @@ from node.endpoints.uris import owner_of, owner_of_reference
 from node.ports import EVERYTHING, Action, Caller, Guard, Visibility
 from node.task_ids import by_server
 from proto.calls import Answer, Exchange
-from proto.errors import Conflict, Invalid, MeshError, Unknown
+from proto.errors import Invalid, MeshError, Unknown
 from proto.jsons import type_name
-from proto.names import LISTED_TOOL_MAX
 from proto.records import Kind
 
 PAGE_ITEMS = 1_000
 CAPABILITIES_KEPT = 256
 """By class of visibility and era; beyond it the longest kept are worked out again."""
-_TAG = re.compile(r"_[0-9a-f]{8}$")
-_CUT = LISTED_TOOL_MAX - len("_12345678")
 
 INSTRUCTIONS = (
     "This address shows every server that you may use, at once. Tools and prompts are named SERVER__NAME; each server "
     "is also to be had alone, under the address of its name, and /mcp finds tools by what they do."
 )
-
-
-class _Named(NamedTuple):
-    """A tool or prompt as its server knows it. `server` is a name by which the caller reaches it."""
-
-    server: str
-    name: str
-    member: Member
 
 
 class EverythingEndpoint:
@@ -142,32 +131,8 @@ class EverythingEndpoint:
 
     # ---- names ----------------------------------------------------------------------------------
 
-    def _named(self, kind: Kind, label: str, visibility: Visibility) -> _Named:
-        """What is listed as `label`, or would be under another name of its server.
-
-        Raises `Unknown`, or `Conflict` where several servers have come to bear the name.
-        """
-        server, _, name = label.partition("__")
-        conflict: Conflict | None = None
-        try:
-            # A dict lookup or two: no call waits until what has changed is listed anew.
-            route = self._catalog.route(server, visibility)
-        except (Unknown, Invalid):
-            pass
-        except Conflict as e:
-            conflict = e
-        else:
-            member = route.member(kind, name)
-            if member is not None and any(visibility.allows(s.resource(name)) for s in route.servers):
-                return _Named(server, name, member)
-        if _TAG.search(label):
-            # What stands before the first __ of a rewritten name is the server's, unless that was cut itself.
-            rows = self._directory.rows(kind, visibility)
-            row = rows.by_name.get(server)
-            for found in (row,) if row is not None else (r for r in rows.rows if _cut(r.name) == label[:_CUT]):
-                if (original := found.labels.get(label)) is not None:
-                    return _Named(found.name, original, found.members[original])
-        raise conflict or Unknown(f"no {kind} named {label!r}; here they are named SERVER__NAME, as they are listed")
+    def _named(self, kind: Kind, label: str, visibility: Visibility) -> Labelled:
+        return labelled(kind, label, self._catalog, self._directory, visibility)
 
     def _owner(self, uri: str, visibility: Visibility) -> str:
         server = owner_of(uri, self._directory, visibility)
@@ -199,11 +164,6 @@ def _shown(place: Place, named: bool) -> dict[str, Any] | None:
         return definition
     label = place.row.label_of.get(place.name)
     return None if label is None else {**definition, "name": label}
-
-
-def _cut(server: str) -> str:
-    """What a label that was cut begins with."""
-    return f"{server}__"[:_CUT]
 
 
 def _text(params: dict[str, Any], member: str, where: str = "params") -> str:

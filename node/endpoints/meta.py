@@ -1,35 +1,62 @@
-"""`/mcp`: the three meta-tools, through which an agent finds and uses all others."""
+"""`/mcp`: the meta-tools, through which an agent finds and uses all others, and a resource that says what there is."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from node.balance import tier
-from node.catalog import Catalog, Server
+from node.catalog import Catalog, Route, Server
 from node.choosing import not_up
+from node.endpoints.aliases import Aliases
 from node.endpoints.capabilities import TASKS, is_modern
 from node.endpoints.near import did_you_mean, near
 from node.endpoints.relay import Relay
+from node.endpoints.summary import RESOURCE, URI, Summary
+from node.endpoints.using import Using
 from node.gateway import Gateway
-from node.ports import Action, Caller, Guard, Visibility
+from node.hints import Hints
+from node.ports import Action, Caller, Guard
+from node.searching import Searching
+from node.settings.sections import SearchSection
 from node.task_ids import by_server
 from proto.calls import Answer, Exchange
 from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unauthenticated, Unknown
 from proto.records import Kind
 from router import metatools
-from router.ports import Filter, Hit, SearchResult, ToolEntry
+from router.arguments import fold
+from router.rendering import TOKENS_DEFAULT, render_added, render_search
 from router.router import Router
 
 INSTRUCTIONS = (
     "This server is a gateway to many others. Find a tool with search_mcp_server (one search per step of the task), "
-    "then run it with use_tool, naming the server and tool as the search shows them."
+    f"then run it with use_tool, naming the server and tool as the search shows them. The resource {URI} lists all "
+    "servers."
 )
 
 
+@dataclass(frozen=True, slots=True)
+class MetaSettings:
+    """`top_k` hits unless an agent asks for another number, told in `token_budget` tokens for every five.
+
+    `aliases` are families of other names for the tools (`router.aliases`); `read_only_tool` offers the twin of
+    `use_tool`, for tools that servers matching `believe_hints` call read-only.
+    """
+
+    top_k: int = 5
+    token_budget: int = TOKENS_DEFAULT
+    aliases: tuple[str, ...] = ()
+    read_only_tool: bool = False
+    believe_hints: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, section: SearchSection) -> MetaSettings:
+        return cls(**{name: getattr(section, name) for name in cls.__slots__})
+
+
 class MetaEndpoint:
-    """`/mcp`: find a tool, bring a server in, use a tool."""
+    """`/mcp`: find a tool, bring a server in, use a tool. `searching` is for operators too."""
 
     def __init__(
         self,
@@ -38,17 +65,29 @@ class MetaEndpoint:
         gateway: Gateway,
         router: Router,
         add: Callable[[str, Caller], Awaitable[Server]],
-        top_k: int,
+        settings: MetaSettings | None = None,
     ) -> None:
         self._catalog = catalog
         self._guard = guard
+        self._settings = settings = settings or MetaSettings()
         self._relay = Relay(gateway)
-        self._router = router
         self._add = add
-        self._top_k = top_k
+        hints = Hints(settings.believe_hints, on=settings.read_only_tool)
+        self.searching = Searching(catalog, guard, router, lambda: gateway.standings, hints)
+        self._using = Using(catalog, guard, self._relay, hints)
+        self._summary = Summary(catalog, guard)
+        self._aliases = Aliases(
+            settings.aliases, catalog, guard, self.searching, self._using, self._ready, settings.token_budget
+        )
+        twin = [metatools.READ_ONLY_TOOL] if settings.read_only_tool else []
+        self._tools = [*metatools.META_TOOLS, *twin, *self._aliases.tools]
+        self._names = frozenset(tool["name"] for tool in self._tools)
 
     def describe(self, caller: Caller) -> dict[str, Any]:
-        capabilities: dict[str, Any] = {"tools": {"listChanged": False}}
+        capabilities: dict[str, Any] = {
+            "tools": {"listChanged": False},
+            "resources": {"listChanged": False, "subscribe": True},
+        }
         if is_modern(caller.era):
             # A tool that use_tool runs may become a task, of which the methods then ask here.
             capabilities["extensions"] = {TASKS: {}}
@@ -63,73 +102,88 @@ class MetaEndpoint:
         }
 
     async def handle(self, method: str, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
-        if method == "tools/list":
-            return {"result": {"tools": metatools.META_TOOLS}}
+        if method == "tools/call":
+            return await self._call(params, caller, exchange)
         if method.startswith("tasks/") and method != "tasks/list":
             return await self._relay.task(method, params, caller, exchange)
-        if method != "tools/call":
-            raise Unknown(f"method {method!r} does not exist here", method=method)
-        name, arguments = params.get("name"), params.get("arguments")
+        match method:
+            case "tools/list":
+                return {"result": {"tools": self._tools}}
+            case "resources/list":
+                return {"result": {"resources": [RESOURCE]}}
+            case "resources/templates/list":
+                return {"result": {"resourceTemplates": []}}
+            case "resources/read":
+                return {"result": self._summary.read(params.get("uri"), caller)}
+        raise Unknown(f"method {method!r} does not exist here", method=method)
+
+    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        """Of tasks that use_tool has started, and of changes of the one resource here."""
+        wanted = params.get("notifications") or {}
+        own = {}
+        if URI in (wanted.get("resourceSubscriptions") or ()):
+            own[URI] = lambda heard: self._summary.listen(caller, heard)
+        return await self._relay.listen(by_server(wanted.get("taskIds")), caller, exchange, own)
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        await self._relay.notify(method, params, caller)
+
+    # ---- tools ----------------------------------------------------------------------------------
+
+    async def _call(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
+        name, arguments = str(params.get("name")), params.get("arguments")
         if arguments is None:
             arguments = {}
         if not isinstance(arguments, dict):
             raise Invalid("params.arguments must be an object")
+        if name not in self._names:
+            name = self._meant(name)
         try:
-            if name == "search_mcp_server":
+            if name == metatools.USE:
+                return await self._using.run(metatools.parse_use(arguments), params, caller, exchange)
+            if name == metatools.SEARCH:
                 return {"result": await self._search(arguments, caller)}
-            if name == "add_mcp_server":
+            if name == metatools.ADD:
                 return {"result": await self._add_server(arguments, caller)}
-            if name == "use_tool":
-                return await self._use(params, arguments, caller, exchange)
+            if name == metatools.READ:
+                asked = metatools.parse_use(arguments, metatools.READ)
+                return await self._using.run(asked, params, caller, exchange, read_only=True)
+            return await self._aliases.handle(name, arguments, params, caller, exchange)
         except (Unauthenticated, ScopeRequired):
             # The client, not the model, can mend these: they stay protocol errors.
             raise
         except MeshError as e:
             return {"result": failure(e)}
-        raise Unknown(f"no tool named {name!r} here; there are search_mcp_server, add_mcp_server and use_tool")
 
-    async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
-        """Of tasks that use_tool has started; there is nothing else here to hear of."""
-        return await self._relay.listen(by_server((params.get("notifications") or {}).get("taskIds")), caller, exchange)
-
-    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
-        await self._relay.notify(method, params, caller)
-
-    async def search(self, task: str, key_words: Sequence[str], caller: Caller, k: int) -> SearchResult:
-        """What the caller may see and call, best first. Raises `Invalid`."""
-        visibility = self._guard.visible(caller.principal, Action.SEARCH)
-        return await self._router.search(task, key_words, k=k, only=self._filter(visibility))
-
-    def place(self, hit: Hit, visibility: Visibility) -> metatools.Place:
-        """Where a hit lives, under the name by which this caller reaches it: of the owners that are up, the nearest."""
-        keys = (hit.entry.key, *hit.replicas)
-        servers = [s for key in keys if (s := self._catalog.find(key.owner, key.server)) is not None]
-        if not servers:
-            key = hit.entry.key
-            return metatools.Place(server=key.server, region=hit.entry.region, node=key.owner, health="unknown")
-        here = self._catalog.owners[self._catalog.me.name].place
-        server = min(servers, key=lambda s: (not s.up, s.owner.draining, tier(here, s.owner.place)))
-        health = (
-            "up"
-            if server.up
-            else str(server.owner.liveness if server.owner.liveness != "alive" else server.health.get("state"))
-        )
-        return metatools.Place(
-            server=self._catalog.shown_name(server, visibility, hit.entry.key.tool),
-            region=server.owner.id.region,
-            node=server.owner.id.name,
-            health=health,
-            replicas=len(servers),
-        )
+    def _meant(self, name: str) -> str:
+        """A meta-tool by another spelling. Raises `Unknown`."""
+        meant = metatools.SPELLINGS.get(fold(name), "")
+        if meant in self._names:
+            return meant
+        names = ", ".join(tool["name"] for tool in self._tools)
+        raise Unknown(f"no tool named {name!r} here; there are {names}, and use_tool runs what a search finds")
 
     async def _search(self, arguments: dict[str, Any], caller: Caller) -> dict[str, Any]:
-        task, key_words = metatools.parse_search(arguments)
-        result = await self.search(task, key_words, caller, self._top_k)
-        visibility = self._guard.visible(caller.principal, Action.SEARCH)
-        return metatools.render_search(result, places=lambda hit: self.place(hit, visibility))
+        asked = metatools.parse_search(arguments)
+        try:
+            found = await self.searching.find(asked, asked.limit or self._settings.top_k, caller)
+        except Unknown as e:
+            # The one thing that a search can name and miss is a server.
+            visibility = self._guard.visible(caller.principal, Action.SEARCH)
+            names = (self._catalog.shown_name(s, visibility) for s in self._catalog.servers(visibility))
+            raise Unknown(e.message + did_you_mean(near(asked.server, names)), **e.data) from None
+        return render_search(found, detail=asked.detail, token_budget=self._settings.token_budget)
 
     async def _add_server(self, arguments: dict[str, Any], caller: Caller) -> dict[str, Any]:
         name = metatools.parse_add(arguments)
+        route = await self._ready(name, caller)
+        visibility = self._guard.visible(caller.principal, Action.ADD)
+        members = route.members(Kind.TOOL).items()
+        tools = [m.definition for tool, m in members if visibility.allows(route.lead.resource(tool))]
+        return render_added(name, tools, token_budget=self._settings.token_budget)
+
+    async def _ready(self, name: str, caller: Caller) -> Route:
+        """Where the server is, brought in if it is configured and not running. Raises `Unknown`, `Unavailable`."""
         visibility = self._guard.visible(caller.principal, Action.ADD)
         try:
             route = self._catalog.route(name, visibility)
@@ -144,41 +198,7 @@ class MetaEndpoint:
             route = self._catalog.route(name, visibility)
         if not any(s.up for s in route.servers):
             raise not_up(route)
-        tools = [
-            m.definition for tool, m in route.members(Kind.TOOL).items() if visibility.allows(route.lead.resource(tool))
-        ]
-        return metatools.render_added(name, tools)
-
-    async def _use(
-        self, outer: dict[str, Any], arguments: dict[str, Any], caller: Caller, exchange: Exchange
-    ) -> Answer:
-        server, tool, inner = metatools.parse_use(arguments)
-        # Progress token, trace context, a task or a further round belong to the call that is made, not to the wrapper.
-        params = {key: value for key, value in outer.items() if key not in ("name", "arguments")}
-        try:
-            return await self._relay.call(
-                server, "tools/call", {"name": tool, "arguments": inner, **params}, caller, exchange
-            )
-        except Unknown as e:
-            raise Unknown(e.message + did_you_mean(self._near(server, tool, caller)), **e.data) from None
-
-    def _near(self, server: str, tool: str, caller: Caller) -> list[str]:
-        """What may have been meant by a server or a tool that there is none of, of what the caller may see."""
-        visibility = self._guard.visible(caller.principal, Action.CALL)
-        try:
-            route = self._catalog.route(server, visibility)
-        except MeshError:
-            names = (self._catalog.shown_name(s, visibility) for s in self._catalog.servers(visibility))
-            return near(server, names)
-        tools = (name for name in route.members(Kind.TOOL) if visibility.allows(route.lead.resource(name)))
-        return near(tool, tools)
-
-    def _filter(self, visibility: Visibility) -> Filter:
-        def allows(entry: ToolEntry) -> bool:
-            server = self._catalog.find(entry.key.owner, entry.key.server)
-            return server is not None and visibility.allows(server.resource(entry.key.tool))
-
-        return Filter(visibility.key, allows)
+        return route
 
 
 def failure(error: MeshError) -> dict[str, Any]:

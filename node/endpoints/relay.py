@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 from node import task_ids
@@ -47,15 +48,25 @@ class Relay:
         server, inner = task_ids.split(params)
         return await self.call(server, method, inner, caller, exchange)
 
-    async def listen(self, asked: dict[str, dict[str, Any]], caller: Caller, exchange: Exchange) -> Answer:
-        """Server → what `notifications` are asked of it; task ids in `asked` and in what comes back are addressed."""
-        if not asked:
+    async def listen(
+        self,
+        asked: dict[str, dict[str, Any]],
+        caller: Caller,
+        exchange: Exchange,
+        own: Mapping[str, Listen] | None = None,
+    ) -> Answer:
+        """Server → what `notifications` are asked of it; task ids in `asked` and in what comes back are addressed.
+
+        `own` are listens of the endpoint's own, each under a name that no server has.
+        """
+        if not asked and not own:
             return await nothing_to_hear(exchange)
         if len(asked) > LISTENED_MAX:
             raise Exhausted(
                 f"the resources and tasks named lie at {len(asked)} servers; at most {LISTENED_MAX} a listen"
             )
-        return await merged({server: self._listening(server, what, caller) for server, what in asked.items()}, exchange)
+        listens = {server: self._listening(server, what, caller) for server, what in asked.items()}
+        return await merged({**listens, **(own or {})}, exchange)
 
     async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
         """To the servers that the caller's session has called. What one of them does not take is not told."""

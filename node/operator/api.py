@@ -20,6 +20,7 @@ from node.settings.values import is_loopback
 from proto import jsons
 from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unknown
 from proto.records import Principal
+from router.arguments import KINDS, Search
 
 log = logging.getLogger("toolmesh.operator")
 
@@ -89,7 +90,10 @@ class OperatorApi:
             raise Invalid("parameter 'q' is missing: say in a few words what the tool should do")
         if len(query) > QUERY_CHARACTERS_MAX:
             raise Invalid(f"parameter 'q' is longer than {QUERY_CHARACTERS_MAX} characters; shorten it")
-        return _json(await self._operator.search(query, _count(request, "k", self._hits, HITS_MAX), principal))
+        asked = Search(query, region=_text(request, "region"), server=_text(request, "server"), kind=_kind(request))
+        most = _count(request, "k", self._hits, HITS_MAX)
+        explain = request.query.get("explain", "") not in ("", "0", "false")
+        return _json(await self._operator.search(asked, most, principal, explain=explain))
 
     async def _servers(self, request: web.Request) -> web.Response:
         return _json({"servers": self._operator.servers(await self._caller(request))})
@@ -155,6 +159,13 @@ def _text(request: web.Request, name: str) -> str:
     if len(text) > NAME_CHARACTERS_MAX:
         raise Invalid(f"parameter {name!r} is longer than {NAME_CHARACTERS_MAX} characters; shorten it")
     return text
+
+
+def _kind(request: web.Request) -> str:
+    kind = _text(request, "kind") or KINDS[0]
+    if kind not in KINDS:
+        raise Invalid(f"parameter 'kind' is {kind!r}; give one of {', '.join(KINDS)}")
+    return kind
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import NotRequired, Protocol, TypedDict
 from node.operator.explained import Explanation
 from node.operator.peers import AlarmStatus, PeerDetail, PeerStatus, RefusalStatus
 from proto.records import Principal
+from router.arguments import Search
 
 
 class NodeStatus(TypedDict):
@@ -118,14 +119,34 @@ class LeaveStatus(TypedDict):
     untold: list[str]
 
 
+class WhyHit(TypedDict):
+    """What a hit's rank is made of, in weighted z-scores that add up to it; 0 where a part had no say.
+
+    `words_rank` and `meaning_rank` are its places among the candidates by either, from 1; 0: not among them.
+    """
+
+    words: float
+    meaning: float
+    server: float
+    clauses: float
+    name: float
+    feedback: float
+    preference: float
+    words_rank: int
+    meaning_rank: int
+
+
 class SearchHit(TypedDict):
     """`server` is the name to call it by; `signature` its compact form; `health` the owning server's state.
 
-    `owner` is the node shown; `replicas` names every owner of the same tool once, `owner` included, in order.
+    `kind` is tool, prompt, resource or template. `owner` is the node shown; `replicas` names every owner of the same
+    tool once, `owner` included, in order; `alike` servers with nearly the same tool. `why_not`: why it cannot be used
+    now. `why` is there if it was asked for.
     """
 
     server: str
     tool: str
+    kind: str
     title: NotRequired[str]
     description: str
     signature: str
@@ -134,16 +155,26 @@ class SearchHit(TypedDict):
     region: str
     health: str
     replicas: list[str]
+    alike: list[str]
+    why_not: NotRequired[str]
+    why: NotRequired[WhyHit]
 
 
 class SearchAnswer(TypedDict):
-    """`confidence` is high, medium, low or none (nothing seems to fit)."""
+    """`confidence` is high, medium, low or none (nothing seems to fit). `searched`: how many the caller may see.
+
+    `unusable` would be among the hits if they could be used; `instead` is the prompt or resource that fits where no
+    tool does.
+    """
 
     query: str
     mode: str
     confidence: str
     took_ms: float
+    searched: int
     hits: list[SearchHit]
+    unusable: list[SearchHit]
+    instead: SearchHit | None
 
 
 class CallStatus(TypedDict):
@@ -171,8 +202,8 @@ class Operator(Protocol):
 
     def status(self) -> Status: ...
 
-    async def search(self, query: str, k: int, principal: Principal) -> SearchAnswer:
-        """What `principal` may see, best first, at most `k` hits."""
+    async def search(self, asked: Search, k: int, principal: Principal, *, explain: bool = False) -> SearchAnswer:
+        """What `principal` may see and use, best first, at most `k` hits."""
 
     def servers(self, principal: Principal) -> list[ServerStatus]:
         """The servers that `principal` may see, in the whole mesh."""

@@ -15,7 +15,7 @@ Broken = tuple[tuple[str | int, ...], str]
 
 def broken_rules(config: NodeConfig) -> list[Broken]:
     """Every rule that `config` breaks; empty for a sound one. Reads no files."""
-    return [*_listeners(config), *_federation(config), *_etcd(config), *_names(config), *_auth(config)]
+    return [broken for rule in _RULES for broken in rule(config)]
 
 
 def _listeners(config: NodeConfig) -> Iterator[Broken]:
@@ -109,3 +109,18 @@ def _auth(config: NodeConfig) -> Iterator[Broken]:
             "needs auth.keys: without keys every caller is anonymous, here and at peers; "
             "add a key ('toolmesh key new') or remove auth.peers",
         )
+
+
+def _search(config: NodeConfig) -> Iterator[Broken]:
+    search = config.search
+    if search.read_only_tool and not search.believe_hints:
+        yield (
+            ("search", "believe_hints"),
+            "names no server, so use_read_only_tool would refuse every tool: list the servers whose word counts that a "
+            "tool only reads, or set search.read_only_tool: false",
+        )
+    if len(set(search.aliases)) < len(search.aliases):
+        yield ("search", "aliases"), "names the same twice; name each once"
+
+
+_RULES = (_listeners, _federation, _etcd, _names, _auth, _search)

@@ -178,10 +178,18 @@ class FederationSection(Section):
 
 
 class SearchSection(Section):
-    """`embedder`: minilm, none (words only), or the name of a sentence-transformers model (extra `models`)."""
+    """`embedder`: minilm, none (words only), or the name of a sentence-transformers model (extra `models`).
+
+    What agents see of it: `top_k` hits in `token_budget` tokens for every five, tools under `aliases` too, and with
+    `read_only_tool` one that runs only what servers matching `believe_hints` call read-only.
+    """
 
     embedder: str = Field(default="minilm", min_length=1, max_length=200)
     top_k: int = Field(default=5, ge=1, le=50)
+    token_budget: int = Field(default=600, ge=100, le=100_000)
+    aliases: tuple[Literal["docker", "toolhive"], ...] = ()
+    read_only_tool: bool = False
+    believe_hints: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(default=(), max_length=1_000)
 
 
 class LogSection(Section):

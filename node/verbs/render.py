@@ -1,4 +1,4 @@
-"""What people see of a node's answers to `status`, `search` and `call`."""
+"""What people see of a node's answers to `status`, `servers` and `call`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import RenderableType
-from rich.padding import Padding
 from rich.text import Text
 
 from node.verbs.render_peers import alarms, certificate, lag, note, refusals
-from node.verbs.tables import safe, table
+from node.verbs.tables import table
 from node.words import count, ms, since
 
 
@@ -92,34 +91,6 @@ def servers(found: list[dict[str, Any]]) -> RenderableType:
     return table("servers", ("name", "node", "region", "state", "tools", "service", "note"), rows)
 
 
-def search(answer: dict[str, Any]) -> list[RenderableType]:
-    """Of `node.operator.ports.SearchAnswer`: SERVER TOOL as `toolmesh call` takes them, then what the tool needs."""
-    hits = answer["hits"]
-    if not hits:
-        return [Text("nothing found; 'toolmesh status' shows which servers are up")]
-    parts: list[RenderableType] = []
-    for h in hits:
-        owners = ", ".join(dict.fromkeys([h["owner"], *h["replicas"]]))
-        health = "" if h["health"] == "up" else f", {safe(h['health'])}"
-        parts.append(
-            Text.assemble(
-                (f"{h['score']:.2f}  ", "dim"),
-                (f"{safe(h['server'])} {safe(h['tool'])}", "bold"),
-                (f"  at {safe(owners)} ({safe(h['region'])}){health}", "dim"),
-            )
-        )
-        parts += [_indented(h["signature"]), _indented(_first_line(h["description"]))]
-    if answer["confidence"] == "none":
-        parts.append(Text("nothing seems to fit; these are the nearest", style="yellow"))
-    mode, confidence = safe(answer["mode"]), safe(answer["confidence"])
-    parts.append(Text(f"{mode} search, confidence {confidence}, {answer['took_ms']:.1f} ms", style="dim"))
-    return parts
-
-
-def _indented(text: str) -> RenderableType:
-    return Padding(Text(safe(text)), (0, 0, 0, 6))
-
-
 def result_text(result: dict[str, Any]) -> str:
     """The texts of an MCP tool result, other blocks named; its structured content where there is no text."""
     from proto import jsons
@@ -137,6 +108,7 @@ def result_text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """At most 120 characters of it."""
     line = text.strip().partition("\n")[0]
     return line if len(line) <= 120 else line[:119] + "…"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from federation.events import Liveness
-from node.app import App
 from node.catalog import Catalog, Server
 from node.endpoints.addresses import MeshEndpoints
 from node.endpoints.meta import MetaEndpoint, failure
@@ -17,12 +15,13 @@ from node.endpoints.server import ServerEndpoint
 from node.gateway import Gateway
 from node.guard.keys import ApiKey, KeyGuard
 from node.indexing import Indexing
-from node.operations import Operations
 from node.ports import Action, Caller, Guard
+from node.search_status import search_hit
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Fault, Invalid, ScopeRequired, Unavailable, Unknown
 from proto.names import NodeId
 from proto.records import Kind, Principal, Record, RecordKey
+from router.findings import Placed
 from router.ports import Hit, ToolEntry, ToolKey
 from router.router import Router
 
@@ -57,7 +56,7 @@ class House:
         Indexing(catalog, self.router)
         self.gateway = Gateway(catalog, guard, local=lambda _: Echo(), remote=lambda _: Echo())
         self.added: list[str] = []
-        self.meta = MetaEndpoint(catalog, guard, self.gateway, self.router, self.add, 5)
+        self.meta = MetaEndpoint(catalog, guard, self.gateway, self.router, self.add)
         self.endpoints = MeshEndpoints(self.meta, catalog, guard, self.gateway)
 
     async def add(self, name: str, caller: Caller) -> Server:
@@ -280,13 +279,13 @@ def test_a_hit_is_shown_at_the_nearest_owner_that_is_up_and_stays(
     visibility = house.guard.visible(CLERK.principal, Action.SEARCH)
 
     def shown() -> tuple[str, str]:
-        place = house.meta.place(hit, visibility)
+        place = house.meta.searching.place(hit, visibility)
         assert place.replicas == 4
         return place.node, place.health
 
     assert shown() == ("eu-1", "up")
-    operations = Operations(cast(App, SimpleNamespace(meta=house.meta)))
-    assert operations._hit(hit, visibility)["replicas"] == ["ap-1", "eu-1", "eu-2", "us-1"]
+    told = search_hit(Placed(hit, house.meta.searching.place(hit, visibility)))
+    assert told["replicas"] == ["ap-1", "eu-1", "eu-2", "us-1"]
     catalog.apply(nodes[0], make_server("units", "convert", service="measures", stateless=True, state="down"), [])
     assert shown() == ("eu-2", "up")
     catalog.set_liveness(near, Liveness.DRAINING)

@@ -21,6 +21,7 @@ from node.operator.api import OperatorApi
 from node.ports import Caller, ChangeListener
 from proto.calls import Answer, Exchange
 from proto.errors import Conflict, Invalid, Unknown
+from router.arguments import Search
 
 KEY = "key-of-the-operator"
 
@@ -178,7 +179,8 @@ class Twin:
     def calls(self, most: int) -> list[dict[str, Any]]:
         return []
 
-    async def search(self, query: str, k: int, principal: Any) -> Any:
+    async def search(self, asked: Search, k: int, principal: Any, *, explain: bool = False) -> Any:
+        query = asked.task
         self.asked.append((query, k, principal.subject))
         hits = [HIT] if query != "nothing" else []
         return {"query": query, "mode": "hybrid", "confidence": self.confidence, "took_ms": 1.0, "hits": hits}

@@ -32,7 +32,7 @@ def test_a_misspelt_key_is_named_with_line_and_suggestion(refused: Refused) -> N
 
 
 def test_a_key_that_resembles_nothing_lists_what_is_known(refused: Refused) -> None:
-    assert refused("search: {zzz: 1}") == ["node.yaml:1: search.zzz: unknown key; known here: embedder, top_k"]
+    assert refused("log: {zzz: 1}") == ["node.yaml:1: log.zzz: unknown key; known here: json, level"]
 
 
 def test_an_alias_is_what_is_suggested_not_the_name_in_the_code(refused: Refused) -> None:

@@ -90,7 +90,7 @@ class House:
         guard = KeyGuard(KEYS, "mesh.test")
         local = self.servers.on("eu-1")
         self.gateway = Gateway(self.catalog, guard, local=lambda _: local, remote=self.servers.on)
-        meta = MetaEndpoint(self.catalog, guard, self.gateway, Router(None, None), self._add, 5)
+        meta = MetaEndpoint(self.catalog, guard, self.gateway, Router(None, None), self._add)
         self.endpoints = MeshEndpoints(meta, self.catalog, guard, self.gateway, page_items)
 
     async def _add(self, name: str, caller: Caller) -> Any:

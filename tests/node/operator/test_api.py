@@ -14,6 +14,7 @@ from node.operator.api import operator_routes
 from node.ports import Authenticator
 from proto.errors import Unavailable
 from proto.records import Principal
+from router.arguments import Search
 
 
 class MemoryOperator:
@@ -35,11 +36,12 @@ class MemoryOperator:
     def calls(self, most: int) -> list[dict[str, Any]]:
         return [{"n": n} for n in range(most)]
 
-    async def search(self, query: str, k: int, principal: Principal) -> Any:
-        self.asked.append((query, k, principal.subject))
-        if query == "down":
+    async def search(self, asked: Search, k: int, principal: Principal, *, explain: bool = False) -> Any:
+        self.asked.append((asked.task, k, principal.subject))
+        self.searched = asked, explain
+        if asked.task == "down":
             raise Unavailable("the index is being built", retry_after_s=1)
-        return {"query": query, "hits": []}
+        return {"query": asked.task, "hits": []}
 
     def software(self) -> str:
         return "toolmesh/1"

@@ -1,0 +1,196 @@
+"""A search on behalf of one caller: among what it may see, what it can use first, and where each hit lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from node.balance import tier
+from node.catalog import SERVING, Catalog, Server
+from node.endpoints.near import did_you_mean, near
+from node.hints import Hints
+from node.ports import Action, Caller, Guard, Resource, Visibility
+from node.preferring import preference
+from node.standing import Standing
+from proto.errors import Invalid
+from proto.records import Kind
+from router.arguments import Search
+from router.findings import Findings, Place, Placed
+from router.ports import Filter, Hit, Prefer, SearchResult, ToolEntry, ToolKey
+from router.router import Router
+
+SPARE = 5
+"""Hits asked for beyond those wanted while servers are away, so that what they offer takes nobody's place."""
+
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "tool": ("tool",),
+    "prompt": ("prompt",),
+    "resource": ("resource", "template"),
+}
+_NOT_TOOLS = (*KINDS["prompt"], *KINDS["resource"])
+_SURE = ("high", "medium")
+_BY_NAME = frozenset({Kind.TOOL, Kind.PROMPT})
+"""Kinds that a guard decides name by name; what else a server offers, it decides by server."""
+
+At = tuple[str, str]
+"""(owner, server): what the beginning of a `ToolKey` names."""
+
+
+class Searching:
+    """One for all callers of a node. `standings`: how the servers called from here have fared, by qualified name."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        guard: Guard,
+        router: Router,
+        standings: Callable[[], Mapping[str, Standing]],
+        hints: Hints,
+    ) -> None:
+        self._catalog = catalog
+        self._guard = guard
+        self._router = router
+        self._standings = standings
+        self._hints = hints
+        self._away: tuple[int, frozenset[At]] = (-1, frozenset())
+
+    async def find(self, asked: Search, limit: int, caller: Caller, *, explain: bool = False) -> Findings:
+        """The best `limit` that the caller can use now, and what would be among them if it could be used.
+
+        Raises `Unknown` for a server that is not there, or not for this caller, and `Invalid` for such a region.
+        """
+        visibility = self._guard.visible(caller.principal, Action.SEARCH)
+        among = self._among(asked, visibility)
+        away = self._all_away()
+        spare = SPARE if away else 0
+        kinds = KINDS[asked.kind]
+
+        async def search(only: Filter, most: int, kinds: Sequence[str] = kinds) -> SearchResult:
+            return await self._router.search(
+                asked.task,
+                asked.key_words,
+                k=most,
+                only=only,
+                kinds=kinds,
+                prefer=self._prefer(),
+                principal=who(caller),
+                explain=explain,
+            )
+
+        only = self._filter(visibility, among, frozenset())
+        result = await search(only, limit + spare)
+        placed = [Placed(hit, self.place(hit, visibility)) for hit in result.hits]
+        usable = [p for p in placed if not p.place.why_not]
+        unusable = [p for p in placed[:limit] if p.place.why_not]
+        short = len(usable) < limit and len(placed) == limit + spare
+        if unusable and (short or placed[0].place.why_not):
+            # The label is to be that of the best that can be used.
+            result = await search(self._filter(visibility, among, away), limit)
+            usable = [Placed(hit, self.place(hit, visibility)) for hit in result.hits]
+        instead = None
+        if asked.kind == "tool" and (result.confidence == "none" or not result.hits):
+            other = await search(self._filter(visibility, among, away), 1, _NOT_TOOLS)
+            if other.hits and other.confidence in _SURE:
+                instead = Placed(other.hits[0], self.place(other.hits[0], visibility))
+        return Findings(result, usable[:limit], unusable, instead)
+
+    def place(self, hit: Hit, visibility: Visibility) -> Place:
+        """Where a hit lives, under the name by which this caller reaches it: of the owners that are up, the nearest."""
+        key = hit.entry.key
+        servers = [s for k in (key, *hit.replicas) if (s := self._catalog.find(k.owner, k.server)) is not None]
+        if not servers:
+            gone = f"{key.server} has left {key.owner}"
+            return Place(server=key.server, region=hit.entry.region, node=key.owner, health="unknown", why_not=gone)
+        here = self._catalog.owners[self._catalog.me.name].place
+        server = min(servers, key=lambda s: (not s.up, s.owner.draining, tier(here, s.owner.place)))
+        kind = Kind(key.kind)
+        return Place(
+            server=self._catalog.shown_name(server, visibility, key.tool, kind),
+            region=server.owner.id.region,
+            node=server.owner.id.name,
+            health=_health(server),
+            replicas=len(servers),
+            also=tuple(self._names(hit.alike, visibility)),
+            why_not="" if server.up else why_not(server),
+            read_only=kind is Kind.TOOL and self._hints.reads_only(servers, hit.entry.definition),
+        )
+
+    # ---- what a search is among -----------------------------------------------------------------
+
+    def _among(self, asked: Search, visibility: Visibility) -> tuple[str, frozenset[At] | None]:
+        """(region, servers): empty and None where nothing is narrowed."""
+        region = asked.region.lower()
+        if region:
+            regions = {s.owner.id.region for s in self._catalog.servers(visibility)}
+            if region not in regions:
+                mend = did_you_mean(near(region, sorted(regions))) or "; a search without region shows where tools live"
+                raise Invalid(f"no server that you may use is in region {asked.region[:60]!r}{mend}")
+        if not asked.server:
+            return region, None
+        route = self._catalog.route(asked.server, visibility)
+        return region, frozenset((s.owner.id.name, s.name) for s in route.servers)
+
+    def _filter(
+        self, visibility: Visibility, among: tuple[str, frozenset[At] | None], without: frozenset[At]
+    ) -> Filter:
+        region, servers = among
+
+        def allows(entry: ToolEntry) -> bool:
+            owner, name = at = entry.key[:2]
+            if (servers is not None and at not in servers) or at in without or (region and entry.region != region):
+                return False
+            server = self._catalog.find(owner, name)
+            return server is not None and visibility.allows(_resource(server, entry.key))
+
+        narrowed = bool(region or without) or servers is not None
+        return Filter((visibility.key, region, servers, without) if narrowed else visibility.key, allows)
+
+    def _all_away(self) -> frozenset[At]:
+        """The listed servers that cannot be called now; counted anew when the catalogue has changed."""
+        version, away = self._away
+        if version != self._catalog.version:
+            owners = self._catalog.owners.items()
+            away = frozenset((o, n) for o, owner in owners for n, s in owner.servers.items() if not s.up)
+            self._away = self._catalog.version, away
+        return away
+
+    def _prefer(self) -> Prefer:
+        here = self._catalog.owners[self._catalog.me.name].place
+        standings = self._standings()
+
+        def prefer(entry: ToolEntry) -> float:
+            # On the searching thread: looks, each at one dict or attribute, and no more.
+            server = self._catalog.find(entry.key.owner, entry.key.server)
+            if server is None:
+                return 0.0
+            owner = server.owner
+            known = standings.get(server.qualified)
+            return preference(tier(here, owner.place), up=server.up, draining=owner.draining, standing=known)
+
+        return prefer
+
+    def _names(self, keys: Sequence[ToolKey], visibility: Visibility) -> list[str]:
+        found = (self._catalog.find(key.owner, key.server) for key in keys)
+        return list(dict.fromkeys(self._catalog.shown_name(s, visibility) for s in found if s is not None))
+
+
+def who(caller: Caller) -> str:
+    """The principal as one text, for what is learned from its searches."""
+    return "\x1f".join(caller.principal.identity)
+
+
+def why_not(server: Server) -> str:
+    """Why a server cannot be called now; only for those who may see it."""
+    if server.owner.liveness not in SERVING:
+        return f"node {server.owner.id.name} is {server.owner.liveness}"
+    cause = server.health.get("cause")
+    return f"it is {server.health.get('state') or 'not started'}{f': {cause}' if cause else ''}"
+
+
+def _health(server: Server) -> str:
+    if server.up:
+        return "up"
+    return str(server.owner.liveness if server.owner.liveness != "alive" else server.health.get("state"))
+
+
+def _resource(server: Server, key: ToolKey) -> Resource:
+    return server.resource(key.tool) if key.kind in _BY_NAME else server.resource()
