@@ -40,6 +40,7 @@ from federation.events import (
 )
 from federation.finding import Finder, announce, withdraw
 from federation.known import Known
+from federation.lending import Lender, Loan
 from federation.listening import bind
 from federation.log import Log, Subscriber
 from federation.peer import Peer
@@ -57,7 +58,7 @@ from federation.tls import MeshTls
 from federation.upkeep import Upkeep
 from federation.view import View
 from proto.calls import Answer, Call, Exchange, Target
-from proto.errors import Conflict, Invalid, MeshError, Unavailable
+from proto.errors import Conflict, Invalid, MeshError
 from proto.frames import Down, Farewell, Hello, Reject
 from proto.names import NodeId
 from proto.records import Record, RecordKey
@@ -91,6 +92,7 @@ class Federation:
         listener: ViewListener,
         answer: Answerer,
         software: str,
+        lender: Lender | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._me = me
@@ -117,7 +119,7 @@ class Federation:
         traffic = self._roster.traffic
         self._forward = ForwardServer(self._run_call, traffic=traffic, refusals=self.refusals)
         self._service = MeshService(
-            me, self._log, self._forward, self, refusals=self.refusals, traffic=traffic, certificate=tls.cert_pem
+            me, self._log, self._forward, self, lender, refusals=self.refusals, traffic=traffic, chain=tls.cert_pem
         )
         self._server: grpc.aio.Server | None = None
         self._saver = Saver(store, self._clock.wall_ms)
@@ -193,13 +195,11 @@ class Federation:
 
     def target(self, owner: str) -> Target:
         """Where calls for this node name go. Raises `Unavailable` with the reason unless it is alive."""
-        known = self._roster.named(owner)
-        if known is None:
-            raise Unavailable(f"node {owner!r} is not known in this mesh", node=owner)
-        pulse = known.core.pulse
-        if pulse.state not in (Liveness.ALIVE, Liveness.DRAINING):
-            raise Unavailable(f"node {owner!r} is {pulse.state}: {pulse.cause}", node=owner)
-        return self._roster.line(known).target
+        return self._roster.reachable(owner).target
+
+    async def borrow(self, owner: str, model: str, recipe: str, digests: Sequence[bytes], within_s: float) -> Loan:
+        """Vectors that this node has, by digest. Raises as `target` and `borrowing.borrow` do."""
+        return await self._roster.reachable(owner).borrow(model, recipe, digests, within_s)
 
     def peers(self) -> tuple[PeerStatus, ...]:
         """Peers by id, then addresses of which no node could be made. Costs nothing that grows with the records."""

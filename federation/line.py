@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 
+from federation import borrowing
 from federation.asking import ForwardClient
+from federation.lending import Loan
 from federation.tls import MeshTls
 from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
@@ -20,7 +22,7 @@ WITNESS_S = 1.5
 
 
 class Line:
-    """Calls to `peer` at `address`, and the one question beside them. Connected at its first use.
+    """Calls to `peer` at `address`, and the two questions beside them. Connected at its first use.
 
     `address` may be changed: the next connection goes there, and calls that look for their owner find it there, while
     those on an open stream go on. `trouble(cause)` is told of each Forward stream that could not be opened or broke.
@@ -39,6 +41,7 @@ class Line:
         self.peer = peer
         self.address = address
         self._tls = tls
+        self._traffic = traffic
         self._asking: tuple[str, grpc.aio.Channel] | None = None
         self.target = ForwardClient(self._dial, me, peer, trouble=trouble, traffic=traffic)
 
@@ -58,6 +61,11 @@ class Line:
             log.info("%s gives no word on %s: %s", self.peer, node, e.details())
             return None
         return reply.heard if reply.known else None
+
+    async def borrow(self, model: str, recipe: str, digests: Sequence[bytes], within_s: float) -> Loan:
+        """Vectors that the peer has. Raises as `borrowing.borrow`."""
+        channel = await self._asking_channel()
+        return await borrowing.borrow(channel, model, recipe, digests, within_s, self._traffic)
 
     async def _asking_channel(self) -> grpc.aio.Channel:
         """Kept: whoever is asked once, because a peer died, is asked about the next one too."""

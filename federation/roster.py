@@ -18,7 +18,7 @@ from federation.refusals import Reason, Refusals, reason_of
 from federation.tasks import Tasks
 from federation.tls import MeshTls, learn_identity
 from federation.traffic import Traffic
-from proto.errors import Exhausted, Forbidden, MeshError
+from proto.errors import Exhausted, Forbidden, MeshError, Unavailable
 from proto.names import NodeId
 from proto.records import NOTHING_KNOWN
 
@@ -131,6 +131,16 @@ class Roster:
         if address and known.link.add_address(address):
             log.info("%s may answer at %s", node, address)
         self._dial(known)
+
+    def reachable(self, name: str) -> Line:
+        """To the node of this name. Raises `Unavailable` with the reason unless it is alive."""
+        known = self.named(name)
+        if known is None:
+            raise Unavailable(f"node {name!r} is not known in this mesh", node=name)
+        pulse = known.core.pulse
+        if pulse.state not in (Liveness.ALIVE, Liveness.DRAINING):
+            raise Unavailable(f"node {name!r} is {pulse.state}: {pulse.cause}", node=name)
+        return self.line(known)
 
     def line(self, known: Known) -> Line:
         """For calls and questions. Where the address changes, calls that run go on where they are."""

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from federation.answering import ForwardServer
 from federation.credentials import Credentials
 from federation.finding import unfit
+from federation.lending import Lender, Lending
 from federation.link import ADVERTISE_KEY, FRAME_BYTES_MAX
 from federation.log import Log, Subscriber
 from federation.refusals import MESSAGE_CHARS_MAX, Reason, Refusals, reason_named, reason_of
@@ -26,7 +27,7 @@ from federation.statuses import abort
 from federation.tls import peer_credentials, split_address
 from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
-from proto.errors import Exhausted, Invalid, MeshError, Unauthenticated, Unavailable
+from proto.errors import Exhausted, Forbidden, Invalid, MeshError, Unauthenticated, Unavailable
 from proto.frames import Ack, Beat, Bye, Down, Farewell, Hello, Refuse, Reject, Up
 from proto.mesh_pb2_grpc import MeshServicer
 from proto.names import NodeId
@@ -95,7 +96,7 @@ class Session:
 
 
 class MeshService(MeshServicer):
-    """The servicer of `toolmesh.v1.Mesh`. `log_` is this node's own records, `certificate` its own chain (PEM).
+    """The servicer of `toolmesh.v1.Mesh`. `log_` is this node's own records, `chain` its own certificate (PEM).
 
     `traffic(peer)` counts what passes, None for a node that is no peer yet.
     """
@@ -106,18 +107,20 @@ class MeshService(MeshServicer):
         log_: Log,
         forward: ForwardServer,
         user: ServiceUser,
+        lender: Lender | None,
         *,
         refusals: Refusals,
         traffic: Callable[[NodeId], Traffic | None],
-        certificate: bytes = b"",
+        chain: bytes = b"",
     ) -> None:
         self._me = me
         self._log = log_
         self._forward = forward
         self._user = user
+        self._lending = Lending(lender)
         self._refusals = refusals
         self._traffic = traffic
-        self._certificate = certificate
+        self._chain = chain
         self._greeting: Counter[NodeId] = Counter()
         self._open: Counter[NodeId] = Counter()
         self._farewell: Farewell | None = None
@@ -367,7 +370,7 @@ class MeshService(MeshServicer):
             self._identify(context)
         except MeshError as e:
             await self._abort(context, e)
-        return pb.Certificate(chain_pem=self._certificate)
+        return pb.Certificate(chain_pem=self._chain)
 
     async def Join(self, request: pb.JoinRequest, context: Any) -> pb.Certificate:  # noqa: N802
         await _unimplemented(context)
@@ -380,8 +383,15 @@ class MeshService(MeshServicer):
     async def Vectors(  # noqa: N802
         self, request: pb.VectorsRequest, context: Any
     ) -> AsyncIterator[pb.VectorsReply]:
-        await _unimplemented(context)
-        yield pb.VectorsReply()
+        try:
+            peer = self._enter(context).node
+            async for reply in self._lending.answer(request, peer):
+                if (traffic := self._traffic(peer)) is not None:
+                    traffic.sent_bytes += reply.ByteSize()
+                yield reply
+        except MeshError as e:
+            # Being asked for what is not here, or too often, is nothing to tell people of.
+            await (self._abort if isinstance(e, Forbidden | Unauthenticated) else abort)(context, e)
 
 
 async def _unimplemented(context: Context) -> None:

@@ -1236,6 +1236,8 @@ Global___Certificate: _TypeAlias = Certificate  # noqa: Y015
 
 @_typing.final
 class VectorsRequest(_message.Message):
+    """Answered to nodes of the same trust domain only. What is not found is left out of the reply."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
@@ -1243,8 +1245,11 @@ class VectorsRequest(_message.Message):
     DIGESTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     recipe: _builtins.str
+    """of how texts are made: another recipe, other vectors"""
     @_builtins.property
-    def digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SHA-256 of texts, at most 512"""
+
     def __init__(
         self,
         *,
@@ -1262,6 +1267,8 @@ Global___VectorsRequest: _TypeAlias = VectorsRequest  # noqa: Y015
 
 @_typing.final
 class VectorsReply(_message.Message):
+    """One of several: at most 64 vectors each."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
@@ -1269,32 +1276,36 @@ class VectorsReply(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         DIGEST_FIELD_NUMBER: _builtins.int
-        FLOAT32_LE_FIELD_NUMBER: _builtins.int
+        FLOAT16_LE_FIELD_NUMBER: _builtins.int
         digest: _builtins.bytes
-        float32_le: _builtins.bytes
+        float16_le: _builtins.bytes
         def __init__(
             self,
             *,
             digest: _builtins.bytes = ...,
-            float32_le: _builtins.bytes = ...,
+            float16_le: _builtins.bytes = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "float32_le", b"float32_le"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "float16_le", b"float16_le"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     VECTORS_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    embedding: _builtins.bool
+    """the owner has texts to embed yet: what it lacks may be there soon"""
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___VectorsReply.Vector]: ...
     def __init__(
         self,
         *,
         vectors: _abc.Iterable[Global___VectorsReply.Vector] | None = ...,
+        embedding: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ from federation.ca import init_ca, issue
 from federation.discovery.static import StaticDiscovery
 from federation.driver import Federation
 from federation.events import Liveness
+from federation.lending import Lender
 from federation.memory import MemoryViewStore
 from federation.ports import ViewStore
 from federation.refusals import Refusal
@@ -109,6 +110,7 @@ class Mesh:
         records: Sequence[Record] = (),
         region: str = "eu",
         roles: Sequence[str] = (),
+        lender: Lender | None = None,
     ) -> tuple[Federation, Heard]:
         me = node_id(name, region=region)
         heard = Heard()
@@ -123,6 +125,7 @@ class Mesh:
             listener=heard,
             answer=answer,
             software="toolmesh/test",
+            lender=lender,
         )
         self.running.append(federation)
         await federation.start()
