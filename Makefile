@@ -1,4 +1,4 @@
-.PHONY: demo demo-once test check proto run sim lab servers conformance bench bench-federation bench-search eval clean
+.PHONY: demo demo-once test check proto run sim lab servers conformance bench bench-federation bench-search eval adapter clean
 PY := .venv/bin/python
 
 demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
@@ -40,10 +40,13 @@ bench-federation: .venv/ready  # measure many nodes on this machine (regions nee
 	$(PY) -m bench.federation
 
 bench-search: .venv/ready    # measure search on one core, and write bench/results/search.json; DATA=DIR adds the quality on sets there
-	taskset -c 0 $(PY) -m bench.search $(if $(DATA),--data $(DATA))
+	$(PY) -m bench.search $(if $(DATA),--all --data $(DATA))
 
 eval: .venv/ready            # how well search finds the tools of the sets in DATA=DIR, beside plain retrievers; more in ARGS='…'
 	.venv/bin/toolmesh eval --data $(or $(DATA),$(error DATA=DIR is missing: the folder that holds the sets)) $(ARGS)
+
+adapter: .venv/ready         # train the adapter that ships, from DATA=DIR with pairs.jsonl; needs the extra `models`, an hour of one core
+	$(PY) -m bench.adapter --data $(or $(DATA),$(error DATA=DIR is missing: the folder that holds pairs.jsonl)) --out $(or $(OUT),router/embedders/adapters/tools-1.safetensors)
 
 clean:                       # remove what these targets made
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules tests/servers/node_modules tests/servers/.venvs tests/conformance/node_modules
