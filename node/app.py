@@ -32,21 +32,23 @@ from node.half_open import KEEPALIVE_S, HalfOpen, quiet
 from node.hosting import Hosting
 from node.indexing import Indexing
 from node.ingress.http import IngressSettings, McpIngress
+from node.learning import FILE as FEEDBACK_FILE
+from node.learning import Learning, feedback_of
 from node.leaving import Leaving
 from node.mesh_keys import sealer_of
 from node.operations import Operations
 from node.operator.api import OperatorApi
 from node.ports import Action, Caller, Resource
 from node.store import AddedServers
+from node.vectors import NodeVectors
 from node.views import MeshViews
 from proto.calls import Target
 from proto.errors import Invalid, MeshError, Unavailable
 from proto.frames import Farewell
-from proto.names import check_server_name
+from proto.names import NodeId, check_server_name
 from proto.records import Kind, Record, RecordKey
-from router.chroma_directory import ChromaDirectory
 from router.embedders.factory import make_embedder
-from router.keeping import KeptVectors
+from router.feedback import Feedback
 from router.router import Router
 
 if TYPE_CHECKING:
@@ -76,8 +78,10 @@ class App:
         self.catalog = Catalog(me)
         self.authenticator, self.guard = guard_of(config.auth, config.node.mesh)
         embedder = make_embedder(config.search.embedder)
-        self.vectors = KeptVectors(ChromaDirectory(data_dir / "vectors", embedder.model_id)) if embedder else None
-        self.router = Router(embedder, self.vectors)
+        self.vectors = NodeVectors(config, embedder) if embedder else None
+        kept, shared = (self.vectors.kept, self.vectors.shared) if self.vectors else (None, None)
+        self.feedback = feedback_of(config) if embedder else None
+        self.router = Router(embedder, kept, source=shared, feedback=self.feedback)
         Indexing(self.catalog, self.router)
         lot = Lot(parked_s=config.http.parked_s, parked_max=config.http.parked_max)
         self.bridge = Bridge(me.name, sealer_of(config.federation.mesh_keys), lot)
@@ -90,8 +94,15 @@ class App:
             state_at=self.bridge.states.place,
         )
         self.meta = MetaEndpoint(
-            self.catalog, self.guard, self.gateway, self.router, self._add, MetaSettings.of(config.search)
+            self.catalog,
+            self.guard,
+            self.gateway,
+            self.router,
+            self._add,
+            MetaSettings.of(config.search),
+            self.feedback,
         )
+        self.learning = self._learning(self.feedback) if self.feedback else None
         self.endpoints = MeshEndpoints(
             self.meta, self.catalog, self.guard, self.gateway, config.http.page_items, config.http.start_wait_s
         )
@@ -121,11 +132,15 @@ class App:
         self.data_dir.claim()
         node = Record.of(Kind.NODE, self.catalog.me.name, self._node_body())
         self.catalog.apply(self.catalog.me, [node], [])
+        if self.vectors is not None:
+            self.vectors.start(self.federation, self.router, lambda: not self.loaded)
         if self.federation is not None:
             await self.federation.start()
             self.federation.publish([node], [])
         # What was added before is known, and what is added from the first moment on is kept.
         self.added.open()
+        if self.learning is not None:
+            await self.learning.start()
         await self._listen()
         # Not before agents are served: loading the model would take the processor from it.
         await self.router.start()
@@ -168,7 +183,11 @@ class App:
         async with AsyncExitStack() as parts:
             parts.callback(self.data_dir.release)
             parts.callback(self.added.close)
+            if self.learning is not None:
+                parts.push_async_callback(self.learning.stop)
             parts.push_async_callback(self.router.stop)
+            if self.vectors is not None:
+                parts.push_async_callback(self.vectors.stop)
             if self._runner is not None:
                 parts.push_async_callback(self._runner.cleanup)
             if self._half_open is not None:
@@ -223,7 +242,15 @@ class App:
             listener=MeshViews(self.catalog),
             answer=self.gateway.answer,
             software=SOFTWARE,
+            lender=self.vectors.shared if self.vectors else None,
         )
+
+    def _learning(self, feedback: Feedback) -> Learning:
+        def nodes() -> list[NodeId]:
+            return [owner.id for owner in self.catalog.owners.values()]
+
+        file = self.config.node.data_dir / FEEDBACK_FILE
+        return Learning(feedback, file, self.catalog.me, self.gateway, nodes)
 
     async def _listen(self) -> None:
         http = self.config.http

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from node.config import NodeConfig
 from node.mesh_keys import read
 from node.ports import Caller
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Invalid, MeshError, Unavailable, Unknown
 from proto.names import NodeId
-from proto.records import Principal
 from router.evidence import Changes
 from router.evidence_file import decode, encode, load, save
 from router.feedback import Feedback
@@ -52,11 +52,6 @@ class Nodes(Protocol):
     ) -> Answer: ...
 
 
-def who(principal: Principal) -> str:
-    """A principal as feedback tells them apart; all who come without a key are one."""
-    return "\0".join(principal.identity)
-
-
 def secret_of(mesh: str, keys: Sequence[Path]) -> bytes:
     """What principals' hashes are keyed with: by the first mesh key, else by the mesh's name, which is no secret.
 
@@ -64,6 +59,18 @@ def secret_of(mesh: str, keys: Sequence[Path]) -> bytes:
     """
     key = read(keys[0]) if keys else b""
     return hashlib.blake2b(mesh.encode(), key=hashlib.sha256(key).digest(), person=b"feedback").digest()
+
+
+def feedback_of(config: NodeConfig) -> Feedback | None:
+    """As the settings want it; None where it is switched off. Raises `Invalid` for a mesh key that cannot be read."""
+    search = config.search
+    if not search.feedback:
+        return None
+    return Feedback(
+        strength=search.feedback_strength,
+        half_life_days=search.feedback_half_life_days,
+        secret=secret_of(config.node.mesh, config.federation.mesh_keys),
+    )
 
 
 class Learning:

@@ -9,6 +9,7 @@ from node.catalog import Catalog, Route
 from node.endpoints.directory import Directory
 from node.endpoints.labels import labelled
 from node.endpoints.using import Using
+from node.experience import Experience
 from node.indexing import about
 from node.ports import Action, Caller, Guard, Visibility
 from node.searching import Searching
@@ -41,6 +42,7 @@ class Aliases:
         searching: Searching,
         using: Using,
         ready: Ready,
+        experience: Experience,
         budget: int,
     ) -> None:
         self._catalog = catalog
@@ -48,6 +50,7 @@ class Aliases:
         self._searching = searching
         self._using = using
         self._ready = ready
+        self._experience = experience
         self._budget = budget
         self._directory = Directory(catalog)
         self.tools = [tool for family in offered for tool in aliases.ALIASES[family]]
@@ -92,6 +95,7 @@ class Aliases:
     async def _find_tool(self, arguments: dict[str, Any], caller: Caller) -> dict[str, Any]:
         asked = aliases.parse_find_tool(arguments)
         found = await self._searching.find(asked, asked.limit or aliases.TOOLS_FOUND, caller)
+        self._experience.shown(caller, found)
         labels = [listed_tool(place.server, hit.entry.key.tool) for hit, place in found.usable]
         return aliases.render_tools(found, labels, found.result.searched * TOOL_TOKENS, self._budget)
 

@@ -15,6 +15,7 @@ from node.endpoints.near import did_you_mean, near
 from node.endpoints.relay import Relay
 from node.endpoints.summary import RESOURCE, URI, Summary
 from node.endpoints.using import Using
+from node.experience import Experience
 from node.gateway import Gateway
 from node.hints import Hints
 from node.ports import Action, Caller, Guard
@@ -26,6 +27,7 @@ from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unauthenticat
 from proto.records import Kind
 from router import metatools
 from router.arguments import fold
+from router.feedback import Feedback
 from router.rendering import TOKENS_DEFAULT, render_added, render_search
 from router.router import Router
 
@@ -66,6 +68,7 @@ class MetaEndpoint:
         router: Router,
         add: Callable[[str, Caller], Awaitable[Server]],
         settings: MetaSettings | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         self._catalog = catalog
         self._guard = guard
@@ -74,10 +77,18 @@ class MetaEndpoint:
         self._add = add
         hints = Hints(settings.believe_hints, on=settings.read_only_tool)
         self.searching = Searching(catalog, guard, router, lambda: gateway.standings, hints)
-        self._using = Using(catalog, guard, self._relay, hints)
+        self._experience = Experience(feedback, catalog, guard)
+        self._using = Using(catalog, guard, self._relay, hints, self._experience)
         self._summary = Summary(catalog, guard)
         self._aliases = Aliases(
-            settings.aliases, catalog, guard, self.searching, self._using, self._ready, settings.token_budget
+            settings.aliases,
+            catalog,
+            guard,
+            self.searching,
+            self._using,
+            self._ready,
+            self._experience,
+            settings.token_budget,
         )
         twin = [metatools.READ_ONLY_TOOL] if settings.read_only_tool else []
         self._tools = [*metatools.META_TOOLS, *twin, *self._aliases.tools]
@@ -172,6 +183,7 @@ class MetaEndpoint:
             visibility = self._guard.visible(caller.principal, Action.SEARCH)
             names = (self._catalog.shown_name(s, visibility) for s in self._catalog.servers(visibility))
             raise Unknown(e.message + did_you_mean(near(asked.server, names)), **e.data) from None
+        self._experience.shown(caller, found)
         return render_search(found, detail=asked.detail, token_budget=self._settings.token_budget)
 
     async def _add_server(self, arguments: dict[str, Any], caller: Caller) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from node.catalog import Catalog, Route
 from node.endpoints.near import did_you_mean, near
 from node.endpoints.relay import Relay
+from node.experience import Experience
 from node.hints import Hints
 from node.ports import Action, Caller, Guard, Visibility
 from proto.calls import Answer, Exchange
@@ -23,11 +24,12 @@ _NOT_TOOLS = frozenset({GET_PROMPT, READ_RESOURCE})
 class Using:
     """One for all callers of a node."""
 
-    def __init__(self, catalog: Catalog, guard: Guard, relay: Relay, hints: Hints) -> None:
+    def __init__(self, catalog: Catalog, guard: Guard, relay: Relay, hints: Hints, experience: Experience) -> None:
         self._catalog = catalog
         self._guard = guard
         self._relay = relay
         self._hints = hints
+        self._experience = experience
 
     async def run(
         self, asked: Use, outer: dict[str, Any], caller: Caller, exchange: Exchange, *, read_only: bool = False
@@ -53,7 +55,10 @@ class Using:
             answer = await self._relay.call(asked.server, method, params, caller, exchange)
         except Unknown as e:
             raise Unknown(e.message + did_you_mean(self._near(asked, method, caller)), **e.data) from None
-        return answer if wrap is None else _as_tool(answer, wrap)
+        if wrap is not None:
+            return _as_tool(answer, wrap)
+        self._experience.called(caller, asked.server, asked.tool, answer)
+        return answer
 
     def _is_tool(self, asked: Use, caller: Caller) -> bool:
         try:

@@ -23,6 +23,7 @@ from node.settings.values import (
     Zone,
     split_host_port,
 )
+from node.settings.vectors import StoreSection
 from proto.errors import Invalid
 
 
@@ -180,8 +181,14 @@ class FederationSection(Section):
 class SearchSection(Section):
     """`embedder`: minilm, none (words only), or the name of a sentence-transformers model (extra `models`).
 
+    `store`: where vectors are kept; `share_vectors`: with the other nodes of the mesh, so that each text is embedded
+    once.
+
     What agents see of it: `top_k` hits in `token_budget` tokens for every five, tools under `aliases` too, and with
     `read_only_tool` one that runs only what servers matching `believe_hints` call read-only.
+
+    `feedback`: learn from the calls that follow searches. `feedback_strength` is what one unit of likeness to a past
+    query adds, in z-scores (a quarter unit at most counts); a vote is halved in `feedback_half_life_days`.
     """
 
     embedder: str = Field(default="minilm", min_length=1, max_length=200)
@@ -190,6 +197,11 @@ class SearchSection(Section):
     aliases: tuple[Literal["docker", "toolhive"], ...] = ()
     read_only_tool: bool = False
     believe_hints: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(default=(), max_length=1_000)
+    store: StoreSection = StoreSection()
+    share_vectors: bool = True
+    feedback: bool = True
+    feedback_strength: float = Field(default=6, gt=0, le=12)
+    feedback_half_life_days: float = Field(default=30, ge=1, le=3_650)
 
 
 class LogSection(Section):

@@ -14,9 +14,10 @@ import pytest
 
 from federation.ca import init_ca
 from node.app import App
-from node.learning import FILE, METHOD, Learning, secret_of, who
+from node.learning import FILE, METHOD, Learning, secret_of
 from node.mesh_keys import make
 from node.ports import Caller
+from node.searching import who
 from proto.calls import Call
 from proto.errors import Invalid, Unknown
 from proto.names import NodeId
@@ -189,8 +190,8 @@ async def test_a_directory_that_cannot_be_written_stops_nothing(
 def test_principals_are_told_apart_by_issuer_tenant_and_subject() -> None:
     ada = Principal("ada", "keys", "t1", kind="key")
     others = (replace(ada, tenant="t2"), replace(ada, issuer="idp"), replace(ada, subject="bob"), ANONYMOUS)
-    assert len({who(p) for p in (ada, *others)}) == 5
-    assert who(ada) == who(replace(ada, groups=("g",), scopes=("s",)))
+    assert len({who(Caller(p)) for p in (ada, *others)}) == 5
+    assert who(Caller(ada)) == who(Caller(replace(ada, groups=("g",), scopes=("s",)), session_key="other"))
 
 
 def test_nodes_that_share_a_mesh_key_know_a_principal_by_the_same_hash(tmp_path: Path) -> None:

@@ -9,14 +9,17 @@ import pytest
 
 from node.catalog import Catalog
 from node.endpoints.addresses import MeshEndpoints
-from node.endpoints.meta import MetaEndpoint
+from node.endpoints.meta import MetaEndpoint, MetaSettings
 from node.gateway import Gateway
 from node.guard.keys import ApiKey, KeyGuard
+from node.indexing import Indexing
 from node.ports import Caller
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Unknown
 from proto.names import NodeId
 from proto.records import Kind, Principal, Record, RecordKey
+from router.feedback import Feedback
+from router.memory import HashingEmbedder
 from router.router import Router
 
 EU, US = (NodeId("mesh.test", region, f"{region}-1") for region in ("eu", "us"))
@@ -84,13 +87,19 @@ class Servers:
 
 
 class House:
-    def __init__(self, page_items: int) -> None:
+    """Searches by words alone, or, with a `feedback`, by meaning too; `router` must be started then."""
+
+    def __init__(
+        self, page_items: int = 3, settings: MetaSettings | None = None, feedback: Feedback | None = None
+    ) -> None:
         self.catalog = Catalog(EU)
         self.servers = Servers()
         guard = KeyGuard(KEYS, "mesh.test")
         local = self.servers.on("eu-1")
         self.gateway = Gateway(self.catalog, guard, local=lambda _: local, remote=self.servers.on)
-        meta = MetaEndpoint(self.catalog, guard, self.gateway, Router(None, None), self._add)
+        self.router = Router(HashingEmbedder() if feedback else None, None, feedback=feedback)
+        Indexing(self.catalog, self.router)
+        meta = MetaEndpoint(self.catalog, guard, self.gateway, self.router, self._add, settings, feedback)
         self.endpoints = MeshEndpoints(meta, self.catalog, guard, self.gateway, page_items)
 
     async def _add(self, name: str, caller: Caller) -> Any:
@@ -128,6 +137,13 @@ class House:
             method, params or {}, caller_of(caller, era), exchange or Heard()
         )
         return answer["result"]
+
+    def as_clerk(self) -> tuple[Caller, Exchange]:
+        return caller_of("clerk"), Heard()
+
+    async def use(self, tool: str, arguments: dict[str, Any], caller: str = "clerk", **outer: Any) -> Any:
+        """The result of one of the meta-tools."""
+        return await self.ask("tools/call", {"name": tool, "arguments": arguments, **outer}, caller, at=None)
 
     async def pages(self, method: str, field: str, caller: str = "clerk", at: str = "*") -> list[list[Any]]:
         found, params = [], {}
