@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from proto.errors import Invalid
 from router.clauses import clauses
+from router.essence import essence
 from router.ports import Embedder, Vectors
 
 log = logging.getLogger("toolmesh.router")
@@ -31,6 +32,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 @dataclass(frozen=True, slots=True)
 class Question:
     """`texts` for the words, `meanings` for the vectors: the whole task first, then its steps, then the key words.
+    `meanings` are without the values of the task, and `texts` have what remains twice: values count half.
     `names` is where tools may be named outright."""
 
     task: str
@@ -54,7 +56,13 @@ def question(query: str, key_words: Sequence[str], k: int) -> Question:
         raise Invalid(f"the query {what}; say what the tool should do")
     steps = clauses(task)
     wished = (" ".join(words),) if words else ()
-    return Question(task, (" ".join((task, *words)), *steps, *wished), (task, *steps, *wished), (task, *words))
+    cores = [essence(text) for text in (task, *steps)]
+    whole, *parts = [
+        text if core == text else f"{text} {core}" for text, core in zip((task, *steps), cores, strict=True)
+    ]
+    # The key words keep their share where the task's own words are there twice.
+    wishes = words if cores[0] == task else 2 * words
+    return Question(task, (" ".join((whole, *wishes)), *parts, *wished), (*cores, *wished), (task, *words))
 
 
 def _printable(text: str) -> str:
