@@ -25,9 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 ca_app = typer.Typer(help="The mesh's own certificate authority.", no_args_is_help=True)
+feedback_app = typer.Typer(help="What search has learned from use.", no_args_is_help=True)
 key_app = typer.Typer(help="API keys of agents and operators, and keys of the mesh.", no_args_is_help=True)
 app.add_typer(ca_app, name="ca")
 app.add_typer(key_app, name="key")
+app.add_typer(feedback_app, name="feedback")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the node.")]
 Url = Annotated[str | None, typer.Option(help="Where the node answers; TOOLMESH_URL, else http://127.0.0.1:7400.")]
@@ -257,6 +259,20 @@ def drain(
         typer.echo(draining.outcome(answer, wait_s))
     if not undo and not answer.get("done"):
         raise typer.Exit(1)
+
+
+@feedback_app.command("reset")
+def feedback_reset(url: Url = None, key_file: KeyFile = None, as_json: AsJson = False, timeout_s: Wait = 30) -> None:
+    """Forget what a node has learned from use; what its peers have learned it hears again, unless they forget too."""
+    from node.verbs.remote import Remote
+
+    answer = asyncio.run(Remote.of(url, key_file, timeout_s).post("/api/v1/feedback/reset", {}))
+    if as_json:
+        _print_json(answer)
+    else:
+        from node.words import count
+
+        typer.echo(f"{count(answer['forgotten'], 'lesson')} forgotten")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from node.operator.peers import PeerDetail, PeerStatus
 from node.operator.ports import (
     CallStatus,
     DrainStatus,
+    FeedbackReset,
     LeaveStatus,
     NodeStatus,
     SearchAnswer,
@@ -142,6 +143,12 @@ class Operations:
         state = await self._app.drain(wait_s) if on else self._app.undrain()
         return cast(DrainStatus, state._asdict())
 
+    async def reset_feedback(self) -> FeedbackReset:
+        learning = self._app.learning
+        if learning is None:
+            raise Invalid("feedback from use is off at this node: search.feedback is false, or search.embedder is none")
+        return {"forgotten": await learning.reset()}
+
     async def leave(self, wait_s: float, cut: bool) -> LeaveStatus:
         state = await self._app.leaving.leave(wait_s, cut=cut)
         return cast(LeaveStatus, state._asdict())
@@ -195,7 +202,7 @@ class Operations:
 
     def _search_status(self) -> SearchStatus:
         s = self._app.router.status()
-        return {
+        status: SearchStatus = {
             "mode": s.mode,
             "embedder": s.embedder,
             "tools": s.tools,
@@ -203,6 +210,16 @@ class Operations:
             "pending": s.pending,
             "problem": s.problem,
         }
+        if self._app.feedback is not None:
+            f = self._app.feedback.status()
+            status["feedback"] = {
+                "own": f.own,
+                "foreign": f.foreign,
+                "peers": f.peers,
+                "tools": f.tools,
+                "learned": f.learned,
+            }
+        return status
 
 
 class _Whole:

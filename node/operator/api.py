@@ -1,6 +1,6 @@
 """The operator's HTTP API: `/healthz`, `/readyz`, `/metrics` and `/api/v1/…`, beside `/mcp`.
 
-JSON, and read-only but for `/api/v1/drain` and `/api/v1/leave`.
+JSON, and read-only but for `/api/v1/drain`, `/api/v1/leave` and `/api/v1/feedback/reset`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class OperatorApi:
             web.get("/api/v1/explain", _edge(self._explain)),
             web.post("/api/v1/drain", _edge(self._drain)),
             web.post("/api/v1/leave", _edge(self._leave)),
+            web.post("/api/v1/feedback/reset", _edge(self._reset_feedback)),
             web.get("/api/v1/search", _edge(self._search)),
             web.get("/api/v1/servers", _edge(self._servers)),
             web.get("/api/v1/calls", _edge(self._calls)),
@@ -129,6 +130,12 @@ class OperatorApi:
         body = await _body(request)
         cut = _flag(body, "cut", False, "true (calls that still run are cut) or false (they keep the node)")
         return _json(await self._operator.leave(_wait_s(body), cut))
+
+    async def _reset_feedback(self, request: web.Request) -> web.Response:
+        await self._operating(request)
+        # Asked for its type alone; see there.
+        await _body(request)
+        return _json(await self._operator.reset_feedback())
 
     async def _operating(self, request: web.Request) -> Principal:
         principal = await self._caller(request)

@@ -53,8 +53,25 @@ class DiscoveryStatus(TypedDict):
     problem: str
 
 
+class FeedbackStatus(TypedDict):
+    """`own` entries learned here and `foreign` ones heard from `peers`, about so many `tools`; `learned` counts the
+    successful calls that taught something since the start."""
+
+    own: int
+    foreign: int
+    peers: int
+    tools: int
+    learned: int
+
+
+class FeedbackReset(TypedDict):
+    """How many entries were `forgotten`, those heard from peers included."""
+
+    forgotten: int
+
+
 class SearchStatus(TypedDict):
-    """`mode` is hybrid or lexical; `problem` says why it is lexical."""
+    """`mode` is hybrid or lexical; `problem` says why it is lexical. No `feedback`: it is off."""
 
     mode: str
     embedder: str
@@ -62,6 +79,7 @@ class SearchStatus(TypedDict):
     embedded: int
     pending: int
     problem: str
+    feedback: NotRequired[FeedbackStatus]
 
 
 class Totals(TypedDict):
@@ -232,6 +250,9 @@ class Operator(Protocol):
 
     async def drain(self, on: bool, wait_s: float) -> DrainStatus:
         """Send new work elsewhere, or take it again; returns once no call runs, after `wait_s` seconds at most."""
+
+    async def reset_feedback(self) -> FeedbackReset:
+        """Forget what use has taught. Raises `Invalid` where feedback is off."""
 
     async def leave(self, wait_s: float, cut: bool) -> LeaveStatus:
         """Drain for `wait_s` seconds at most, tell every peer that this node leaves for good, and end the process.

@@ -47,6 +47,9 @@ def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     counted = f"{search['embedded']} of {search['tools']} tools embedded"
     why = search["problem"] or ("the model is being loaded" if search["mode"] == "lexical" else "")
     yield "search", f"{search['mode']} ({model}), {counted}" + f"; {why}" * bool(why)
+    if learned := search.get("feedback"):
+        heard = f", {learned['foreign']} heard from {count(learned['peers'], 'peer')}" if learned["peers"] else ""
+        yield "feedback", f"{count(learned['own'], 'lesson')} learned here{heard}"
     nodes = 1 + sum(bool(p["name"]) for p in answer["peers"])
     yield (
         "mesh",
