@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import math
 import mmap
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proto import jsons
-from proto.errors import Unavailable
+from proto.errors import Invalid, Unavailable
 
 HEADER_BYTES_MAX = 16 * 1024 * 1024
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The F32 and F16 tensors by name, read-only, and what the maker wrote of the file (text by name)."""
+
+    tensors: dict[str, NDArray[Any]]
+    metadata: dict[str, str]
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -34,20 +45,41 @@ def forget_pages(mapped: mmap.mmap) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def float32_tensors(file: mmap.mmap, name_of_file: str) -> dict[str, NDArray[np.float32]]:
-    """Every F32 tensor by name, read-only. Raises `Unavailable` if the file is not what it claims to be."""
-    mapped = np.frombuffer(file, dtype=np.uint8)
-    length = int.from_bytes(mapped[:8].tobytes(), "little")
-    if not 2 <= length <= min(HEADER_BYTES_MAX, len(mapped) - 8):
+def contents(file: mmap.mmap | bytes, name_of_file: str) -> Contents:
+    """Raises `Unavailable` if the file is not what it claims to be."""
+    data = np.frombuffer(file, dtype=np.uint8)
+    length = int.from_bytes(data[:8].tobytes(), "little")
+    if not 2 <= length <= min(HEADER_BYTES_MAX, len(data) - 8):
         raise Unavailable(f"{name_of_file} is not a safetensors file: its header claims {length} bytes")
-    header = jsons.loads_object(mapped[8 : 8 + length].tobytes(), f"the header of {name_of_file}")
+    try:
+        header = jsons.loads_object(data[8 : 8 + length].tobytes(), f"the header of {name_of_file}")
+    except Invalid as e:
+        raise Unavailable(f"{name_of_file} is not a safetensors file: {e.message}") from None
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise Unavailable(f"{name_of_file}: __metadata__ is not an object")
     tensors = {}
     for name, entry in header.items():
-        if name == "__metadata__" or entry["dtype"] != "F32":
-            continue
-        begin, end = entry["data_offsets"]
-        shape = tuple(entry["shape"])
-        if end - begin != 4 * math.prod(shape) or 8 + length + end > len(mapped):
-            raise Unavailable(f"{name_of_file}: tensor {name} does not fit its shape {shape}")
-        tensors[name] = mapped[8 + length + begin : 8 + length + end].view(np.float32).reshape(shape)
-    return tensors
+        dtype = _TYPES.get(str(entry.get("dtype"))) if isinstance(entry, dict) else None
+        if dtype is not None:
+            tensors[name] = _tensor(data[8 + length :], dtype, entry, f"{name_of_file}: tensor {name}")
+    return Contents(tensors, {str(k): str(v) for k, v in metadata.items()})
+
+
+def float32_tensors(file: mmap.mmap | bytes, name_of_file: str) -> dict[str, NDArray[np.float32]]:
+    """Those of `contents` that are F32."""
+    return {name: t for name, t in contents(file, name_of_file).tensors.items() if t.dtype == np.float32}
+
+
+def _tensor(data: NDArray[np.uint8], dtype: np.dtype[Any], entry: dict[str, Any], what: str) -> NDArray[Any]:
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not (_sizes(shape) and _sizes(offsets) and len(offsets) == 2):
+        raise Unavailable(f"{what} has no shape or place")
+    begin, end = offsets
+    if end - begin != dtype.itemsize * math.prod(shape) or end > len(data):
+        raise Unavailable(f"{what} does not fit its shape {tuple(shape)}")
+    return data[begin:end].view(dtype).reshape(shape)
+
+
+def _sizes(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
