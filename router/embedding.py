@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from proto.errors import MeshError, Unavailable
 from router.backlog import Stage
 from router.dense import SENTENCES, Part
-from router.documents import document, text_digest
+from router.documents import Document, document, text_digest
 from router.index import Embedded, Index, Waiting
 from router.ports import Embedder, VectorSource, VectorStore
 
@@ -246,6 +246,11 @@ def _wanted(stage: Stage, waiting: Waiting) -> _Wanted:
         return _Wanted(waiting, {Part.NAMED: doc.named}, "")
     parts = {Part.PLACED: doc.placed, **dict(zip(SENTENCES, doc.sentences, strict=False))}
     return _Wanted(waiting, {part: text for part, text in parts.items() if text}, doc.server)
+
+
+def texts_of(doc: Document) -> Iterator[str]:
+    """All that are embedded of it, at whichever stage."""
+    yield from (text for text in (doc.named, doc.placed, *doc.sentences[: len(SENTENCES)], doc.server) if text)
 
 
 def _batches(wanted: Iterable[_Wanted], known: Mapping[str, Vector]) -> Iterator[list[_Wanted]]:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from proto.errors import Exhausted, MeshError, Unavailable
 from router import confidence
 from router.desk import Asked, Desk
-from router.embedding import ASK_AGAIN_S, Embedding, Progress
+from router.documents import document, text_digest
+from router.embedding import ASK_AGAIN_S, Embedding, Progress, texts_of
 from router.feedback import Feedback, Lift
 from router.index import Index
 from router.ports import (
@@ -192,6 +193,13 @@ class Router:
     def waits(self, key: ToolKey) -> bool:
         """Whether its vectors are still to come; as of now, for people: the index may be changing under this look."""
         return self._desk.holds(key) or self._index.waits(key)
+
+    def texts_in_use(self) -> Iterator[str]:
+        """The digests of all texts that have vectors or are to have them, some more than once, made while it is read.
+        For a worker thread. Raises `Unavailable` once stopped."""
+        for entry in self._desk.call(self._index.slots.entries.copy):
+            if entry is not None:
+                yield from map(text_digest, texts_of(document(entry)))
 
     async def settled(self) -> None:
         """Waits until every change is indexed and, where there is a model that works, embedded. Needs `start`.

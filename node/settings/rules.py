@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from node.settings.values import is_loopback, is_unspecified, split_host_port
+from node.settings.vectors import store_rules
 
 if TYPE_CHECKING:
     from node.config import NodeConfig
@@ -123,4 +124,4 @@ def _search(config: NodeConfig) -> Iterator[Broken]:
         yield ("search", "aliases"), "names the same twice; name each once"
 
 
-_RULES = (_listeners, _federation, _etcd, _names, _auth, _search)
+_RULES = (_listeners, _federation, _etcd, _names, _auth, _search, store_rules)
