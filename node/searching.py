@@ -18,9 +18,6 @@ from router.findings import Findings, Place, Placed
 from router.ports import Filter, Hit, Prefer, SearchResult, ToolEntry, ToolKey
 from router.router import Router
 
-SPARE = 5
-"""Hits asked for beyond those wanted while servers are away, so that what they offer takes nobody's place."""
-
 KINDS: Mapping[str, tuple[str, ...]] = {
     "tool": ("tool",),
     "prompt": ("prompt",),
@@ -60,8 +57,6 @@ class Searching:
         """
         visibility = self._guard.visible(caller.principal, Action.SEARCH)
         among = self._among(asked, visibility)
-        away = self._all_away()
-        spare = SPARE if away else 0
         kinds = KINDS[asked.kind]
 
         async def search(only: Filter, most: int, kinds: Sequence[str] = kinds) -> SearchResult:
@@ -76,22 +71,22 @@ class Searching:
                 explain=explain,
             )
 
-        only = self._filter(visibility, among, frozenset())
-        result = await search(only, limit + spare)
-        placed = [Placed(hit, self.place(hit, visibility)) for hit in result.hits]
-        usable = [p for p in placed if not p.place.why_not]
-        unusable = [p for p in placed[:limit] if p.place.why_not]
-        short = len(usable) < limit and len(placed) == limit + spare
-        if unusable and (short or placed[0].place.why_not):
-            # The label is to be that of the best that can be used.
-            result = await search(self._filter(visibility, among, away), limit)
-            usable = [Placed(hit, self.place(hit, visibility)) for hit in result.hits]
+        result = await search(self._filter(visibility, among, frozenset()), limit)
+        usable = self._placed(result, visibility)
+        unusable = [p for p in usable if p.place.why_not]
+        if unusable:
+            # What cannot be used takes no place, lends its label to nothing, and stands for nothing that is like it.
+            result = await search(self._filter(visibility, among, self._all_away()), limit)
+            usable = [p for p in self._placed(result, visibility) if not p.place.why_not]
         instead = None
-        if asked.kind == "tool" and (result.confidence == "none" or not result.hits):
-            other = await search(self._filter(visibility, among, away), 1, _NOT_TOOLS)
+        if asked.kind == "tool" and (result.confidence == "none" or not usable):
+            other = await search(self._filter(visibility, among, self._all_away()), 1, _NOT_TOOLS)
             if other.hits and other.confidence in _SURE:
-                instead = Placed(other.hits[0], self.place(other.hits[0], visibility))
-        return Findings(result, usable[:limit], unusable, instead)
+                instead = self._placed(other, visibility)[0]
+        return Findings(result, usable, unusable, instead)
+
+    def _placed(self, result: SearchResult, visibility: Visibility) -> list[Placed]:
+        return [Placed(hit, self.place(hit, visibility)) for hit in result.hits]
 
     def place(self, hit: Hit, visibility: Visibility) -> Place:
         """Where a hit lives, under the name by which this caller reaches it: of the owners that are up, the nearest."""

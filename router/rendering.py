@@ -176,7 +176,6 @@ def _sentence(definition: dict[str, Any], fit: _Fit) -> dict[str, str]:
 
 
 def _structured(found: Findings, detail: str, fit: _Fit) -> dict[str, Any]:
-    """What is as usual is left out: health where it is up, replicas where there is one."""
     told: dict[str, Any] = {
         "confidence": found.result.confidence,
         "mode": found.result.mode,
@@ -201,8 +200,7 @@ def _member(placed: Placed, detail: str, fit: _Fit, *, schema: bool) -> dict[str
         shown |= {"signature": signature_of(hit, fit.parameters)} | _sentence(hit.entry.definition, fit)
     shown["score"] = round(hit.score, 3)
     shown |= {key: value for key, value in (("region", place.region), ("node", place.node)) if value}
-    if place.health != "up":
-        shown["health"] = place.health
+    shown["health"] = place.health
     if place.replicas > 1:
         shown["replicas"] = place.replicas
     if place.read_only:

@@ -63,6 +63,7 @@ def test_a_search_answer_is_short_text_and_structure(entry: MakeEntry) -> None:
                 "score": 0.9,
                 "region": "eu",
                 "node": "eu-1",
+                "health": "up",
             }
         ],
     }

@@ -72,6 +72,7 @@ HIT = {
     "health": "up",
     "replicas": [],
 }
+WHY = {"words": 0.5, "meaning": 2.25, "name": 0.0, "preference": -0.05, "words_rank": 3, "meaning_rank": 1}
 SERVER = {
     "name": "weather",
     "qualified": "weather--ap-1",
@@ -182,7 +183,8 @@ class Twin:
     async def search(self, asked: Search, k: int, principal: Any, *, explain: bool = False) -> Any:
         query = asked.task
         self.asked.append((query, k, principal.subject))
-        hits = [HIT] if query != "nothing" else []
+        self.searched = asked, explain
+        hits = [{**HIT, **({"why": WHY} if explain else {})}] if query != "nothing" else []
         return {"query": query, "mode": "hybrid", "confidence": self.confidence, "took_ms": 1.0, "hits": hits}
 
     def servers(self, principal: Any) -> list[Any]:

@@ -14,6 +14,7 @@ import pytest
 from federation.ca import init_ca, issue
 from node.verbs import remote
 from proto.names import NodeId
+from router.arguments import Search
 
 VERBS = (
     ["status"],
@@ -113,6 +114,16 @@ def test_search_shows_where_a_tool_lives(run: Any, node: Any) -> None:
     assert node.twin.asked == [("what will the sky be like", 3, "op")]
     for word in ("weather", "forecast(city: string)", "0.81", "ap", "What the sky will be like."):
         assert word in ran.out
+
+
+def test_search_is_narrowed_and_says_why_a_hit_ranks_where_it_does(run: Any, node: Any) -> None:
+    options = ["--limit", "2", "--server", "weather", "--region", "ap", "--kind", "tool", "--explain"]
+    ran = run("search", "sky", *options, **node.environment)
+    assert ran.status == 0
+    assert node.twin.searched == (Search("sky", server="weather", region="ap"), True)
+    assert "+2.70 = meaning +2.25 (place 1), words +0.50 (place 3), preference -0.05" in ran.out
+    told = json.loads(run("search", "sky", "--json", "--explain", **node.environment).out)
+    assert told["hits"][0]["why"]["meaning_rank"] == 1
 
 
 def test_search_says_when_nothing_fits(run: Any, node: Any) -> None:

@@ -158,9 +158,19 @@ async def test_a_search_passes_query_count_and_caller_on(serve: Any, operator: M
     assert operator.asked == [("what time", 3, "anonymous"), ("time", 7, "anonymous")]
 
 
+async def test_a_search_is_narrowed_and_explained_as_it_is_asked(serve: Any, operator: MemoryOperator) -> None:
+    node = await serve(OpenAuthenticator())
+    await node.get("/api/v1/search?q=time&server=clock&region=eu&kind=prompt&explain=1")
+    assert operator.searched == (Search("time", server="clock", region="eu", kind="prompt"), True)
+    await node.get("/api/v1/search?q=time&explain=0&kind=&server=")
+    assert operator.searched == (Search("time"), False)
+
+
 @pytest.mark.parametrize(
     ("query", "word"),
     [
+        ("q=x&kind=agent", "'kind' is 'agent'; give one of tool, prompt, resource"),
+        ("q=x&server=" + "x" * 600, "'server'"),
         ("", "'q'"),
         ("q=%20", "'q'"),
         ("q=" + "x" * 2_001, "'q'"),
