@@ -32,6 +32,7 @@ class Scored:
     embedded: NDArray[np.bool_]
     fused: rank.Fused
     total: rank.Scores
+    called: rank.Scores
     names: rank.Scores
     feedback: rank.Scores
     lifted: dict[int, float]
@@ -113,13 +114,14 @@ class Page:
     def _why(self, slot: int) -> Why:
         at, scored = self.position[slot], self._scored
         fused, meaning = scored.fused, scored.meaning
-        clauses = scored.total[at] - scored.names[at] - scored.feedback[at] - fused.total[0, at]
+        name = scored.called[at] + scored.names[at]
+        clauses = scored.total[at] - name - scored.feedback[at] - fused.total[0, at]
         return Why(
             words=float(fused.words[0, at]),
             meaning=float(fused.meaning[0, at]),
             server=float(fused.server[0, at]),
             clauses=float(clauses),
-            name=float(scored.names[at]),
+            name=float(name),
             feedback=scored.lifted.get(slot, 0.0),
             preference=self._preference.get(slot, 0.0),
             words_rank=_place(scored.words.scores[0], at) if scored.words.scores[0, at] > 0 else 0,

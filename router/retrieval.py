@@ -22,6 +22,7 @@ from router.lexical import Query
 from router.masks import View
 from router.page import Page, Scored
 from router.ports import Hit, Prefer, Vectors
+from router.tokens import words as words_of
 
 ALL_UP_TO = 4_000
 """Where a caller sees no more documents than these, all are candidates."""
@@ -70,8 +71,9 @@ def search(index: Index, tasks: Sequence[Task], view: View) -> list[Found]:
         mine = slice(at, at + len(task.texts))
         at = mine.stop
         own = rank.Arm(words.scores[mine], words.mean[mine], words.spread[mine])
-        scored = _score(index, task, view, own, meant[number] if meant else None)
-        found.append(_found(index, task, view, queries[mine.start], scored))
+        query = queries[mine.start]
+        scored = _score(index, task, view, query, own, meant[number] if meant else None)
+        found.append(_found(index, task, view, query, scored))
     return found
 
 
@@ -112,7 +114,7 @@ def _measured(scores: rank.Scores, view: View) -> rank.Arm:
     return rank.Arm(scores, mean, np.sqrt(np.maximum(squares - mean * mean, 0)))
 
 
-def _score(index: Index, task: Task, view: View, words: rank.Arm, meant: _Meant | None) -> Scored:
+def _score(index: Index, task: Task, view: View, query: Query, words: rank.Arm, meant: _Meant | None) -> Scored:
     bonuses: dict[int, float] = {}
     visible = ((row, bonus) for row, bonus in index.names.named(task.names) if view.rows[row])
     for row, bonus in islice(visible, NAMED_MAX):
@@ -132,8 +134,21 @@ def _score(index: Index, task: Task, view: View, words: rank.Arm, meant: _Meant 
         server = meant.dense.server_scores(meant.vectors, rows)
     fused = rank.fuse(own, meaning, embedded, server)
     names, feedback = _spread(bonuses, rows), _spread(lifts, rows)
-    total = rank.with_clauses(fused.total) + names + feedback
-    return Scored(rows, own, meaning, embedded, fused, total, names, feedback, lifted)
+    total = rank.with_clauses(fused.total)
+    called = _called(index, view, query, rows, total)
+    total = total + called + names + feedback
+    return Scored(rows, own, meaning, embedded, fused, total, called, names, feedback, lifted)
+
+
+def _called(index: Index, view: View, query: Query, rows: NDArray[np.int64], total: rank.Scores) -> rank.Scores:
+    """What the nearest documents are given for words of their names, by position; zero for the others."""
+    out = np.zeros(len(rows), dtype=np.float32)
+    for position in rank.nearest(total):
+        entry = index.slots.one_of(int(rows[position]))
+        if entry is not None:
+            name = {word: index.lexical.rarity(word, view) for word in words_of(entry.key.tool)}
+            out[position] = rank.called(name, query.counts)
+    return out
 
 
 def _lifted(index: Index, lifts: Sequence[Lift], view: View) -> dict[int, float]:

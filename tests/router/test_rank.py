@@ -79,9 +79,36 @@ def test_a_silent_server_is_neither_helped_nor_harmed() -> None:
     np.testing.assert_allclose(fused.total, row(rank.SERVER_WEIGHT, -rank.SERVER_WEIGHT, 0), atol=1e-6)
 
 
-def test_the_best_clause_adds_a_part_of_its_score() -> None:
-    total = np.array([[1, 0], [0, 2], [-1, 1]], dtype=np.float32)
+def test_a_document_that_answers_one_clause_best_is_lifted_over_one_about_everything() -> None:
+    total = np.array([[1, 1], [3, 2], [0, 2], [0, 2]], dtype=np.float32)
+    np.testing.assert_allclose(rank.with_clauses(total), [1 + 0.4 * (3 - 1), 1], rtol=1e-6)
+
+
+def test_a_wish_beside_the_task_adds_a_part_of_its_score() -> None:
+    total = np.array([[1, 0], [0, 2]], dtype=np.float32)
     np.testing.assert_allclose(rank.with_clauses(total), [1.0, 0.6], rtol=1e-6)
+
+
+def test_a_task_without_clauses_scores_as_it_does() -> None:
+    assert rank.with_clauses(row(1, 2)).tolist() == [1, 2]
+
+
+def test_a_name_counts_by_the_share_of_it_that_the_task_has() -> None:
+    name = {"get": 1.0, "forecast": 3.0}
+    assert rank.called(name, {"forecast"}) == pytest.approx(rank.CALLED_WEIGHT * 0.75)
+    assert rank.called(name, {"get", "forecast", "rome"}) == pytest.approx(rank.CALLED_WEIGHT)
+    assert rank.called({}, {"get"}) == 0
+
+
+def test_a_name_stuffed_with_words_counts_less_than_one_to_the_point() -> None:
+    stuffed = dict.fromkeys(("get", "forecast", "send", "mail", "buy", "stock", "search"), 1.0)
+    assert rank.called(stuffed, {"get", "forecast"}) < rank.called({"get": 1.0, "forecast": 1.0}, {"forecast"})
+
+
+def test_the_nearest_are_the_highest_few() -> None:
+    scores = np.array([3, 1, 2, 5], dtype=np.float32)
+    assert sorted(rank.nearest(scores, 2).tolist()) == [0, 3]
+    assert rank.nearest(scores, 9).tolist() == [0, 1, 2, 3]
 
 
 def test_identifiers_are_names_and_what_is_spelled_like_one() -> None:
