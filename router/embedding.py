@@ -47,16 +47,12 @@ class Progress(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """The texts of a document that its next stage needs, by part, with the server's on its own."""
+    """What a document needs for its next stage: texts by digest, and the digests by part; the server's on its own."""
 
     waiting: Waiting
+    texts: Mapping[str, str]
     parts: Mapping[Part, str]
     server: str
-
-    def texts(self) -> Iterator[str]:
-        yield from self.parts.values()
-        if self.server:
-            yield self.server
 
 
 class Embedding:
@@ -130,10 +126,9 @@ class Embedding:
         missing: list[_Wanted] = []
         postponed: list[int] = []
         for each in wanted:
-            texts = [text_digest(t) for t in each.texts()]
-            if all(t in known for t in texts):
+            if all(t in known for t in each.texts):
                 ready.append(each)
-            elif any(t in later for t in texts):
+            elif not later.isdisjoint(each.texts):
                 postponed.append(each.waiting.row)
             else:
                 missing.append(each)
@@ -143,16 +138,15 @@ class Embedding:
             if self.stopping or self._index.backlog.arrived != arrived:
                 # What has only just come is looked at first; the rest keeps its place.
                 break
-            known |= self._compute({text_digest(t): t for each in batch for t in each.texts()}, known)
+            known |= self._compute({d: t for each in batch for d, t in each.texts.items()}, known)
             self._give(stage, batch, known)
         return Progress.WORKED
 
     def _give(self, stage: Stage, wanted: Sequence[_Wanted], known: Mapping[str, Vector]) -> None:
         done = []
         for each in wanted:
-            parts = {part: known[d] for part, text in each.parts.items() if (d := text_digest(text)) in known}
-            server = text_digest(each.server)
-            told = (server, known[server]) if each.server and server in known else None
+            parts = {part: known[digest] for part, digest in each.parts.items() if digest in known}
+            told = (each.server, known[each.server]) if each.server in known else None
             # Without its first vector a document can have no other.
             reached = Stage.ALL if stage is Stage.NAMED and not parts else stage
             done.append(Embedded(each.waiting.row, each.waiting.key, reached, parts, told))
@@ -163,7 +157,7 @@ class Embedding:
 
     def _fetch(self, wanted: Sequence[_Wanted]) -> tuple[dict[str, Vector], frozenset[str]]:
         """What is known here or elsewhere, and which texts another node is about to know."""
-        owners = {text_digest(t): each.waiting.entry.key.owner for each in wanted for t in each.texts()}
+        owners = {digest: each.waiting.entry.key.owner for each in wanted for digest in each.texts}
         known = {d: self._recent[d] for d in owners if d in self._recent}
         rest = [d for d in owners if d not in known]
         if rest and self._store is not None and self._opened:
@@ -242,10 +236,16 @@ class Embedding:
 
 def _wanted(stage: Stage, waiting: Waiting) -> _Wanted:
     doc = document(waiting.entry)
-    if stage is Stage.NAMED:
-        return _Wanted(waiting, {Part.NAMED: doc.named}, "")
-    parts = {Part.PLACED: doc.placed, **dict(zip(SENTENCES, doc.sentences, strict=False))}
-    return _Wanted(waiting, {part: text for part, text in parts.items() if text}, doc.server)
+    texts = {Part.NAMED: doc.named}
+    if stage is Stage.ALL:
+        texts = {Part.PLACED: doc.placed, **dict(zip(SENTENCES, doc.sentences, strict=False))}
+    parts = {part: text_digest(text) for part, text in texts.items() if text}
+    by_digest = {digest: texts[part] for part, digest in parts.items()}
+    server = ""
+    if stage is Stage.ALL and doc.server:
+        server = text_digest(doc.server)
+        by_digest[server] = doc.server
+    return _Wanted(waiting, by_digest, parts, server)
 
 
 def texts_of(doc: Document) -> Iterator[str]:
@@ -259,7 +259,7 @@ def _batches(wanted: Iterable[_Wanted], known: Mapping[str, Vector]) -> Iterator
     lacking: set[str] = set()
     for each in wanted:
         batch.append(each)
-        lacking.update(t for t in each.texts() if text_digest(t) not in known)
+        lacking.update(d for d in each.texts if d not in known)
         if len(lacking) >= TEXTS_A_BATCH:
             yield batch
             batch, lacking = [], set()

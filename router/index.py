@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from router.lexical import Lexical
 from router.masks import Masks
 from router.names import Names
 from router.ports import ToolEntry, ToolKey
-from router.slots import GROW_MIN, NONE, Slots, row_key
+from router.slots import GROW_MIN, KEY_BYTES, NONE, Slots, row_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,9 @@ class Index:
         self.pending = 0
         """Entries without a vector."""
         self._stages: NDArray[np.uint8] = np.zeros(0, dtype=np.uint8)
+        # Of a snapshot: documents that no tool has claimed yet, and those whose words are to be indexed anew.
+        self._unclaimed: dict[int, None] = {}
+        self._wordless: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -114,6 +119,10 @@ class Index:
 
     def _claim(self, row: int, entry: ToolEntry) -> None:
         """A row of a snapshot has found its entry."""
+        self._unclaimed.pop(row, None)
+        if row in self._wordless:
+            self._wordless.discard(row)
+            self.lexical.add(row, document(entry).fields)
         self.names.add(entry.key.tool, row)
         self.backlog.reached(row, Stage(int(self._stages[row])))
 
@@ -126,9 +135,12 @@ class Index:
 
     def _drop(self, row: int) -> None:
         self.slots.drop_row(row)
-        self.lexical.remove(row)
+        if row in self._wordless:
+            self._wordless.discard(row)
+        else:
+            self.lexical.remove(row)
         self.backlog.discard(row)
-        if self.dense is not None and self._stages[row] != Stage.NOTHING:
+        if self.dense is not None:
             self.dense.remove(row)
         self._stages[row] = Stage.NOTHING
         self.version += 1
@@ -147,6 +159,9 @@ class Index:
             row = each.row
             if self.slots.key_of(row) != each.key:
                 continue
+            if self.dense is not None and self._stages[row] == Stage.NOTHING:
+                # What another recipe left has served until now.
+                self.dense.remove(row)
             for part, vector in each.parts.items():
                 if self.dense is None:
                     self.dense = Dense(len(vector))
@@ -158,6 +173,66 @@ class Index:
             self._stages[row] = each.stage
             self.backlog.reached(row, each.stage)
             self.version += 1
+
+    # ---- snapshots -------------------------------------------------------------------------------
+
+    @property
+    def unclaimed(self) -> int:
+        """Documents of a snapshot that no tool has claimed yet; nobody sees them."""
+        return len(self._unclaimed)
+
+    def drop_unclaimed(self, most: int) -> None:
+        for row in list(islice(self._unclaimed, most)):
+            del self._unclaimed[row]
+            self._drop(row)
+
+    def state(self) -> dict[str, NDArray[Any] | bytes]:
+        """Everything but the entries, as arrays; some are live and change with the index."""
+        keys = self.slots.row_keys()
+        parts: dict[str, NDArray[Any] | bytes] = {
+            "rows.keys": b"".join(key or _FREE for key in keys),
+            "rows.stages": self._stages[: len(keys)].copy(),
+        }
+        parts |= {f"words.{name}": part for name, part in self.lexical.state().items()}
+        if self.dense is not None:
+            parts["vectors.dimensions"] = np.array([self.dense.dimensions])
+            parts |= {f"vectors.{name}": part for name, part in self.dense.state().items()}
+        return parts
+
+    def restore(self, parts: Mapping[str, NDArray[Any]], *, words: bool, vectors: bool, stale: bool) -> None:
+        """What `state` gave, into an index that is empty; its documents wait for entries that claim them.
+
+        Without `words` these are indexed as documents are claimed, without `vectors` all are embedded again; `stale`
+        vectors serve until they have been. Raises `ValueError`, `KeyError`: then the index is as it was.
+        """
+        if len(self.slots) or self.slots.rows:
+            raise ValueError("a snapshot is for an index that is empty")
+        raw = parts["rows.keys"].tobytes()
+        keys = [raw[at : at + KEY_BYTES] for at in range(0, len(raw), KEY_BYTES)]
+        keys = [b"" if key == _FREE else key for key in keys]
+        stages = parts["rows.stages"].astype(np.uint8)
+        if len(stages) != len(keys) or len(set(keys) - {b""}) != len(keys) - keys.count(b""):
+            raise ValueError("its rows do not fit together")
+        lexical, dense = Lexical(), None
+        if words:
+            lexical.restore(_under("words.", parts))
+        if vectors and "vectors.dimensions" in parts:
+            dense = Dense(int(parts["vectors.dimensions"][0]))
+            dense.restore(_under("vectors.", parts))
+        if dense is None or stale:
+            stages[:] = Stage.NOTHING
+        self.slots.restore(keys)
+        self.lexical, self.dense, self._stages = lexical, dense, stages
+        rows = [row for row, key in enumerate(keys) if key]
+        self._unclaimed = dict.fromkeys(rows)
+        self._wordless = set() if words else set(rows)
+
+
+_FREE = bytes(KEY_BYTES)
+
+
+def _under(prefix: str, parts: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
 
 
 def _same(one: ToolEntry, other: ToolEntry) -> bool:

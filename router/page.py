@@ -96,7 +96,10 @@ class Page:
         return self._slots.entry(self._visible(position)[0]).key
 
     def _visible(self, position: int) -> list[int]:
-        slots = (s for s in self._slots.slots_of(int(self._scored.rows[position])) if self._view.slots[s])
+        of = self._slots.slots_of(int(self._scored.rows[position]))
+        if len(of) == 1:
+            return list(of)
+        slots = (s for s in of if self._view.slots[s])
         return nsmallest(SLOTS_OF_A_ROW_MAX, slots, key=lambda slot: self._slots.entry(slot).key)
 
     def _candidate(self, slot: int) -> diversity.Candidate:

@@ -127,8 +127,8 @@ class Slots:
         return self._slots_of[row]
 
     def one_of(self, row: int) -> ToolEntry | None:
-        """Any entry of a document: their texts are equal."""
-        return next((self.entries[slot] for slot in self._slots_of[row]), None)
+        """The entry of a document that comes first by its key: their texts are equal, and all nodes name the same."""
+        return min((self.entry(slot) for slot in self._slots_of[row]), key=lambda e: e.key, default=None)
 
     def row_keys(self) -> list[bytes]:
         """By row, b"" where a row is free."""

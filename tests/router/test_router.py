@@ -4,11 +4,13 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from proto.errors import Exhausted, Invalid, Unavailable
 from router import router as router_module
+from router.feedback import Feedback
 from router.memory import HashingEmbedder, MemoryStore
 from router.ports import Filter, ToolEntry, ToolKey, Vectors
 from router.queries import K_MAX, KEY_WORDS_MAX, QUERY_MAX
@@ -327,3 +329,51 @@ async def test_stopping_twice_and_searching_afterwards_are_answered(
 async def test_a_query_of_signs_names_no_tool(make_router: MakeRouter, entry: MakeEntry) -> None:
     router = await make_router([entry("_", "Do nothing."), entry("read", "Read.")])
     assert (await router.search("!?")).confidence != "high"
+
+
+async def test_a_tool_that_use_has_taught_comes_first_and_says_so(make_router: MakeRouter, entry: MakeEntry) -> None:
+    feedback = Feedback()
+    near = [entry("now", "Tell the time.", owner=o, server="clock") for o in ("a", "b")]
+    router = await make_router([*near, entry("today", "Tell the date.")], feedback=feedback)
+    before = await router.search("tell the time", explain=True, principal="ann")
+    assert [h.entry.key.owner for h in before.hits][:2] == ["a", "b"]
+    feedback.shown("ann", before.vector, [h.entry for h in before.hits])
+    feedback.called("ann", near[1], ok=True)
+    after = await router.search("tell the time", explain=True, principal="ann")
+    assert [(h.entry.key.owner, h.why.feedback > 0) for h in after.hits if h.why][:2] == [("b", True), ("a", False)]
+    # Defined anew, it has that name only.
+    router.apply([entry("now", "Tell the time, at last.", owner="b", server="clock")], ())
+    again = await router.search("tell the time", explain=True, principal="ann")
+    assert not [h for h in again.hits if h.why and h.why.feedback]
+
+
+async def test_preference_settles_what_is_level_and_no_more(make_router: MakeRouter, entry: MakeEntry) -> None:
+    near = [entry("now", "Tell the time.", owner=o, server="clock") for o in ("a", "b")]
+    router = await make_router([*near, entry("bake", "Bake a cake.", owner="c")])
+    wish = {"a": -1.0, "b": 0.5, "c": 900.0}
+    result = await router.search("tell the time", prefer=lambda e: wish[e.key.owner], explain=True)
+    assert [(h.entry.key.owner, h.why.preference) for h in result.hits if h.why] == [
+        ("b", 0.05),
+        ("a", -0.1),
+        ("c", 0.1),
+    ]
+
+
+async def test_the_parts_of_a_score_are_told_where_asked_for(make_router: MakeRouter, sample: list[ToolEntry]) -> None:
+    router = await make_router(sample)
+    assert (await router.search("send_email")).hits[0].why is None
+    why = (await router.search("send_email", explain=True)).hits[0].why
+    assert why is not None
+    assert (why.words_rank, why.meaning_rank, round(why.name, 3)) == (1, 1, 10.6)
+    assert why.words > 0
+    assert why.meaning > 0
+
+
+async def test_only_tools_are_searched_unless_other_kinds_are_asked_for(
+    make_router: MakeRouter, entry: MakeEntry
+) -> None:
+    prompt = replace(entry("review", "Review code."), key=ToolKey("eu-1", "tools", "review", "prompt"))
+    router = await make_router([entry("review", "Review code."), prompt])
+    assert [h.entry.key.kind for h in (await router.search("review code")).hits] == ["tool"]
+    both = await router.search("review code", kinds=("tool", "prompt"))
+    assert ([h.entry.key.kind for h in both.hits], both.searched) == (["prompt", "tool"], 2)
