@@ -10,7 +10,7 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -339,6 +339,8 @@ def evaluate(
     crowd: Annotated[bool, typer.Option("--crowd", help="Search the tools of all sets at once.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="How many queries of each set at most; 0 for all.")] = 0,
     embedder: Annotated[str, typer.Option(metavar="NAME", help="As search.embedder.")] = "minilm",
+    adapter: Annotated[str, typer.Option(metavar="WHICH", help="As search.adapter: true, false or a file.")] = "true",
+    precision: Annotated[Literal["int8", "float32"], typer.Option(help="As search.precision.")] = "int8",
     vectors: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep vectors there between runs.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there as JSON, too.")] = None,
 ) -> None:
@@ -353,6 +355,8 @@ def evaluate(
             crowd=crowd,
             limit=limit,
             embedder=embedder,
+            adapter=adapter,
+            precision=precision,
             vectors=vectors,
             json=json,
         )

@@ -77,6 +77,8 @@ def _evaluated(asked: argparse.Namespace) -> str:
         crowd=asked.crowd,
         limit=asked.limit,
         embedder=asked.embedder,
+        adapter=asked.adapter,
+        precision=asked.precision,
         vectors=asked.vectors,
         json=asked.out,
     )
@@ -94,6 +96,8 @@ def _arguments() -> argparse.Namespace:
     alone.add_argument("--sets", default="", help="names of sets, separated by commas; all of them by default")
     alone.add_argument("--retriever", default="all", help="router, bm25, dense, rrf, separated by commas")
     alone.add_argument("--embedder", default="minilm")
+    alone.add_argument("--adapter", default="true", help="true, false or a file")
+    alone.add_argument("--precision", default="int8", choices=["int8", "float32"])
     alone.add_argument("--crowd", action="store_true", help="search all corpora at once")
     alone.add_argument("--limit", type=int, default=0, help="queries of each set at most")
     alone.add_argument("--out", type=Path, help="file for the figures as JSON")

@@ -9,11 +9,13 @@ from pathlib import Path
 from node.verbs.tables import safe
 from proto import jsons
 from proto.errors import Invalid
+from router.embedders.onnx_runner import Precision
 from router.evaluation import figures, report, sets
 from router.evaluation.models import make_models
 from router.evaluation.running import RETRIEVERS, Plan, run
 
 ALL = "all"
+_SWITCH: dict[str, bool | Path] = {"true": True, "false": False}
 
 
 def evaluate(
@@ -24,15 +26,21 @@ def evaluate(
     crowd: bool = False,
     limit: int = 0,
     embedder: str,
+    adapter: str = "true",
+    precision: Precision = "int8",
     vectors: Path | None = None,
     json: Path | None = None,
 ) -> str:
-    """The table. Progress goes to stderr, the figures as JSON to the file `json`; vectors are kept in `vectors`."""
+    """The table. Progress goes to stderr, the figures as JSON to the file `json`; vectors are kept in `vectors`.
+
+    `adapter` is `true` (the one that ships), `false` or a file.
+    """
+    model = make_models(embedder, vectors, adapter=_SWITCH.get(adapter, Path(adapter)), precision=precision)
     plan = Plan(chosen(retrievers), crowd=crowd, limit=limit)
     reading = sets.read(data, _split(names))
     for remark in reading.remarks:
         _say(f"note: {remark}")
-    found = asyncio.run(run(reading, make_models(embedder, vectors), plan, _say))
+    found = asyncio.run(run(reading, model, plan, _say))
     if json:
         json.write_bytes(jsons.dumps(figures.as_json(found)) + b"\n")
     return safe(report.text(found))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from proto.errors import Unavailable
 from router.embedders.factory import DEFAULT, make_embedder
+from router.embedders.onnx_runner import Precision
 from router.evaluation.vectors import Kept, LoadedOnce, VectorFiles
 from router.ports import Embedder, Vectors
 
@@ -56,9 +57,16 @@ class Models:
         return vector
 
 
-def make_models(spec: str = DEFAULT, directory: Path | None = None) -> Models:
-    """The router's model by its setting (`none`: words alone), beside the stock one without anything of ours."""
-    plain = make_embedder(DEFAULT)
+def make_models(
+    spec: str = DEFAULT,
+    directory: Path | None = None,
+    *,
+    adapter: bool | Path = True,
+    precision: Precision = "int8",
+) -> Models:
+    """The router's model by its settings (`none`: words alone), beside the stock one in full precision, without
+    anything of ours."""
+    plain = make_embedder(DEFAULT, adapter=False, precision="float32")
     if plain is None:
         raise Unavailable("the stock model is not known to this build")
-    return Models(make_embedder(spec), plain, directory)
+    return Models(make_embedder(spec, adapter=adapter, precision=precision), plain, directory)
