@@ -57,10 +57,13 @@ class Taking:
     def __init__(self, tool: str, names: Sequence[str], spellings: Mapping[str, str] | None = None) -> None:
         self.tool = tool
         self.names = tuple(names)
+        self._known = frozenset(names)
         self._meant = {fold(name): name for name in names} | (dict(spellings) if spellings else {})
 
     def read(self, given: Mapping[str, Any]) -> Arguments:
         """Raises `Invalid` for an argument that means none of them, or for two that mean the same."""
+        if given.keys() <= self._known:
+            return Arguments(self.tool, given)
         values: dict[str, Any] = {}
         for spelt, value in given.items():
             name = spelt if spelt in self.names else self._meant.get(fold(spelt))
@@ -82,7 +85,7 @@ class Taking:
 class Arguments:
     """What one call gave, under the names of the schema. Raises `Invalid` for a value that cannot be meant."""
 
-    def __init__(self, tool: str, values: dict[str, Any]) -> None:
+    def __init__(self, tool: str, values: Mapping[str, Any]) -> None:
         self._tool = tool
         self._values = values
 
