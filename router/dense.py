@@ -4,26 +4,39 @@ A row's main vector mixes the tool's own text with its name next to its server's
 that one product gives the weighted sum of two cosines. Vectors arrive in stages: a row counts as embedded from NAMED
 on, which stands in for whatever is still to come. Sentences and servers have pools of their own: most tools say one
 thing, and all tools of a server share its vector.
+
+Where a caller sees more than EXACT_MAX rows, the nearest are found among a shortlist by their principal directions
+(`coarse`) and measured exactly; below that every row is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from router.coarse import BLOCK, Basis, Coarse, rebuild
 from router.masks import View
-from router.pool import Floats, Pool, Rows, fixed, floats, grown, products
+from router.pool import Floats, Pool, Rows, Shared, fixed, floats, grown, products
 
 NAMED_WEIGHT = 0.5
 PLACED_WEIGHT = 0.2
 SENTENCE_WEIGHT = 0.3
 WHOLE_WEIGHT = NAMED_WEIGHT + PLACED_WEIGHT
 
+EXACT_MAX = 8_192
+SHORTLIST = 1_500
+"""Rows that get an exact look; three times as many as are asked for where that is more."""
+PUTS_A_SLICE = 64
+FORMAT = 1
+"""Of what `state` gives."""
 _NONE = -1
+
+T = TypeVar("T", bound=np.generic)
 
 
 class Part(IntEnum):
@@ -59,17 +72,26 @@ class Dense:
         self._main = np.zeros((0, dimensions), dtype=np.int16)
         self._sentences = Pool(dimensions)
         self._sentences_of = np.zeros((0, len(SENTENCES)), dtype=np.int64)
-        self._servers = Pool(dimensions)
+        self._servers = Shared(dimensions)
         self._server_of = np.zeros(0, dtype=np.int64)
-        # By text digest: its row in the pool, and how many documents use it.
-        self._shared: dict[str, list[int]] = {}
-        self._digests: dict[int, str] = {}
+        self._count = 0
+        self._coarse: Coarse | None = None
+        self._rebuilding: Generator[None, None, Coarse] | None = None
+        # Rows that changed since the rebuilding began.
+        self._changed: set[int] = set()
+        self._puts = 0
+        self._sought_at = 0
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self.embedded))
+        return self._count
 
     def __repr__(self) -> str:
         return f"Dense({len(self)} rows, {len(self._sentences)} sentences, {len(self._servers)} servers)"
+
+    @property
+    def approximate(self) -> bool:
+        """Whether wide views are searched by a shortlist."""
+        return self._coarse is not None
 
     # ---- changes ---------------------------------------------------------------------------------
 
@@ -80,8 +102,10 @@ class Dense:
         """
         self._reserve(row + 1)
         if part is Part.NAMED:
-            self._main[row] = fixed(np.float32(WHOLE_WEIGHT) * vector)
+            self._set_main(row, np.float32(WHOLE_WEIGHT) * vector)
+            self._count += int(not self.embedded[row])
             self.embedded[row], self._placed[row] = True, False
+            self._tend()
             return
         if not self.embedded[row]:
             raise ValueError(f"row {row} has no vector of its name and description, which comes first")
@@ -89,8 +113,9 @@ class Dense:
             if self._placed[row]:
                 raise ValueError(f"row {row} has its place already; put NAMED again first")
             named = floats(self._main[row]) / np.float32(WHOLE_WEIGHT)
-            self._main[row] = fixed(NAMED_WEIGHT * named + PLACED_WEIGHT * vector)
+            self._set_main(row, NAMED_WEIGHT * named + PLACED_WEIGHT * vector)
             self._placed[row] = True
+            self._tend()
             return
         sentence = SENTENCES.index(part)
         held = int(self._sentences_of[row, sentence])
@@ -101,35 +126,30 @@ class Dense:
     def serve(self, row: int, digest: str, vector: Floats) -> None:
         """The document's server; equal text digests share one vector, the first that came."""
         self._reserve(row + 1)
-        self._leave_server(row)
-        held = self._shared.get(digest)
-        if held is None:
-            held = self._shared[digest] = [self._servers.take(vector), 0]
-        held[1] += 1
-        self._server_of[row] = held[0]
-        self._digests[row] = digest
+        before, self._server_of[row] = int(self._server_of[row]), self._servers.take(digest, vector)
+        if before != _NONE:
+            self._servers.give_back(before)
 
     def remove(self, row: int) -> None:
         """Every vector of the row; one that has none is no error."""
         self._reserve(row + 1)
         self._main[row] = 0
+        self._count -= int(self.embedded[row])
         self.embedded[row] = self._placed[row] = False
         for held in self._sentences_of[row]:
             if held != _NONE:
                 self._sentences.give_back(int(held))
         self._sentences_of[row] = _NONE
-        self._leave_server(row)
+        if self._server_of[row] != _NONE:
+            self._servers.give_back(int(self._server_of[row]))
+            self._server_of[row] = _NONE
 
-    def _leave_server(self, row: int) -> None:
-        digest = self._digests.pop(row, None)
-        if digest is None:
-            return
-        held = self._shared[digest]
-        held[1] -= 1
-        if not held[1]:
-            self._servers.give_back(held[0])
-            del self._shared[digest]
-        self._server_of[row] = _NONE
+    def _set_main(self, row: int, vector: Floats) -> None:
+        self._main[row] = fixed(vector)
+        if self._coarse is not None:
+            self._coarse.put(row, self._main[row : row + 1])
+        if self._rebuilding is not None:
+            self._changed.add(row)
 
     def _reserve(self, size: int) -> None:
         if size > len(self.embedded):
@@ -139,17 +159,104 @@ class Dense:
             self._sentences_of = grown(self._sentences_of, size, _NONE)
             self._server_of = grown(self._server_of, size, _NONE)
 
+    # ---- kept over restarts ----------------------------------------------------------------------
+
+    def state(self) -> dict[str, NDArray[Any] | bytes]:
+        """Some are live and change with what is here."""
+        parts: dict[str, NDArray[Any] | bytes] = {
+            "made_by": self._made_by(),
+            "main": self._main,
+            "embedded": self.embedded,
+            "placed": self._placed,
+            "sentences": self._sentences.matrix[: self._sentences.used],
+            "sentences_of": self._sentences_of,
+            "servers": self._servers.pool.matrix[: self._servers.pool.used],
+            "server_of": self._server_of,
+            "digests": "\n".join(self._servers.digests.get(r, "") for r in range(self._servers.pool.used)).encode(),
+        }
+        if self._coarse is not None:
+            basis = self._coarse.basis
+            parts |= {"centre": basis.centre, "covariance": basis.covariance, "directions": basis.directions}
+        return parts
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """What `state` gave (bytes as arrays of uint8), in place of what is here; keeps the arrays. Raises
+        `ValueError`, `KeyError` for what does not fit together or was mixed otherwise; then nothing has changed."""
+        fresh = Dense(self.dimensions)
+        size = len(state["embedded"])
+        if state["made_by"].tobytes() != self._made_by():
+            raise ValueError("its vectors were mixed in another way")
+        fresh._main = _shaped(state["main"], np.int16, size, self.dimensions)
+        fresh.embedded = _shaped(state["embedded"], np.bool_, size)
+        fresh._placed = _shaped(state["placed"], np.bool_, size)
+        fresh._sentences_of = _shaped(state["sentences_of"], np.int64, size, len(SENTENCES))
+        fresh._server_of = _shaped(state["server_of"], np.int64, size)
+        taken = fresh._sentences_of[fresh._sentences_of != _NONE]
+        if len(np.unique(taken)) != len(taken):
+            raise ValueError("its sentences belong to several documents")
+        fresh._sentences.restore(state["sentences"], taken)
+        digests = state["digests"].tobytes().decode().split("\n") if len(state["servers"]) else []
+        fresh._servers.restore(state["servers"], digests, fresh._server_of[fresh._server_of != _NONE])
+        fresh._count = int(np.count_nonzero(fresh.embedded))
+        if "centre" in state:
+            shapes = {"centre": (), "covariance": (self.dimensions,), "directions": (state["directions"].shape[-1],)}
+            basis = Basis(*(_shaped(state[n], np.float32, self.dimensions, *s) for n, s in shapes.items()))
+            fresh._coarse = Coarse(basis, fresh._count)
+            for start in range(0, size, BLOCK):
+                fresh._coarse.put(start, fresh._main[start : start + BLOCK])
+        self.__dict__.update(fresh.__dict__)
+
+    def _made_by(self) -> bytes:
+        return repr((FORMAT, self.dimensions, NAMED_WEIGHT, PLACED_WEIGHT, [p.name for p in Part])).encode()
+
+    # ---- the quick look --------------------------------------------------------------------------
+
+    def _tend(self) -> None:
+        """Directions are sought anew after half as many puts as they were made of, a slice for every 64 puts."""
+        self._puts += 1
+        if self._puts % PUTS_A_SLICE:
+            return
+        if self._rebuilding is None and self._count > EXACT_MAX:
+            if self._coarse is not None and self._puts - self._sought_at < self._coarse.of // 2:
+                return
+            self._sought_at = self._puts
+            self._rebuilding = rebuild(self._main, np.flatnonzero(self.embedded))
+            self._changed.clear()
+        if self._rebuilding is not None:
+            try:
+                next(self._rebuilding)
+            except StopIteration as done:
+                self._turn(done.value)
+
+    def _turn(self, coarse: Coarse) -> None:
+        self._coarse, self._rebuilding = coarse, None
+        for row in self._changed:
+            coarse.put(row, self._main[row : row + 1])
+        self._changed.clear()
+
     # ---- search ----------------------------------------------------------------------------------
 
     def candidates(self, queries: Floats, view: View, count: int) -> Candidates:
         """At most `count` visible rows for each query, the nearest by the whole document."""
-        rows = self._of(view)
-        similar = products(queries, self._main, rows) / np.float32(WHOLE_WEIGHT)
+        known = self.known(view.indices)
+        rows = view.indices if known.all() else view.indices[known]
         if not len(rows):
             nothing = np.zeros(len(queries), dtype=np.float32)
             return Candidates([rows] * len(queries), nothing, nothing)
-        nearest = [rows[np.argpartition(s, -count)[-count:]] if count < len(rows) else rows for s in similar]
-        return Candidates(nearest, similar.mean(axis=1), similar.std(axis=1))
+        if self._coarse is None or len(rows) <= EXACT_MAX:
+            similar = products(queries, self._main, rows)
+            nearest = [rows[_highest(s, count)] for s in similar]
+            spread = similar.std(axis=1)
+        else:
+            similar = self._coarse.similar(queries, rows)
+            shortlists = (rows[_highest(s, max(SHORTLIST, 3 * count))] for s in similar)
+            nearest = [self._nearest(q, rows, count) for q, rows in zip(queries, shortlists, strict=True)]
+            spread = np.sqrt(similar.var(axis=1) + self._coarse.basis.missed(queries))
+        whole = np.float32(WHOLE_WEIGHT)
+        return Candidates(nearest, similar.mean(axis=1) / whole, spread / whole)
+
+    def _nearest(self, query: Floats, rows: Rows, count: int) -> Rows:
+        return rows[_highest(products(query[None], self._main, rows)[0], count)]
 
     def scores(self, queries: Floats, rows: Rows) -> Floats:
         """Weighted cosines to the whole and to the nearest sentence, shape (queries, rows), within ±1; 0 where a row
@@ -172,7 +279,7 @@ class Dense:
         told = np.flatnonzero(of != _NONE)
         if len(told):
             servers, at = np.unique(of[told], return_inverse=True)
-            out[:, told] = products(queries, self._servers.matrix, servers)[:, at]
+            out[:, told] = products(queries, self._servers.pool.matrix, servers)[:, at]
         return out
 
     def known(self, rows: Rows) -> NDArray[np.bool_]:
@@ -180,6 +287,12 @@ class Dense:
         self._reserve(int(rows.max(initial=-1)) + 1)
         return self.embedded[rows]
 
-    def _of(self, view: View) -> Rows:
-        known = self.known(view.indices)
-        return view.indices if known.all() else view.indices[known]
+
+def _shaped(values: NDArray[Any], dtype: type[T], *shape: int) -> NDArray[T]:
+    if values.dtype != dtype or values.shape != shape:
+        raise ValueError(f"an array of shape {values.shape} stands where {shape} was written")
+    return values
+
+
+def _highest(values: Floats, count: int) -> NDArray[np.int64]:
+    return np.argpartition(values, -count)[-count:] if count < len(values) else np.arange(len(values))

@@ -12,19 +12,21 @@ about 32 MB of postings and 25 MB of words by row.
 
 from __future__ import annotations
 
+import itertools
 import math
 from array import array
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.documents import FIELDS
 from router.masks import View
-from router.tokens import words
+from router.tokens import TOKENS, words
 
 WEIGHTS = {"name": 2.0, "description": 1.0, "server": 0.6, "server_description": 0.3, "parameters": 0.4}
 # Words in a field of an ordinary tool. On the development sets this is within half a point of nDCG@10 of the means of
@@ -34,6 +36,8 @@ K1 = 1.2
 B = 0.75
 VIEWS_MAX = 64
 ROW_MAX = 2**31 - 1
+FORMAT = 1
+"""Of what `state` gives."""
 
 Scores = NDArray[np.float32]
 
@@ -110,6 +114,47 @@ class Lexical:
         self._numbers[word] = number
         return number
 
+    # ---- kept over restarts ----------------------------------------------------------------------
+
+    def state(self) -> dict[str, NDArray[Any] | bytes]:
+        """Copies: later changes do not show in them."""
+        numbers = list(self._numbers.values())
+        return {
+            "made_by": _MADE_BY,
+            "words": "\n".join(self._numbers).encode("utf-8"),
+            "ends": np.cumsum([len(self._rows[n]) for n in numbers], dtype=np.int64),
+            "rows": b"".join(self._rows[n] for n in numbers),
+            "weights": b"".join(self._weights[n] for n in numbers),
+            "documents": np.fromiter(self._words_of, dtype=np.int32, count=len(self._words_of)),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """What `state` gave (bytes as arrays of uint8), in place of what is here. Raises `ValueError`, `KeyError` for
+        what does not fit together or was made with other weights; then nothing has changed."""
+        if state["made_by"].tobytes() != _MADE_BY:
+            raise ValueError("its words were weighed in another way")
+        names = state["words"].tobytes().decode("utf-8").split("\n") if state["words"].size else []
+        raw_rows, raw_weights = state["rows"].tobytes(), state["weights"].tobytes()
+        rows, weights = np.frombuffer(raw_rows, np.int32), np.frombuffer(raw_weights, np.float32)
+        ends, documents = state["ends"].astype(np.int64), state["documents"].astype(np.int64)
+        fresh = Lexical()
+        fresh._numbers = {name: number for number, name in enumerate(names)}
+        fresh._names = names
+        fresh._words_of = {row: array("i") for row in documents.tolist()}
+        _check(len(fresh._numbers), len(fresh._words_of), rows, weights, ends, documents)
+        starts = [0, *ends.tolist()]
+        for start, end in itertools.pairwise(starts):
+            fresh._rows.append(array("i", raw_rows[4 * start : 4 * end]))
+            fresh._weights.append(array("f", raw_weights[4 * start : 4 * end]))
+        # The other way round: the words of each row.
+        order = np.argsort(rows, kind="stable")
+        words_of = np.repeat(np.arange(len(names), dtype=np.int32), np.diff(starts))[order].tobytes()
+        holding, counts = np.unique(rows, return_counts=True)
+        lasts = np.cumsum(counts).tolist()
+        for row, count, last in zip(holding.tolist(), counts.tolist(), lasts, strict=True):
+            fresh._words_of[row] = array("i", words_of[4 * (last - count) : 4 * last])
+        self.__dict__.update(fresh.__dict__)
+
     # ---- search ----------------------------------------------------------------------------------
 
     def query(self, text: str) -> Query:
@@ -163,6 +208,26 @@ class Lexical:
         return seen[word]
 
 
+def _check(
+    words: int, count: int, rows: NDArray[np.int32], weights: Scores, ends: NDArray[np.int64], documents: NDArray[Any]
+) -> None:
+    lengths = np.diff(ends, prepend=0)
+    # Rows rise within a word, and may fall where the next one begins.
+    falls = np.flatnonzero(np.diff(rows) <= 0) + 1
+    if not (
+        len(ends) == words
+        and count == len(documents)
+        and len(rows) == len(weights) == (ends[-1] if words else 0)
+        and (lengths > 0).all()
+        and np.isin(falls, ends).all()
+        and np.isin(rows, documents).all()
+        and (documents >= 0).all()
+        and ((weights > 0) & (weights <= K1 + 1)).all()
+    ):
+        raise ValueError("its words, rows and weights do not fit together")
+
+
+_MADE_BY = repr((FORMAT, TOKENS, FIELDS, sorted(WEIGHTS.items()), sorted(USUAL_LENGTHS.items()), K1, B)).encode()
 _FACTORS = [WEIGHTS[f] for f in FIELDS]
 _LENGTHS = [USUAL_LENGTHS[f] for f in FIELDS]
 

@@ -6,6 +6,8 @@ Components of a unit vector lie within ±1, so an integer of 1/32767 is closer t
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -67,9 +69,60 @@ class Pool:
     def give_back(self, row: int) -> None:
         self.free.append(row)
 
+    def restore(self, matrix: Fixed, taken: Rows) -> None:
+        """Raises `ValueError` where a row that is taken is not there."""
+        if matrix.dtype != np.int16 or matrix.shape[1:] != self.matrix.shape[1:]:
+            raise ValueError("its vectors are of another width or kind")
+        if ((taken < 0) | (taken >= len(matrix))).any():
+            raise ValueError("it refers to vectors that are not there")
+        self.matrix, self.used = matrix, len(matrix)
+        self.free = np.setdiff1d(np.arange(len(matrix)), taken).tolist()
+
+
+class Shared:
+    """One vector for all who say the same: a pool whose vectors are counted by text digest."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.pool = Pool(dimensions)
+        self.digests: dict[int, str] = {}
+        self._rows: dict[str, int] = {}
+        self._users: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def take(self, digest: str, vector: Floats) -> int:
+        """The row of this text, with the vector that came first; one user more."""
+        row = self._rows.get(digest)
+        if row is None:
+            row = self._rows[digest] = self.pool.take(vector)
+            self.digests[row] = digest
+        self._users[digest] += 1
+        return row
+
+    def restore(self, matrix: Fixed, digests: Sequence[str], users: Rows) -> None:
+        """`digests` by row of the pool, "" for a free one; `users`: the row of each user. Raises `ValueError`."""
+        self.digests = {row: digest for row, digest in enumerate(digests) if digest}
+        self._rows = {digest: row for row, digest in self.digests.items()}
+        self._users = Counter(self.digests[row] for row in users.tolist() if row in self.digests)
+        taken = np.unique(users)
+        if taken.tolist() != sorted(self.digests) or len(self._rows) != len(taken):
+            raise ValueError("its servers do not fit together")
+        self.pool.restore(matrix, taken)
+
+    def give_back(self, row: int) -> None:
+        """One user less; with the last the vector goes."""
+        digest = self.digests[row]
+        self._users[digest] -= 1
+        if not self._users[digest]:
+            del self._users[digest], self._rows[digest], self.digests[row]
+            self.pool.give_back(row)
+
 
 def grown(values: NDArray[T], size: int, fill: float = 0) -> NDArray[T]:
     """A copy with room for at least `size` rows, half as many again as before."""
-    room = np.full((max(64, size, len(values) * 3 // 2), *values.shape[1:]), fill, dtype=values.dtype)
+    shape = (max(64, size, len(values) * 3 // 2), *values.shape[1:])
+    # Zeros cost no memory until they are written to.
+    room = np.full(shape, fill, dtype=values.dtype) if fill else np.zeros(shape, dtype=values.dtype)
     room[: len(values)] = values
     return room

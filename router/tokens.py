@@ -11,6 +11,8 @@ import Stemmer
 
 from router.documents import HUMPS
 
+TOKENS = 1
+"""Version of how text becomes words: what was made of others is made again."""
 WORD_MAX = 40
 STEMS_CACHED = 50_000
 

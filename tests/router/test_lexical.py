@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,3 +143,50 @@ def test_a_row_that_is_taken_is_refused_and_one_that_left_may_be_used_again() ->
 def test_an_empty_index_answers() -> None:
     lexical = Lexical()
     assert lexical.scores([lexical.query("anything")], view([], 0)).shape == (1, 0)
+
+
+def as_read(state: Mapping[str, Any]) -> dict[str, Any]:
+    """As a file gives it back: bytes are arrays of bytes there."""
+    return {n: np.frombuffer(v, np.uint8) if isinstance(v, bytes) else np.array(v) for n, v in state.items()}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.dictionaries(ROWS, FIELDS_OF, max_size=8), st.sets(ROWS))
+def test_what_comes_back_scores_as_before_and_goes_on_changing(texts: dict[int, Fields], gone: set[int]) -> None:
+    before = filled(texts)
+    after = Lexical()
+    after.restore(as_read(before.state()))
+    assert repr(after) == repr(before)
+    for lexical in (before, after):
+        for row in gone & texts.keys():
+            lexical.remove(row)
+        lexical.add(20, fields("read file", "文件"))
+    shown = view([20, *(texts.keys() - gone)], 21)
+    queries = [before.query("read files 文件"), before.query("song")]
+    assert before.scores(queries, shown).tolist() == after.scores(queries, shown).tolist()
+    assert before.coverage(queries[0], 20, shown) == after.coverage(queries[0], 20, shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("made_by", lambda v: v[:-1]),
+        ("words", lambda v: v[:-6]),
+        ("ends", lambda v: v[::-1]),
+        ("ends", lambda v: v[:-1]),
+        ("rows", lambda v: v[:-4]),
+        ("rows", lambda v: np.roll(v, 4)),
+        ("weights", lambda v: v[:-4]),
+        ("weights", lambda v: v * 0),
+        ("documents", lambda v: v[:-1]),
+        ("documents", lambda v: v * 0),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_and_changes_nothing(name: str, spoil: Any) -> None:
+    kept = as_read(filled({0: fields("read file"), 1: fields("read mail"), 4: fields("send mail")}).state())
+    lexical = filled({7: fields("song")})
+    with pytest.raises(ValueError, match=r"fit together|another way"):
+        lexical.restore(kept | {name: spoil(kept[name])})
+    assert repr(lexical) == "Lexical(1 documents, 1 words)"
+    with pytest.raises(KeyError):
+        lexical.restore({n: v for n, v in kept.items() if n != name})
