@@ -27,7 +27,7 @@ from node.operator.ports import (
 )
 from node.ports import Action, Caller, Visibility
 from node.search_status import search_answer
-from proto.errors import Invalid
+from proto.errors import Invalid, Unknown
 from proto.records import ANONYMOUS, Principal
 from router.arguments import Search
 
@@ -100,9 +100,12 @@ class Operations:
         }
 
     async def search(self, asked: Search, k: int, principal: Principal, *, explain: bool = False) -> SearchAnswer:
-        return search_answer(
-            asked, await self._app.meta.searching.find(asked, k, Caller(principal=principal), explain=explain)
-        )
+        caller = Caller(principal=principal)
+        try:
+            return search_answer(asked, await self._app.meta.searching.find(asked, k, caller, explain=explain))
+        except Unknown as e:
+            # A server that is not there, or not for this caller, in the same words: they may be told.
+            raise Invalid(f"parameter 'server': {e.message}") from None
 
     def servers(self, principal: Principal) -> list[ServerStatus]:
         visibility = self._app.guard.visible(principal, Action.LIST)

@@ -11,7 +11,7 @@ from node.hints import Hints
 from node.ports import Action, Caller, Guard, Resource, Visibility
 from node.preferring import preference
 from node.standing import Standing
-from proto.errors import Invalid
+from proto.errors import Invalid, Unknown
 from proto.records import Kind
 from router.arguments import Search
 from router.findings import Findings, Place, Placed
@@ -121,7 +121,11 @@ class Searching:
                 raise Invalid(f"no server that you may use is in region {asked.region[:60]!r}{mend}")
         if not asked.server:
             return region, None
-        route = self._catalog.route(asked.server, visibility)
+        try:
+            route = self._catalog.route(asked.server, visibility)
+        except Unknown as e:
+            names = (self._catalog.shown_name(s, visibility) for s in self._catalog.servers(visibility))
+            raise Unknown(e.message + did_you_mean(near(asked.server, names)), **e.data) from None
         return region, frozenset((s.owner.id.name, s.name) for s in route.servers)
 
     def _filter(

@@ -11,7 +11,6 @@ from node.catalog import Catalog, Route, Server
 from node.choosing import not_up
 from node.endpoints.aliases import Aliases
 from node.endpoints.capabilities import TASKS, is_modern
-from node.endpoints.near import did_you_mean, near
 from node.endpoints.relay import Relay
 from node.endpoints.summary import RESOURCE, URI, Summary
 from node.endpoints.using import Using
@@ -176,13 +175,7 @@ class MetaEndpoint:
 
     async def _search(self, arguments: dict[str, Any], caller: Caller) -> dict[str, Any]:
         asked = metatools.parse_search(arguments)
-        try:
-            found = await self.searching.find(asked, asked.limit or self._settings.top_k, caller)
-        except Unknown as e:
-            # The one thing that a search can name and miss is a server.
-            visibility = self._guard.visible(caller.principal, Action.SEARCH)
-            names = (self._catalog.shown_name(s, visibility) for s in self._catalog.servers(visibility))
-            raise Unknown(e.message + did_you_mean(near(asked.server, names)), **e.data) from None
+        found = await self.searching.find(asked, asked.limit or self._settings.top_k, caller)
         self._experience.shown(caller, found)
         return render_search(found, detail=asked.detail, token_budget=self._settings.token_budget)
 
