@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from proto.errors import Unavailable
+from proto import jsons
+from proto.errors import MeshError, Unavailable
 from router.chroma import Chroma, ask, days, imported
 from router.digests import DigestSet
 from router.documents import RECIPE
 from router.ports import Vectors
+from router.seals import Seal, broken, seal
 
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
@@ -43,9 +45,10 @@ FREE_BYTES_MIN = 64 * 1024 * 1024
 class ChromaDirectory(Chroma):
     """What is damaged is moved aside (the newest three are kept) and begun anew: vectors can be computed again.
 
-    Beside the directory `NAME` lie `NAME.lock`, which one process holds; `NAME.known`, the digests that are in it,
-    written when it is let go, so that what is not there is known without opening it (open, it holds 2.2 kB a vector in
-    memory); and `NAME.busy` while it is open.
+    Beside the directory `NAME` lie `NAME.lock`, which one process holds, and `NAME.busy` while it is open. `NAME.rest`
+    is written when it is let go: the sums of its files, since a damaged one can kill the process that gives it to
+    Chroma; and the digests that are in it, so that what is not there is known without opening it (open, it holds 2.2 kB
+    a vector in memory).
     """
 
     keep_days = 1
@@ -57,6 +60,7 @@ class ChromaDirectory(Chroma):
         self._directory = directory
         self._lock: int | None = None
         self._known: DigestSet | None = None
+        self._seal: Seal | None = None
         self._failures = 0
 
     def __repr__(self) -> str:
@@ -80,7 +84,7 @@ class ChromaDirectory(Chroma):
                 f"vectors cannot be kept in {self._directory}: another process has it; give each its own data_dir"
             ) from None
         self._lock = lock
-        self._known = self._load_known()
+        self._known = self._load_rest()
         super().open()
 
     def close(self) -> None:
@@ -93,8 +97,8 @@ class ChromaDirectory(Chroma):
         if self._client is None:
             return
         super().rest()
-        if self._known is not None:
-            self._save_known(self._known)
+        if self._known is not None and not self._failures:
+            self._save_rest(self._known)
         self._beside("busy").unlink(missing_ok=True)
         _give_back_memory()
 
@@ -135,8 +139,10 @@ class ChromaDirectory(Chroma):
             if crashes >= CRASHES_MAX:
                 self._move_aside(f"the process ended {crashes} times while it was at work")
                 crashes = 0
-            elif self._failures >= FAILURES_MAX and self._has_room():
+            elif self._failures >= FAILURES_MAX:
                 self._move_aside(f"it failed {self._failures} times in a row")
+            elif self._seal is not None and (why := broken(self._directory, self._seal)):
+                self._move_aside(why)
             with suppress(OSError):
                 busy.write_text(str(crashes + 1))
             return self._open_or_begin_anew()
@@ -169,7 +175,8 @@ class ChromaDirectory(Chroma):
         ask(collection.peek, limit=1)
         if self._known is None:
             self._known = self._list_known(collection)
-        self._beside("known").unlink(missing_ok=True)
+        self._beside("rest").unlink(missing_ok=True)
+        self._seal = None
         return client
 
     def _list_known(self, collection: Collection) -> DigestSet:
@@ -177,11 +184,11 @@ class ChromaDirectory(Chroma):
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        """Count what fails in a row."""
+        """Count what fails in a row, and is not for want of room."""
         try:
             yield
         except Unavailable:
-            self._failures += 1
+            self._failures += self._has_room()
             raise
         self._failures = 0
 
@@ -205,28 +212,35 @@ class ChromaDirectory(Chroma):
             shutil.rmtree(old, ignore_errors=True)
         self._known = DigestSet()
         self._failures = 0
+        self._seal = None
 
     # ---- files beside it -----------------------------------------------------------------------
 
     def _beside(self, what: str) -> Path:
         return self._directory.with_name(f"{self._directory.name}.{what}")
 
-    def _load_known(self) -> DigestSet | None:
-        """None where nothing is saved, or nothing that can be read: they are listed at first need then."""
+    def _load_rest(self) -> DigestSet | None:
+        """None where nothing is saved, or nothing that can be read: it is found out at first need then."""
+        self._seal = None
         if not (self._directory / "chroma.sqlite3").exists():
             return DigestSet()
         try:
-            saved = self._beside("known").read_bytes()
-            name, _, numbers = saved.partition(b"\n")
-            return DigestSet.of(np.frombuffer(numbers, np.uint64)) if name == self._name.encode() else None
-        except (OSError, ValueError):
+            head, _, numbers = self._beside("rest").read_bytes().partition(b"\n")
+            saved = jsons.loads(head)
+            known = DigestSet.of(np.frombuffer(numbers, np.uint64))
+            self._seal = {name: (size, crc) for name, (size, crc) in saved["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, MeshError):
             return None
+        # Digests are of one collection, the sums of all.
+        return known if saved.get("collection") == self._name else None
 
-    def _save_known(self, known: DigestSet) -> None:
-        new = self._beside("known.new")
+    def _save_rest(self, known: DigestSet) -> None:
+        new = self._beside("rest.new")
         with suppress(OSError):
-            new.write_bytes(self._name.encode() + b"\n" + known.array().tobytes())
-            new.replace(self._beside("known"))
+            self._seal = seal(self._directory)
+            head = jsons.dumps({"collection": self._name, "files": self._seal})
+            new.write_bytes(head + b"\n" + known.array().tobytes())
+            new.replace(self._beside("rest"))
 
 
 def _number_in(path: Path) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -40,7 +42,7 @@ class ChromaServer(Chroma):
     ) -> None:
         super().__init__(model_id, recipe=recipe, today=today)
         self._address = address
-        self._connecting: threading.Thread | None = None
+        self._making: Future[ClientAPI] | None = None
 
     def __repr__(self) -> str:
         return f"ChromaServer({self._address.url}, {'connected' if self._client else 'not connected'})"
@@ -58,23 +60,27 @@ class ChromaServer(Chroma):
 
     def _connect(self) -> ClientAPI:
         """Chroma's client asks the server while it is made, and would wait for it forever: so a thread makes it, which
-        is left behind if the server is frozen. No second one is made before that one has ended."""
-        made: list[ClientAPI | Unavailable] = []
-
-        def connect() -> None:
-            try:
-                made.append(_client(self._address))
-            except Unavailable as e:
-                made.append(e)
-
-        if self._connecting is None or not self._connecting.is_alive():
-            self._connecting = threading.Thread(target=connect, name="toolmesh-chroma", daemon=True)
-            self._connecting.start()
-            self._connecting.join(ANSWER_S)
-        client = made[0] if made else Unavailable(f"no answer within {ANSWER_S:g} s")
-        if isinstance(client, Unavailable):
-            raise Unavailable(f"the Chroma server at {self._address.url} cannot be used: {client.message}")
+        is left behind if the server is frozen. A later call takes what it has made by then."""
+        if self._making is None:
+            self._making = Future()
+            making = threading.Thread(target=_make, args=(self._address, self._making), daemon=True)
+            making.start()
+        try:
+            client = self._making.result(ANSWER_S)
+        except FutureTimeoutError:
+            raise Unavailable(f"the Chroma server at {self._address.url} gives no answer in {ANSWER_S:g} s") from None
+        except Unavailable as e:
+            self._making = None
+            raise Unavailable(f"the Chroma server at {self._address.url} cannot be used: {e.message}") from None
+        self._making = None
         return client
+
+
+def _make(address: ServerAddress, made: Future[ClientAPI]) -> None:
+    try:
+        made.set_result(_client(address))
+    except BaseException as e:
+        made.set_exception(e)
 
 
 def _client(to: ServerAddress) -> ClientAPI:

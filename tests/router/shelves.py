@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,3 +77,11 @@ class ChromaProcess:
     def forget(self) -> None:
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def until(condition: Callable[[], bool], within_s: float = READY_S) -> None:
+    """A thread of somebody else's has no event for a test: look again and again."""
+    end_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end_s, "it has not come to pass"
+        time.sleep(0.01)
