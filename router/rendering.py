@@ -11,7 +11,7 @@ from router import budget
 from router.documents import description_of, first_sentence
 from router.findings import Findings, Placed, address, name_of, schema_of, signature_of
 from router.ports import Hit
-from router.signatures import PARAMETERS_SHOWN, one_line, signature
+from router.signatures import PARAMETERS_SHOWN, one_line, signature, slim
 
 TOKENS_DEFAULT = 600
 HITS_BUDGETED = 5
@@ -213,9 +213,9 @@ def _member(placed: Placed, detail: str, fit: _Fit, *, schema: bool) -> dict[str
 
 
 def _schema(hit: Hit) -> str:
-    """Its text; empty where there is none, or one that is too long."""
+    """Its text, as far as a model needs it; empty where there is none, or one that is too long."""
     schema = schema_of(hit)
-    written = b"" if schema is None else jsons.dumps(schema)
+    written = b"" if schema is None else jsons.dumps(slim(schema))
     return written.decode("utf-8") if len(written) <= SCHEMA_BYTES_MAX else ""
 
 

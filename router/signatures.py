@@ -10,6 +10,7 @@ PARAMETERS_SHOWN = 12
 CHOICES_SHOWN = 5
 TYPE_LENGTH_MAX = 60
 TYPE_DEPTH_MAX = 3
+_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 
 
 def signature(definition: dict[str, Any], parameters: int = PARAMETERS_SHOWN) -> str:
@@ -43,6 +44,27 @@ def prompt_signature(definition: dict[str, Any], parameters: int = PARAMETERS_SH
 def resource_signature(definition: dict[str, Any]) -> str:
     """`resources/read(uri: "file:///a.txt")`; a template's URI has its `{parts}` still open."""
     return one_line(f"resources/read(uri: {_literal(definition.get('uri') or definition.get('uriTemplate'))})")
+
+
+def slim(schema: Any) -> Any:
+    """A JSON schema without what only programs read: titles, `$schema`, the word that nothing else is allowed.
+
+    Pydantic writes a title beside each parameter that says its name once more.
+    """
+    if isinstance(schema, list):
+        return [slim(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shown = {}
+    for word, value in schema.items():
+        if word in _MAPS and isinstance(value, dict):
+            # Names in here are the tool's own, whatever they are.
+            shown[word] = {name: slim(part) for name, part in value.items()}
+        elif word in ("enum", "const", "default", "examples", "required"):
+            shown[word] = value
+        elif not (word in ("title", "$schema") or (word == "additionalProperties" and value is False)):
+            shown[word] = slim(value)
+    return shown
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from router.signatures import prompt_signature, resource_signature, signature
+from router.signatures import prompt_signature, resource_signature, signature, slim
 
 SCHEMA = {
     "type": "object",
@@ -54,3 +54,33 @@ def test_prompts_and_resources_are_shown_as_use_tool_gets_them() -> None:
     assert prompt_signature({"name": "plain"}) == 'prompts/get(name: "plain")'
     assert resource_signature({"uri": "file:///a b"}) == 'resources/read(uri: "file:///a b")'
     assert resource_signature({"uriTemplate": "file:///{path}"}) == 'resources/read(uri: "file:///{path}")'
+
+
+def test_a_schema_is_shown_without_what_only_programs_read_and_with_all_that_it_demands() -> None:
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "makeArguments",
+        "type": "object",
+        "properties": {
+            "title": {"title": "Title", "type": "string", "enum": ["title"]},
+            "shape": {
+                "anyOf": [{"$ref": "#/$defs/Shape", "title": "Shape"}, {"type": "null"}],
+                "default": {"title": 1},
+            },
+        },
+        "$defs": {
+            "Shape": {"title": "Shape", "type": "object", "additionalProperties": {"title": "X", "type": "number"}}
+        },
+        "required": ["title"],
+        "additionalProperties": False,
+    }
+    assert slim(schema) == {
+        "type": "object",
+        "properties": {
+            "title": {"type": "string", "enum": ["title"]},
+            "shape": {"anyOf": [{"$ref": "#/$defs/Shape"}, {"type": "null"}], "default": {"title": 1}},
+        },
+        "$defs": {"Shape": {"type": "object", "additionalProperties": {"type": "number"}}},
+        "required": ["title"],
+    }
+    assert slim([True, "odd", None]) == [True, "odd", None]
