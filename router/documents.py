@@ -1,17 +1,20 @@
-"""From a tool's raw definition to the texts that are searched. Pure and total: any JSON object gives a document."""
+"""From a raw definition (tool, prompt, resource, template) to the texts that are searched.
+
+Pure and total: any JSON object gives a document.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from router import prose
 from router.ports import ToolEntry
 
-RECIPE = "1"
+RECIPE = "2"
 """Version of how dense texts are made. Part of a vector's address: another recipe, other vectors."""
 
 FIELDS = ("name", "description", "server", "server_description", "parameters")
@@ -21,15 +24,46 @@ DESCRIPTION_MAX = 4_000
 SERVER_DESCRIPTION_MAX = 2_000
 PARAMETERS_MAX = 4_000
 PARAMETER_DEPTH_MAX = 4
+# About what a model of 256 tokens reads; the main point of a longer description has a sentence vector of its own.
 DENSE_MAX = 1_200
-SENTENCES_MAX = 3
-SENTENCE_MIN = 12
+SENTENCES_MAX = 2
+BARE_PARAMETERS_MAX = 12
 
 # Before a capital that follows a lower-case letter or digit, before the last capital of a run, around digits.
 HUMPS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SEPARATORS = re.compile(r"[\W_]+")
-_SPACES = re.compile(r"\s+")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
+# What programmers shorten in names and people do not in questions.
+_SHORT = {
+    "addr": "address",
+    "auth": "authentication",
+    "calc": "calculate",
+    "cfg": "configuration",
+    "cmd": "command",
+    "config": "configuration",
+    "ctx": "context",
+    "db": "database",
+    "del": "delete",
+    "desc": "description",
+    "dir": "directory",
+    "dirs": "directories",
+    "doc": "document",
+    "docs": "documents",
+    "env": "environment",
+    "exec": "execute",
+    "fn": "function",
+    "img": "image",
+    "imgs": "images",
+    "msg": "message",
+    "msgs": "messages",
+    "org": "organization",
+    "pkg": "package",
+    "qty": "quantity",
+    "repo": "repository",
+    "repos": "repositories",
+    "tx": "transaction",
+    "txn": "transaction",
+    "usr": "user",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +91,7 @@ def text_digest(text: str) -> str:
 
 def first_sentence(text: str, limit: int = 160) -> str:
     """The first sentence on one line, at most `limit` characters, cut at a word where it has to be."""
-    sentence = next(_sentences(text), "")
+    sentence = next(prose.sentences(text[:DESCRIPTION_MAX]), "")
     if len(sentence) <= limit:
         return sentence
     return sentence[: limit - 1].rsplit(" ", 1)[0].rstrip(" ,;:") + "…"
@@ -76,34 +110,69 @@ def title_of(definition: dict[str, Any]) -> str:
 
 
 def document(entry: ToolEntry) -> Document:
-    """The searchable form of a tool; every part is bounded by the constants above."""
-    name, description = readable(entry.key.tool), description_of(entry.definition)
-    title = title_of(entry.definition)
-    server = readable(entry.key.server)
-    about = _join(_text(entry.server_title, NAME_MAX), _text(entry.server_description, SERVER_DESCRIPTION_MAX))
-    named = f"{name}: {description}" if description else name
-    # From the raw text: line breaks end a sentence too, and `description` has none left.
-    raw = entry.definition.get("description")
-    parts = _sentences(raw) if isinstance(raw, str) else iter(())
-    sentences = tuple(itertools.islice((s for s in parts if len(s) >= SENTENCE_MIN), SENTENCES_MAX))
+    """The searchable form of an entry; every part is bounded by the constants above."""
+    definition = entry.definition
+    raw = definition.get("description")
+    told, details = prose.sections(prose.plain(raw[:DESCRIPTION_MAX])) if isinstance(raw, str) else ("", "")
+    title = title_of(definition)
+    description = prose.spaced(told) or title
+    name, server = readable(entry.key.tool), readable(entry.key.server)
+    whole = unabridged(name)
+    about = _join(_text(entry.server_title, NAME_MAX), prose.spaced(prose.plain(_about(entry))))
+    parameters = [p for p in _parameters(definition.get("inputSchema"), 0) if p]
+    parameters += [p for p in _arguments(definition) if p]
+    sentences = prose.telling(told, SENTENCES_MAX)
     return Document(
         fields=(
-            name if title.lower() in ("", name.lower(), description.lower()) else f"{name} {title}",
+            " ".join(dict.fromkeys((name, *_added(name, whole), *_unless_said(title, name, description)))),
             description,
             server,
             about,
-            _clip(" ".join(_parameters(entry.definition.get("inputSchema"), 0)), PARAMETERS_MAX),
+            _clip(" ".join((*parameters, prose.spaced(details))), PARAMETERS_MAX).strip(),
         ),
-        named=_clip(named, DENSE_MAX),
-        placed=_clip(f"{server} {name}", DENSE_MAX),
+        # Of a tool that says nothing its parameters must speak.
+        named=_clip(f"{whole}: {description or ', '.join(parameters[:BARE_PARAMETERS_MAX])}".rstrip(": "), DENSE_MAX),
+        placed=_clip(f"{server} {whole}", DENSE_MAX),
         # A single sentence is the description itself, which `named` carries already.
-        sentences=tuple(_clip(s, DENSE_MAX) for s in sentences) if len(sentences) > 1 else (),
+        sentences=tuple(_clip(s, DENSE_MAX) for s in sentences) if sentences != [description] else (),
         server=_clip(f"{server}: {about}" if about else "", DENSE_MAX),
     )
 
 
+def unabridged(words: str) -> str:
+    """A readable name with its usual abbreviations written out: `list repo dirs` as `list repository directories`."""
+    return " ".join(_SHORT.get(word, word) for word in words.split())
+
+
+def _added(name: str, whole: str) -> Iterator[str]:
+    """Words that the unabridged name has besides: by words either spelling finds it."""
+    yield from (word for word in whole.split() if word not in name.split())
+
+
+def _unless_said(title: str, name: str, description: str) -> Iterator[str]:
+    if title.lower() not in ("", name.lower(), description.lower()):
+        yield title
+
+
+def _about(entry: ToolEntry) -> str:
+    return entry.server_description[:SERVER_DESCRIPTION_MAX]
+
+
+def _arguments(definition: dict[str, Any]) -> Iterator[str]:
+    """What a prompt asks for, and where a resource or a template of resources is and what it holds."""
+    arguments = definition.get("arguments")
+    for argument in arguments if isinstance(arguments, list) else ():
+        if isinstance(argument, dict):
+            yield readable(argument["name"]) if isinstance(argument.get("name"), str) else ""
+            yield _text(argument.get("description"), DESCRIPTION_MAX)
+    for word in ("uri", "uriTemplate", "mimeType"):
+        value = definition.get(word)
+        if isinstance(value, str):
+            yield readable(value)
+
+
 def _text(value: Any, limit: int) -> str:
-    return _SPACES.sub(" ", value[:limit]).strip() if isinstance(value, str) else ""
+    return prose.spaced(value[:limit]) if isinstance(value, str) else ""
 
 
 def _clip(text: str, limit: int) -> str:
@@ -113,13 +182,6 @@ def _clip(text: str, limit: int) -> str:
 
 def _join(*parts: str) -> str:
     return ". ".join(p for p in parts if p)
-
-
-def _sentences(text: str) -> Iterator[str]:
-    for part in _SENTENCE_END.split(text[:DESCRIPTION_MAX]):
-        sentence = _SPACES.sub(" ", part).strip()
-        if sentence:
-            yield sentence
 
 
 def _parameters(schema: Any, depth: int) -> Iterator[str]:

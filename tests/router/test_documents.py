@@ -64,7 +64,7 @@ def test_a_document_holds_each_field_and_each_dense_text() -> None:
         "description": "Forecast for a city. Covers up to ten days.",
         "server": "open weather",
         "server_description": "Open Weather. Weather of the world.",
-        "parameters": "city name Where to look. options  unit Celsius or not. days  date ",
+        "parameters": "city name Where to look. options unit Celsius or not. days date",
     }
     assert doc.named == "get forecast: Forecast for a city. Covers up to ten days."
     assert doc.placed == "open weather get forecast"
@@ -78,6 +78,49 @@ def test_a_title_stands_in_for_a_missing_description() -> None:
     assert doc.sentences == ()
 
 
+def test_a_tool_that_says_nothing_is_known_by_its_parameters() -> None:
+    schema = {"properties": {"cityName": {}, "unit": {"description": "Celsius or not."}}}
+    doc = document(ToolEntry(ToolKey("n", "s", "x1"), {"name": "x1", "inputSchema": schema}))
+    assert doc.named == "x1: city name, unit, Celsius or not."
+    assert document(ToolEntry(ToolKey("n", "s", "x1"), {"name": "x1"})).named == "x1"
+
+
+def test_abbreviations_in_names_are_found_by_either_spelling() -> None:
+    doc = document(ToolEntry(ToolKey("n", "s", "list_repo_dirs"), {"name": "list_repo_dirs"}))
+    assert doc.fields[0] == "list repo dirs repository directories"
+    assert doc.named == "list repository directories"
+
+
+def test_sections_of_a_docstring_are_about_parameters() -> None:
+    text = "Move a card to another list.\n\nArgs:\n    card: which one\nReturns:\n    the card"
+    doc = document(ToolEntry(ToolKey("n", "s", "move"), {"name": "move", "description": text}))
+    assert doc.fields[1] == "Move a card to another list."
+    assert doc.fields[4] == "Args: card: which one Returns: the card"
+    assert doc.sentences == ()
+
+
+def test_a_long_description_has_two_telling_sentences() -> None:
+    text = "Search all mail. IMPORTANT: think first! Finds what was sent or received. Knows dates. And more of it."
+    doc = document(ToolEntry(ToolKey("n", "s", "find"), {"name": "find", "description": text}))
+    assert doc.sentences == ("Search all mail.", "Finds what was sent or received.")
+
+
+def test_prompts_and_resources_are_documents_too() -> None:
+    prompt = {
+        "name": "code_review",
+        "title": "Review code",
+        "description": "Asks for a review.",
+        "arguments": [{"name": "gitRef", "description": "What to look at."}, {"name": 3}, "odd"],
+    }
+    doc = document(ToolEntry(ToolKey("n", "s", "code_review", "prompt"), prompt))
+    assert doc.named == "code review: Asks for a review."
+    assert doc.fields[0] == "code review Review code"
+    assert doc.fields[4] == "git ref What to look at."
+    resource = {"uri": "file:///logs/app.log", "name": "app log", "mimeType": "text/plain"}
+    doc = document(ToolEntry(ToolKey("n", "s", "app log", "resource"), resource))
+    assert doc.fields[4] == "file logs app log text plain"
+
+
 def test_huge_texts_are_bounded() -> None:
     schema = {"properties": {f"p{i}": {"description": "word " * 1000} for i in range(200)}}
     definition = {"name": "t", "description": "long sentence here. " * 100_000, "inputSchema": schema}
@@ -88,7 +131,11 @@ def test_huge_texts_are_bounded() -> None:
     assert len(doc.fields[4]) <= PARAMETERS_MAX
 
 
-@given(st.dictionaries(st.sampled_from(["name", "title", "description", "inputSchema", "annotations"]), json_values))
+@given(
+    st.dictionaries(
+        st.sampled_from(["name", "title", "description", "inputSchema", "annotations", "arguments", "uri"]), json_values
+    )
+)
 def test_any_json_object_gives_a_document(definition: dict[str, Any]) -> None:
     doc = document(ToolEntry(ToolKey("n", "s", str(definition.get("name"))), definition))
     assert len(doc.fields) == len(FIELDS)
