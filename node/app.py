@@ -24,6 +24,8 @@ from node.config import NodeConfig
 from node.data_dir import DataDir
 from node.discoveries import discoveries_of
 from node.draining import Draining, DrainState
+from node.embedding import embedder_of
+from node.embedding_http import HttpEmbedder
 from node.endpoints.addresses import MeshEndpoints
 from node.endpoints.meta import MetaEndpoint, MetaSettings
 from node.gateway import Gateway
@@ -47,7 +49,6 @@ from proto.errors import Invalid, MeshError, Unavailable
 from proto.frames import Farewell
 from proto.names import NodeId, check_server_name
 from proto.records import Kind, Record, RecordKey
-from router.embedders.factory import make_embedder
 from router.feedback import Feedback
 from router.router import Router
 
@@ -77,7 +78,8 @@ class App:
         me = config.node_id
         self.catalog = Catalog(me)
         self.authenticator, self.guard = guard_of(config.auth, config.node.mesh)
-        embedder = make_embedder(config.search.embedder)
+        embedder = embedder_of(config.search)
+        self._asked_over_http = embedder if isinstance(embedder, HttpEmbedder) else None
         self.vectors = NodeVectors(config, embedder) if embedder else None
         kept, shared = (self.vectors.kept, self.vectors.shared) if self.vectors else (None, None)
         self.feedback = feedback_of(config) if embedder else None
@@ -143,6 +145,8 @@ class App:
             await self.learning.start()
         await self._listen()
         # Not before agents are served: loading the model would take the processor from it.
+        if self._asked_over_http is not None:
+            await self._asked_over_http.open()
         await self.router.start()
         specs = {name: server.to_spec(name) for name, server in self.config.servers.items()}
         for name in self.added.names():
@@ -185,7 +189,7 @@ class App:
             parts.callback(self.added.close)
             if self.learning is not None:
                 parts.push_async_callback(self.learning.stop)
-            parts.push_async_callback(self.router.stop)
+            parts.push_async_callback(self._stop_search)
             if self.vectors is not None:
                 parts.push_async_callback(self.vectors.stop)
             if self._runner is not None:
@@ -210,6 +214,11 @@ class App:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.http_port}"
 
     # ---- parts ----------------------------------------------------------------------------------
+
+    async def _stop_search(self) -> None:
+        # Together: the router waits for the step in hand, which may be waiting for the endpoint.
+        closing = [self._asked_over_http.close()] if self._asked_over_http else []
+        await asyncio.gather(self.router.stop(), *closing)
 
     def _mesh_tls(self) -> MeshTls | None:
         section = self.config.federation

