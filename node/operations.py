@@ -213,6 +213,8 @@ class Operations:
             "pending": s.pending,
             "problem": s.problem,
         }
+        if self._app.vectors is not None:
+            status["vectors"] = self._app.vectors.status(s)
         if self._app.feedback is not None:
             f = self._app.feedback.status()
             status["feedback"] = {

@@ -19,6 +19,7 @@ from proto.versions import PROTOCOL_MAX
 
 if TYPE_CHECKING:
     from node.app import App
+    from node.operator.ports import VectorsStatus
 
 
 class Telemetry(Collector):
@@ -85,6 +86,8 @@ class Telemetry(Collector):
         yield _gauge("toolmesh_tools", "Tools in lists, of the whole mesh.", sum(len(s.tools) for s in listed))
         search = self._app.router.status()
         yield _gauge("toolmesh_search_pending", "Tools that wait for their vectors.", search.pending)
+        if self._app.vectors is not None:
+            yield from _vectors(self._app.vectors.status(search))
 
     def _peers(self) -> Iterator[Metric]:
         federation = self._app.federation
@@ -109,6 +112,19 @@ class Telemetry(Collector):
         for (side, reason), count in sorted(federation.refusals.totals.items()):
             refusals.add_metric([side, str(reason)], count)
         yield refusals
+
+
+def _vectors(status: VectorsStatus) -> Iterator[Metric]:
+    came = CounterMetricFamily("toolmesh_vectors", "Vectors of texts, by where they came from.", labels=["source"])
+    came.add_metric(["store"], status["from_store"])
+    came.add_metric(["peers"], status["from_peers"])
+    came.add_metric(["computed"], status["computed"])
+    yield came
+    yield CounterMetricFamily("toolmesh_vectors_lent", "Vectors given to peers.", value=status["lent"])
+    yield CounterMetricFamily("toolmesh_vectors_dropped", "Vectors too many to wait.", value=status["dropped"])
+    yield _gauge("toolmesh_vectors_waiting", "Vectors that wait to be written.", status["waiting"])
+    yield _gauge("toolmesh_vectors_store_up", "1 while their store answers.", status["state"] == "ready")
+    yield _gauge("toolmesh_vectors_disk_bytes", "What they take in the data directory.", status["disk_bytes"])
 
 
 def _facts(peers: dict[str, PeerStatus]) -> Iterator[Metric]:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from node.config import NodeConfig
+from node.operator.ports import VectorsStatus
 from proto.errors import Unavailable
 from router.chroma_directory import ChromaDirectory
 from router.chroma_server import ChromaServer, ServerAddress
 from router.keeping import KeptVectors, Shelf
-from router.ports import Embedder
+from router.ports import Embedder, RouterStatus
 from router.router import Router
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("toolmesh.node.vectors")
 
+DIRECTORY = "vectors"
 FIRST_SWEEP_S = 3_600.0
 """Until then every peer has come back whose tools were there before the start."""
 
@@ -31,6 +33,7 @@ class NodeVectors:
     """`kept` for the router to keep vectors in; `shared` with peers, None for a node that runs alone or shares none."""
 
     def __init__(self, config: NodeConfig, embedder: Embedder) -> None:
+        self._place = config.search.store.url or str(config.node.data_dir / DIRECTORY)
         self.kept = KeptVectors(_shelf(config, embedder.model_id))
         self.shared: SharedVectors | None = None
         if config.federation.enabled and config.search.share_vectors:
@@ -39,6 +42,24 @@ class NodeVectors:
 
             self.shared = SharedVectors(config.node.name, config.node.region, embedder, self.kept)
         self._sweeping: asyncio.Task[None] | None = None
+
+    def status(self, searching: RouterStatus) -> VectorsStatus:
+        """For operators; `searching` is the router's."""
+        kept, shared = self.kept.status(), self.shared
+        return {
+            "place": self._place,
+            "state": kept.state,
+            "problem": kept.problem,
+            "waiting": kept.waiting,
+            "dropped": kept.dropped,
+            "swept": kept.swept,
+            "disk_bytes": kept.disk_bytes,
+            "from_store": searching.from_store,
+            "from_peers": searching.from_peers,
+            "computed": searching.computed,
+            "lent": shared.lent if shared is not None else 0,
+            "not_believed": list(shared.doubted) if shared is not None else [],
+        }
 
     def start(self, federation: Federation | None, router: Router, loading: Callable[[], bool]) -> None:
         """On the loop, before the federation answers anybody. `loading`: servers of this node are coming yet."""
@@ -68,7 +89,7 @@ class NodeVectors:
 def _shelf(config: NodeConfig, model_id: str) -> Shelf:
     store = config.search.store
     if not store.url:
-        return ChromaDirectory(config.node.data_dir / "vectors", model_id)
+        return ChromaDirectory(config.node.data_dir / DIRECTORY, model_id)
     token = store.token.get_secret_value() if store.token is not None else ""
     ca = str(store.ca) if store.ca is not None else ""
     return ChromaServer(ServerAddress(store.url, token, store.tenant, store.database, ca), model_id)

@@ -228,6 +228,7 @@ class KeptVectors:
     # ---- the keeping thread ----------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._disk_bytes = self._shelf.disk_bytes()
         while (job := self._next()) is not _Do.END:
             try:
                 self._do(job)

@@ -70,8 +70,28 @@ class FeedbackReset(TypedDict):
     forgotten: int
 
 
+class VectorsStatus(TypedDict):
+    """Where vectors are kept (`place`: a directory or a URL; `state`: ready, away or closed) and came from since the
+    start, by text. `waiting`: to be written; `dropped`: too many waited. `not_believed`: peers that sent what cannot
+    be a vector."""
+
+    place: str
+    state: str
+    problem: str
+    waiting: int
+    dropped: int
+    swept: int
+    disk_bytes: int
+    from_store: int
+    from_peers: int
+    computed: int
+    lent: int
+    not_believed: list[str]
+
+
 class SearchStatus(TypedDict):
-    """`mode` is hybrid or lexical; `problem` says why it is lexical. No `feedback`: it is off."""
+    """`mode` is hybrid or lexical; `problem` says why it is lexical. No `feedback`: it is off. No `vectors`: words
+    only."""
 
     mode: str
     embedder: str
@@ -80,6 +100,7 @@ class SearchStatus(TypedDict):
     pending: int
     problem: str
     feedback: NotRequired[FeedbackStatus]
+    vectors: NotRequired[VectorsStatus]
 
 
 class Totals(TypedDict):

@@ -19,7 +19,7 @@ def _server_url(value: str) -> str:
         return value
     try:
         parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
     if not good or parts.path.strip("/") or parts.query or parts.fragment or parts.username:

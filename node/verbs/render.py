@@ -47,6 +47,8 @@ def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     counted = f"{search['embedded']} of {search['tools']} tools embedded"
     why = search["problem"] or ("the model is being loaded" if search["mode"] == "lexical" else "")
     yield "search", f"{search['mode']} ({model}), {counted}" + f"; {why}" * bool(why)
+    if vectors := search.get("vectors"):
+        yield "vectors", _vectors(vectors)
     if learned := search.get("feedback"):
         heard = f", {learned['foreign']} heard from {count(learned['peers'], 'peer')}" if learned["peers"] else ""
         yield "feedback", f"{count(learned['own'], 'lesson')} learned here{heard}"
@@ -57,6 +59,16 @@ def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     )
     running = f", {totals['in_flight']} in flight" if "in_flight" in totals else ""
     yield "calls", f"{totals['calls']} since the start, {totals['failed']} failed{running}"
+
+
+def _vectors(v: dict[str, Any]) -> str:
+    came = f"{v['from_store']} from the store, {v['from_peers']} from peers, {v['computed']} computed"
+    room = f" ({v['disk_bytes'] / 1e6:.0f} MB)" if v["disk_bytes"] else ""
+    kept = f"kept in {v['place']}{room}" if v["state"] == "ready" else f"the store is {v['state']} ({v['place']})"
+    waiting = f", {v['waiting']} to be written" if v["waiting"] else ""
+    lost = f", {v['dropped']} dropped" if v["dropped"] else ""
+    doubted = f"; not believed: {', '.join(v['not_believed'])}" if v["not_believed"] else ""
+    return f"{came}; {kept}{waiting}{lost}{doubted}"
 
 
 def _found_by(answer: dict[str, Any]) -> str:
