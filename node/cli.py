@@ -10,10 +10,11 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from node.verbs.measuring import evaluate
 from proto import jsons
 from proto.errors import Fault, Invalid, MeshError
 
@@ -29,6 +30,7 @@ feedback_app = typer.Typer(help="What search has learned from use.", no_args_is_
 key_app = typer.Typer(help="API keys of agents and operators, and keys of the mesh.", no_args_is_help=True)
 app.add_typer(ca_app, name="ca")
 app.add_typer(key_app, name="key")
+app.command("eval")(evaluate)
 app.add_typer(feedback_app, name="feedback")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the node.")]
@@ -329,38 +331,6 @@ def search(
     from node.verbs import render_search, tables
 
     tables.show(*render_search.search(answer))
-
-
-@app.command("eval")
-def evaluate(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="A set of queries and tools, or a folder of sets.")],
-    retriever: Annotated[str, typer.Option(metavar="NAMES", help="router, bm25, dense, rrf, with commas.")] = "all",
-    sets: Annotated[str, typer.Option(metavar="NAMES", help="Some of the sets, with commas; else all.")] = "",
-    crowd: Annotated[bool, typer.Option("--crowd", help="Search the tools of all sets at once.")] = False,
-    limit: Annotated[int, typer.Option(min=0, help="How many queries of each set at most; 0 for all.")] = 0,
-    embedder: Annotated[str, typer.Option(metavar="NAME", help="As search.embedder.")] = "minilm",
-    adapter: Annotated[str, typer.Option(metavar="WHICH", help="As search.adapter: true, false or a file.")] = "true",
-    precision: Annotated[Literal["int8", "float32"], typer.Option(help="As search.precision.")] = "int8",
-    vectors: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep vectors there between runs.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there as JSON, too.")] = None,
-) -> None:
-    """Measure how well search finds the right tools of sets of queries, beside plain retrievers in the same run."""
-    from node.verbs.evaluating import evaluate as measure
-
-    typer.echo(
-        measure(
-            data,
-            retrievers=retriever,
-            names=sets,
-            crowd=crowd,
-            limit=limit,
-            embedder=embedder,
-            adapter=adapter,
-            precision=precision,
-            vectors=vectors,
-            json=json,
-        )
-    )
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Talking to a running node: its operator API, and MCP 2026-07-28 for one tool call. Raises `MeshError`s only."""
+"""Talking to a running node: its operator API, and MCP 2026-07-28, one request at a time. Raises `MeshError`s only."""
 
 from __future__ import annotations
 
@@ -55,25 +55,25 @@ class Remote:
     async def use_tool(self, server: str, tool: str, params: dict[str, Any]) -> dict[str, Any]:
         """The MCP result of one tool, whichever node runs it; a failing tool is a result with `isError`."""
         arguments = {"mcp_server_name": server, "mcp_tool_name": tool, "params": params}
+        return await self.ask("/mcp", "tools/call", {"name": "use_tool", "arguments": arguments})
+
+    async def ask(self, path: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """The result of one MCP request at one address of the node."""
         meta = {
             f"{_META}protocolVersion": REVISION,
             f"{_META}clientInfo": {"name": "toolmesh-cli", "version": _version()},
             f"{_META}clientCapabilities": {},
         }
-        request = {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {"name": "use_tool", "arguments": arguments, "_meta": meta},
-        }
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
         headers = {
             "Content-Type": "application/json",
             "Accept": "application/json, text/event-stream",
             "MCP-Protocol-Version": REVISION,
-            "Mcp-Method": "tools/call",
-            "Mcp-Name": "use_tool",
+            "Mcp-Method": method,
         }
-        _, kind, raw = await self._send("POST", "/mcp", headers=headers, data=jsons.dumps(request))
+        if "name" in params:
+            headers["Mcp-Name"] = params["name"]
+        _, kind, raw = await self._send("POST", path, headers=headers, data=jsons.dumps(request))
         answer = _from_events(raw) if kind == "text/event-stream" else _object(raw)
         result = answer.get("result")
         if isinstance(result, dict):

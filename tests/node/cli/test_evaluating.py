@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from node.verbs.exporting import export
+from proto.errors import Conflict
 
 TOOLS = [
     {"server": "bank", "tool": "convert_currency", "description": "Convert money of one currency to another."},
@@ -40,6 +44,38 @@ def test_what_is_wrong_with_the_data_is_a_line_with_status_2(run: Any, data: Pat
     ran = run("eval", "--data", str(data), "--embedder", "none")
     assert ran.status == 2
     assert "queries.jsonl line 1: 'relevant' is null; give a list" in ran.err
+
+
+def test_the_tools_of_a_node_are_exported_page_by_page(tmp_path: Path) -> None:
+    class Node:
+        """Of a node's two answers: servers, and pages of tools."""
+
+        async def get(self, path: str) -> Any:
+            assert path == "/api/v1/servers"
+            return {"servers": [{"name": "mail", "description": "Mail."}]}
+
+        async def ask(self, path: str, method: str, params: dict[str, Any]) -> Any:
+            assert (path, method) == ("/mcp-all", "tools/list")
+            if not params:
+                return {"tools": [{"name": "mail__send_email", "description": "Send."}], "nextCursor": "2"}
+            assert params == {"cursor": "2"}
+            return {"tools": [{"name": "disk__read__file", "inputSchema": {"type": "object"}}]}
+
+    said = asyncio.run(export(Node(), tmp_path / "mine"))  # type: ignore[arg-type]
+    assert said.startswith("wrote 2 tools to")
+    corpus = tmp_path / "mine" / "corpus.jsonl"
+    assert [json.loads(line) for line in corpus.read_text().splitlines()] == [
+        {"server": "mail", "tool": "send_email", "description": "Send.", "server_description": "Mail."},
+        {"server": "disk", "tool": "read__file", "input_schema": {"type": "object"}},
+    ]
+    with pytest.raises(Conflict, match="is there already"):
+        asyncio.run(export(Node(), tmp_path / "mine"))  # type: ignore[arg-type]
+
+
+def test_neither_data_nor_export_is_refused_with_the_mend(run: Any) -> None:
+    ran = run("eval")
+    assert ran.status == 2
+    assert "--data is missing: name the folder that holds the sets" in ran.err
 
 
 def test_an_unknown_retriever_is_named_with_those_there_are(run: Any, data: Path) -> None:
