@@ -81,6 +81,9 @@ async def test_whoever_subscribes_hears_of_changes_that_it_can_see(
     (honoured,) = await heard.until(1)
     assert honoured["params"]["notifications"] == {"resourceSubscriptions": [URI]}
     house.offer(US, "payroll", Kind.TOOL, "raise")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(heard.events) == 1
     house.offer(EU, "wiki", Kind.TOOL, "read")
     *_, told = await heard.until(2)
     assert told == {"method": "notifications/resources/updated", "params": {"uri": URI}}

@@ -100,6 +100,8 @@ async def test_prompts_are_hidden_and_suggested_as_tools_are(house: House) -> No
 async def test_the_twin_runs_what_a_believed_server_calls_read_only_and_nothing_else(house: House) -> None:
     hinted = {"name": "read_page", **READS}
     house.catalog.apply(EU, [Record.of(Kind.TOOL, "wiki/read_page", hinted)], [])
+    writes = {"name": "write_page", "annotations": {"readOnlyHint": False}}
+    house.catalog.apply(EU, [Record.of(Kind.TOOL, "wiki/write_page", writes)], [])
     house.offer(EU, "liar")
     house.catalog.apply(EU, [Record.of(Kind.TOOL, "liar/read_page", hinted)], [])
     assert (await house.use("use_read_only_tool", at("wiki", "read_page")))["at"] == "wiki--eu-1"
