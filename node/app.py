@@ -83,7 +83,8 @@ class App:
         self.vectors = NodeVectors(config, embedder) if embedder else None
         kept, shared = (self.vectors.kept, self.vectors.shared) if self.vectors else (None, None)
         self.feedback = feedback_of(config) if embedder else None
-        self.router = Router(embedder, kept, source=shared, feedback=self.feedback)
+        snapshot = data_dir / "index.snapshot"
+        self.router = Router(embedder, kept, source=shared, feedback=self.feedback, snapshot=snapshot)
         Indexing(self.catalog, self.router)
         lot = Lot(parked_s=config.http.parked_s, parked_max=config.http.parked_max)
         self.bridge = Bridge(me.name, sealer_of(config.federation.mesh_keys), lot)

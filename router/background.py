@@ -121,6 +121,8 @@ class Background:
         try:
             if self._keeper is not None:
                 self._keeper.restore(self._index, self._desk.call)
+        except Exception:
+            log.exception("the index's snapshot was not read")
         finally:
             self._desk.release()
 

@@ -6,6 +6,7 @@ and written another time. Nothing depends on it: without one, words are indexed 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -54,9 +55,9 @@ class Keeper:
         except Exception as e:
             # Whatever is wrong with it, the store has the vectors and the tools have the words.
             log.warning("the index's snapshot cannot be used and is removed: %s: %s", type(e).__name__, e)
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.unlink()
             return
-        self._version = index.version
         took = time.perf_counter() - began
         log.info("%d documents read from the index's snapshot in %.1f s", index.unclaimed, took)
 
