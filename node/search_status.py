@@ -18,6 +18,7 @@ def search_answer(asked: Search, found: Findings) -> SearchAnswer:
         "confidence": result.confidence,
         "took_ms": round(result.took_ms, 3),
         "searched": result.searched,
+        "signals": {name: round(value, 3) for name, value in result.signals.items()},
         "hits": [search_hit(placed) for placed in found.usable],
         "unusable": [search_hit(placed) for placed in found.unusable],
         "instead": search_hit(found.instead) if found.instead else None,

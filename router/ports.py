@@ -138,7 +138,8 @@ class Hit:
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """`mode` is `hybrid` or `lexical`; `confidence` is `high`, `medium`, `low` or `none` (nothing seems to fit);
-    `searched` counts the tools that the caller may see."""
+    `searched` counts the tools that the caller may see. `signals`, where the search asked why, are what the label is
+    made of, by name, with `likely`, the likelihood from 0 to 1 that they come to."""
 
     hits: tuple[Hit, ...]
     mode: str
@@ -147,6 +148,7 @@ class SearchResult:
     searched: int = 0
     vector: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
     """Of the whole task, where there is a model."""
+    signals: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ from router.ports import (
     VectorStore,
 )
 from router.queries import Encoder, question
+from router.retrieval import Found
 
 SEARCHES_WAITING_MAX = 128
 REMOTE_QUERIES_AT_ONCE = 4
@@ -148,6 +150,7 @@ class Router:
             (self._clock() - began) * 1000,
             found.searched,
             None if vectors is None else vectors[0],
+            _signals(found) if explain else {},
         )
 
     def status(self) -> RouterStatus:
@@ -206,3 +209,9 @@ def of_kinds(only: Filter, kinds: Sequence[str]) -> Filter:
     """What `only` lets through of these kinds."""
     wanted = frozenset(kinds)
     return Filter((only.key, wanted), lambda entry: entry.key.kind in wanted and only.allows(entry))
+
+
+def _signals(found: Found) -> dict[str, float]:
+    """By name, those that are known; `named` as 0 or 1."""
+    said = asdict(found.signals) if found.signals is not None else {}
+    return {name: float(value) for name, value in said.items() if value is not None} | {"likely": found.likely}

@@ -201,6 +201,7 @@ class SearchHit(TypedDict):
 
 class SearchAnswer(TypedDict):
     """`confidence` is high, medium, low or none (nothing seems to fit). `searched`: how many the caller may see.
+    `signals`, if it was asked why, are what the label is made of (`router.confidence.Signals`), and `likely`.
 
     `unusable` would be among the hits if they could be used; `instead` is the prompt or resource that fits where no
     tool does.
@@ -211,6 +212,7 @@ class SearchAnswer(TypedDict):
     confidence: str
     took_ms: float
     searched: int
+    signals: dict[str, float]
     hits: list[SearchHit]
     unusable: list[SearchHit]
     instead: SearchHit | None

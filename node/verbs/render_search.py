@@ -31,6 +31,9 @@ def search(answer: dict[str, Any]) -> list[RenderableType]:
         text = f"near too, but not usable now: {hit['server']} {hit['tool']} ({hit.get('why_not', '')})"
         parts.append(Text(safe(text), style="yellow"))
     parts.append(Text(_sum(answer), style="dim"))
+    if signals := answer.get("signals"):
+        said = ", ".join(f"{safe(name)} {value:.2f}" for name, value in signals.items() if value)
+        parts.append(Text(f"the label comes of {said}", style="cyan"))
     return parts
 
 

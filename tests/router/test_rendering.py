@@ -184,7 +184,7 @@ def test_a_description_cannot_start_a_line_of_its_own(entry: MakeEntry) -> None:
 
 
 def test_a_name_of_a_hundred_thousand_characters_costs_an_agent_a_line(entry: MakeEntry) -> None:
-    head, line = text_of(render_search(found(entry("a" * 100_000)))).splitlines()
+    _, line = text_of(render_search(found(entry("a" * 100_000)))).splitlines()
     assert line.startswith("- tools · aaaa")
     assert len(line) < 1_000
 

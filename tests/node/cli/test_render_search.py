@@ -38,6 +38,11 @@ def test_replicas_and_tools_nearly_the_same_are_named(capsys: pytest.CaptureFixt
     ]
 
 
+def test_what_a_label_is_made_of_is_told_last(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = lines(capsys, HIT, signals={"cosine": 0.512, "named": 0.0, "likely": 0.25})
+    assert shown[-1] == "the label comes of cosine 0.51, likely 0.25"
+
+
 def test_what_cannot_be_used_and_what_fits_instead_follow_the_hits(capsys: pytest.CaptureFixture[str]) -> None:
     gone = {**HIT, "server": "gone", "why_not": "node us-1 is down\x1b[2J"}
     prompt = {**HIT, "kind": "prompt", "tool": "review", "alike": []}
