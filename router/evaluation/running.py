@@ -132,7 +132,7 @@ async def _settled(router: Router, say: Say) -> None:
             await asyncio.wait_for(asyncio.shield(waiting), SETTLED_EVERY_S)
             return
         status = router.status()
-        say(f"  embedded {status.embedded} of {status.tools} tools")
+        say(f"  embedded {status.embedded} of {status.tools} tools, {status.computed} texts computed")
 
 
 async def _measure(
