@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import mcp_types as types
 import pytest
 from mcp.client import Client
+from mcp.client.subscriptions import ResourceUpdated, listen
 
 from node.app import App
 from node.config import parse
@@ -30,6 +32,7 @@ async def node(tmp_path: Path) -> AsyncIterator[App]:
             "aliases": ["docker", "toolhive"],
         },
         "servers": {"shelf": {"command": [sys.executable, str(SHELF)], "stateless": True}},
+        "catalogue": {name: {"command": [sys.executable, str(SHELF)]} for name in ("cellar", "attic")},
     }
     app = App(parse(settings, tmp_path))
     try:
@@ -75,6 +78,33 @@ async def test_the_catalogue_is_listed_and_read(node: App, mode: str) -> None:
         assert "- shelf: A shelf of books. (2 tools, 1 prompt, 1 resource, 1 template; local)" in contents.text
         with pytest.raises(Exception, match="unknown resource 'toolmesh://nothing'"):
             await agent.read_resource("toolmesh://nothing")
+
+
+@pytest.mark.filterwarnings("ignore:resources/:mcp.shared.exceptions.MCPDeprecationWarning")
+async def test_subscribers_of_either_era_hear_that_a_server_has_joined(node: App) -> None:
+    came = asyncio.Event()
+
+    async def on_message(message: Any) -> None:
+        if isinstance(message, types.ResourceUpdatedNotification):
+            assert str(message.params.uri) == URI
+            came.set()
+
+    async with (
+        asyncio.timeout(60),
+        Client(f"{node.url}/mcp", mode="legacy", message_handler=on_message) as legacy,
+        Client(f"{node.url}/mcp", mode="2026-07-28") as modern,
+    ):
+        await legacy.subscribe_resource(URI)
+        async with listen(modern.session, resource_subscriptions=[URI, "shelf://rules"]) as events:
+            assert list(events.honored.resource_subscriptions or ()) == [URI]
+            await modern.call_tool("mcp-add", {"name": "cellar"})
+            event = await anext(aiter(events))
+            assert isinstance(event, ResourceUpdated)
+            assert event.uri == URI
+        await came.wait()
+        (contents,) = (await legacy.read_resource(URI)).contents
+        assert "- cellar" in contents.text
+        await legacy.unsubscribe_resource(URI)
 
 
 @pytest.mark.parametrize("mode", ERAS)
