@@ -12,21 +12,20 @@ about 32 MB of postings and 25 MB of words by row.
 
 from __future__ import annotations
 
-import itertools
 import math
 from array import array
 from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from router.documents import FIELDS
 from router.masks import View
-from router.tokens import TOKENS, words
+from router.tokens import TOKENS, words_and_wholes
 
 WEIGHTS = {"name": 2.0, "description": 1.0, "server": 0.6, "server_description": 0.3, "parameters": 0.4}
 # Words in a field of an ordinary tool. On the development sets this is within half a point of nDCG@10 of the means of
@@ -49,24 +48,31 @@ class Query:
     counts: dict[str, int]
 
 
+class Posting(NamedTuple):
+    """A word's number, the rows that have it, in order, and its weight in each of them."""
+
+    number: int
+    rows: array[int]
+    weights: array[float]
+
+
 class Lexical:
     """Rows are non-negative and chosen by the caller. Not thread-safe."""
 
     def __init__(self) -> None:
-        # By word number: the word, its rows in order, and the weight of the word in each of them.
+        self._postings: dict[str, Posting] = {}
+        # By word number, "" where it is free.
         self._names: list[str] = []
-        self._rows: list[array[int]] = []
-        self._weights: list[array[float]] = []
-        self._numbers: dict[str, int] = {}
         self._free: list[int] = []
         self._words_of: dict[int, array[int]] = {}
+        self._highest = -1
         self._seen: OrderedDict[tuple[Hashable, int], dict[str, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._words_of)
 
     def __repr__(self) -> str:
-        return f"Lexical({len(self)} documents, {len(self._numbers)} words)"
+        return f"Lexical({len(self)} documents, {len(self._postings)} words)"
 
     # ---- changes ---------------------------------------------------------------------------------
 
@@ -75,56 +81,53 @@ class Lexical:
         if row in self._words_of or not 0 <= row <= ROW_MAX:
             raise ValueError(f"row {row} is taken or no row number; remove what it holds first")
         held = array("i")
+        last = row > self._highest
         for word, weight in _weights(fields).items():
-            number = self._numbers.get(word)
-            if number is None:
-                number = self._new(word)
+            number, rows, weights = self._postings.get(word) or self._new(word)
             held.append(number)
-            rows = self._rows[number]
-            if not rows or row > rows[-1]:
+            if last:
                 rows.append(row)
-                self._weights[number].append(weight)
+                weights.append(weight)
             else:
                 at = bisect_left(rows, row)
                 rows.insert(at, row)
-                self._weights[number].insert(at, weight)
+                weights.insert(at, weight)
         self._words_of[row] = held
+        self._highest = max(self._highest, row)
 
     def remove(self, row: int) -> None:
         """Gone at once; the row may be used again. Raises `KeyError` for a row that holds nothing."""
         for number in self._words_of.pop(row):
-            rows = self._rows[number]
+            _, rows, weights = self._postings[self._names[number]]
             at = bisect_left(rows, row)
             del rows[at]
-            del self._weights[number][at]
+            del weights[at]
             if not rows:
-                del self._numbers[self._names[number]]
+                del self._postings[self._names[number]]
                 self._names[number] = ""
                 self._free.append(number)
 
-    def _new(self, word: str) -> int:
+    def _new(self, word: str) -> Posting:
         if self._free:
             number = self._free.pop()
             self._names[number] = word
         else:
             number = len(self._names)
             self._names.append(word)
-            self._rows.append(array("i"))
-            self._weights.append(array("f"))
-        self._numbers[word] = number
-        return number
+        posting = self._postings[word] = Posting(number, array("i"), array("f"))
+        return posting
 
     # ---- kept over restarts ----------------------------------------------------------------------
 
     def state(self) -> dict[str, NDArray[Any] | bytes]:
         """Copies: later changes do not show in them."""
-        numbers = list(self._numbers.values())
+        postings = self._postings.values()
         return {
             "made_by": _MADE_BY,
-            "words": "\n".join(self._numbers).encode("utf-8"),
-            "ends": np.cumsum([len(self._rows[n]) for n in numbers], dtype=np.int64),
-            "rows": b"".join(self._rows[n] for n in numbers),
-            "weights": b"".join(self._weights[n] for n in numbers),
+            "words": "\n".join(self._postings).encode("utf-8"),
+            "ends": np.cumsum([len(p.rows) for p in postings], dtype=np.int64),
+            "rows": b"".join(p.rows for p in postings),
+            "weights": b"".join(p.weights for p in postings),
             "documents": np.fromiter(self._words_of, dtype=np.int32, count=len(self._words_of)),
         }
 
@@ -138,14 +141,13 @@ class Lexical:
         rows, weights = np.frombuffer(raw_rows, np.int32), np.frombuffer(raw_weights, np.float32)
         ends, documents = state["ends"].astype(np.int64), state["documents"].astype(np.int64)
         fresh = Lexical()
-        fresh._numbers = {name: number for number, name in enumerate(names)}
         fresh._names = names
         fresh._words_of = {row: array("i") for row in documents.tolist()}
-        _check(len(fresh._numbers), len(fresh._words_of), rows, weights, ends, documents)
+        _check(len(set(names)), len(fresh._words_of), rows, weights, ends, documents)
         starts = [0, *ends.tolist()]
-        for start, end in itertools.pairwise(starts):
-            fresh._rows.append(array("i", raw_rows[4 * start : 4 * end]))
-            fresh._weights.append(array("f", raw_weights[4 * start : 4 * end]))
+        for number, (name, start, end) in enumerate(zip(names, starts, starts[1:], strict=False)):
+            held = slice(4 * start, 4 * end)
+            fresh._postings[name] = Posting(number, array("i", raw_rows[held]), array("f", raw_weights[held]))
         # The other way round: the words of each row.
         order = np.argsort(rows, kind="stable")
         words_of = np.repeat(np.arange(len(names), dtype=np.int32), np.diff(starts))[order].tobytes()
@@ -153,23 +155,24 @@ class Lexical:
         lasts = np.cumsum(counts).tolist()
         for row, count, last in zip(holding.tolist(), counts.tolist(), lasts, strict=True):
             fresh._words_of[row] = array("i", words_of[4 * (last - count) : 4 * last])
+        fresh._highest = max(holding.tolist(), default=-1)
         self.__dict__.update(fresh.__dict__)
 
     # ---- search ----------------------------------------------------------------------------------
 
     def query(self, text: str) -> Query:
-        return Query(dict(Counter(words(text))))
+        return Query(dict(Counter(words_and_wholes(text))))
 
     def scores(self, queries: Sequence[Query], view: View) -> Scores:
         """BM25F, float32, shape (queries, len(view.rows)); zero for rows not in view and where no word occurs."""
         out = np.zeros((len(queries), len(view.rows)), dtype=np.float32)
         for scores, query in zip(out, queries, strict=True):
             for word, times in query.counts.items():
-                number = self._numbers.get(word)
-                if number is not None:
+                posting = self._postings.get(word)
+                if posting is not None:
                     weight = np.float32(times * self.rarity(word, view))
                     # The views of the arrays live for this line only: an array that is looked at cannot grow.
-                    np.add.at(scores, _array(self._rows[number]), weight * _array(self._weights[number]))
+                    np.add.at(scores, _array(posting.rows), weight * _array(posting.weights))
         if not view.everything:
             out *= view.rows
         return out
@@ -185,17 +188,16 @@ class Lexical:
         weights = {word: self.rarity(word, view) for word in query.counts}
         total = sum(weights.values())
         held = self._words_of.get(row, ())
-        met = sum(w for word, w in weights.items() if (n := self._numbers.get(word)) is not None and n in held)
+        met = sum(w for word, w in weights.items() if (p := self._postings.get(word)) and p.number in held)
         return met / total if total else 0.0
 
     def _occurs(self, word: str, view: View) -> int:
         """In how many visible documents. Counted once a word and version of a view; the last 64 views are kept."""
-        number = self._numbers.get(word)
-        if number is None:
+        posting = self._postings.get(word)
+        if posting is None:
             return 0
-        rows = self._rows[number]
         if view.everything:
-            return len(rows)
+            return len(posting.rows)
         seen = self._seen.get((view.key, view.version))
         if seen is None:
             seen = self._seen[view.key, view.version] = {}
@@ -204,7 +206,7 @@ class Lexical:
         else:
             self._seen.move_to_end((view.key, view.version))
         if word not in seen:
-            seen[word] = int(np.count_nonzero(view.rows[_array(rows)]))
+            seen[word] = int(np.count_nonzero(view.rows[_array(posting.rows)]))
         return seen[word]
 
 
@@ -236,7 +238,7 @@ def _weights(fields: Sequence[str]) -> dict[str, float]:
     """What each word weighs in a document, between 0 and K1 + 1."""
     counted: dict[str, float] = {}
     for text, factor, usual in zip(fields, _FACTORS, _LENGTHS, strict=True):
-        found = list(words(text))
+        found = words_and_wholes(text)
         each = factor / (1 - B + B * len(found) / usual)
         for word in found:
             counted[word] = counted.get(word, 0.0) + each

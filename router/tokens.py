@@ -1,28 +1,29 @@
-"""Words for lexical search: any script, names split, English inflection removed."""
+"""Words for lexical search: any script, identifiers split and whole, inflection removed, usual words left out."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
-
-import Stemmer
 
 from router.documents import HUMPS
+from router.scripts import folded, stem
 
-TOKENS = 1
+TOKENS = 2
 """Version of how text becomes words: what was made of others is made again."""
 WORD_MAX = 40
-STEMS_CACHED = 50_000
+CACHED = 50_000
 
-# Scripts written without spaces: Han, Hiragana, Katakana, Hangul (syllables), Thai, Lao, Khmer, Myanmar.
+# Scripts written without spaces: Thai, Lao, Myanmar, Khmer, Hiragana, Katakana, Han, Hangul (syllables).
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
+# What a word goes on through though it is no letter: accents, points, vowel signs of India, joiners, soft hyphens.
+_MARKS = (
+    "\u00ad\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed"
+    "\u0900-\u0963\u0966-\u0dff\u200b-\u200f"
+)
+_RUN = re.compile(rf"([\w{_MARKS}]+)(?:['’]s\b)?")
+_PART = re.compile(rf"[{_UNSPACED}]+|(?:[^\W_{_UNSPACED}]|[{_MARKS}])+")
 _UNSPACED_RUN = re.compile(rf"[{_UNSPACED}]")
-_POSSESSIVE = re.compile(r"(?<=\w)['’]s\b")
-# Without its own cache, which is not safe between threads; `stem` keeps one.
-_stemmer = Stemmer.Stemmer("english", 0)
 
 _STOPWORDS = """
 a an and any are as at be been but by can could did do does for from had has have he her here him his how i if
@@ -31,18 +32,42 @@ these they this those to too us want was we were what when where which who whom 
 """
 STOPWORDS = frozenset(_STOPWORDS.split())
 
+Pieces = tuple[str, ...]
+_known: dict[str, tuple[Pieces, Pieces]] = {}
 
-def words(text: str) -> Iterator[str]:
+
+def words(text: str) -> list[str]:
     """Stems in order, repeats included. Unspaced scripts give overlapping pairs of characters."""
-    text = _POSSESSIVE.sub("", unicodedata.normalize("NFKC", text))
-    for match in _WORD.finditer(HUMPS.sub(" ", text)):
-        word = match.group().casefold()
-        if _UNSPACED_RUN.match(word):
-            yield from (word[i : i + 2] for i in range(max(1, len(word) - 1)))
-        elif word not in STOPWORDS:
-            yield stem(word[:WORD_MAX])
+    return [word for run in _runs(text) for word in run[0]]
 
 
-@lru_cache(maxsize=STEMS_CACHED)
-def stem(word: str) -> str:
-    return str(_stemmer.stemWord(word)) if word.isascii() and word.isalpha() else word
+def words_and_wholes(text: str) -> list[str]:
+    """As `words`; an identifier of several words (`getUserName`, `user_name`, `YouTube`) is there as one, too."""
+    return [word for run in _runs(text) for word in run[1]]
+
+
+def _runs(text: str) -> Iterator[tuple[Pieces, Pieces]]:
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    for run in _RUN.findall(text):
+        yield _known.get(run) or _learn(run)
+
+
+def _learn(run: str) -> tuple[Pieces, Pieces]:
+    """The words of a run, and these with the whole, kept for when it comes again; at 50,000 all are forgotten."""
+    pieces: list[str] = []
+    spaced: list[str] = []
+    for part in _PART.findall(run):
+        if _UNSPACED_RUN.match(part):
+            pieces += (part[i : i + 2] for i in range(max(1, len(part) - 1)))
+        else:
+            spaced += (word for hump in HUMPS.sub(" ", part).split() if (word := folded(hump)))
+    pieces += (stem(word[:WORD_MAX]) for word in spaced if word not in STOPWORDS)
+    whole = "".join(spaced)
+    parts = tuple(pieces)
+    both = (parts, (*parts, stem(whole)) if len(spaced) > 1 and len(whole) <= WORD_MAX else parts)
+    if len(run) <= WORD_MAX:
+        if len(_known) >= CACHED:
+            _known.clear()
+        _known[run] = both
+    return both

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from router.documents import FIELDS
 from router.lexical import K1, USUAL_LENGTHS, WEIGHTS, B, Lexical
 from router.masks import View
-from router.tokens import words
+from router.tokens import words_and_wholes
 from tests.router.views import view
 
 Fields = tuple[str, ...]
@@ -36,11 +36,11 @@ def everything(texts: dict[int, Fields]) -> View:
 def plain_bm25f(query: str, row: int, visible: dict[int, Fields]) -> float:
     """By the formula, over what is visible and nothing else; a visible row's score."""
     score = 0.0
-    for word in words(query):
-        having = sum(any(word in words(text) for text in each) for each in visible.values())
+    for word in words_and_wholes(query):
+        having = sum(any(word in words_and_wholes(text) for text in each) for each in visible.values())
         weighted = 0.0
         for name, text in zip(FIELDS, visible[row], strict=True):
-            found = list(words(text))
+            found = words_and_wholes(text)
             norm = 1 - B + B * len(found) / USUAL_LENGTHS[name]
             weighted += WEIGHTS[name] * found.count(word) / norm
         n = max(1, having)
