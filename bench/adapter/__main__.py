@@ -25,6 +25,8 @@ from router.embedders import minilm
 
 RANK = 16
 SCALE = 2.0
+SHARE = 0.7
+"""Less change forgets less: at 0.7 no development set lost what at 1.0 one did, and the mean was higher."""
 
 
 def main() -> None:
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=usual.steps)
     parser.add_argument("--rate", type=float, default=usual.rate)
     parser.add_argument("--temperature", type=float, default=usual.temperature)
+    parser.add_argument("--share", type=float, default=SHARE, help="how much of what was learned is kept in the end")
     parser.add_argument("--own-words", type=float, default=0.25, help="share of pairs made from tools' own words")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -52,27 +55,40 @@ def main() -> None:
     trainer = Trainer(encoder, tokenizer(), pairs, plan)
     print(f"{len(pairs.training)} queries, {len(pairs.held_out)} held out, {len(pairs.tools)} tools", flush=True)
     stock = trainer.vectors([t.named for t in pairs.tools], TEXT_TOKENS)
-    figures = {0: trainer.held_out()}
-    print(f"held out: {figures[0]:.1f} with the stock weights", flush=True)
+    figures: dict[str, float] = {}
+
+    def check(when: str) -> None:
+        figures[when] = round(trainer.held_out(), 1)
+        print(f"held out: nDCG@10 {figures[when]} {when}", flush=True)
+
+    check("with the stock weights")
 
     how = {
         "name": args.out.stem,
         "base": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "data": pairs.digest,
         "made": json.dumps(
-            {"rank": RANK, "scale": SCALE, "seed": args.seed, "own_words": args.own_words, **asdict(plan)}
+            {
+                "rank": RANK,
+                "scale": SCALE,
+                "seed": args.seed,
+                "own_words": args.own_words,
+                "share": args.share,
+                **asdict(plan),
+            }
         ),
     }
 
     def each(step: int) -> None:
         if step % plan.check_every == 0 or step == plan.steps:
-            figures[step] = trainer.held_out()
-            print(f"held out: {figures[step]:.1f} after {step} steps", flush=True)
+            check(f"after {step} steps")
         if args.keep_every and step % args.keep_every == 0:
             write(args.out.with_stem(f"{args.out.stem}-{step}"), encoder, how)
 
     trainer.run(Batches(pairs, stock, Recipe(own_words=args.own_words), args.seed), each)
-    how["held_out_ndcg10"] = json.dumps({str(step): round(value, 1) for step, value in figures.items()})
+    encoder.soften(args.share)
+    check(f"with {args.share:g} of the change")
+    how["held_out_ndcg10"] = json.dumps(figures)
     write(args.out, encoder, how)
 
 

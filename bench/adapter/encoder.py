@@ -83,6 +83,12 @@ class Encoder(nn.Module):
         summed = torch.zeros(len(texts), x.shape[1]).index_add(0, owners, x)
         return functional.normalize(summed, dim=1)
 
+    def soften(self, share: float) -> None:
+        """Keep this share of the change of every map."""
+        for part in self.maps.values():
+            assert isinstance(part, LowRank)
+            part.scale *= share
+
     def changes(self) -> dict[str, Tensor]:
         """`NAME.A` (rank, in) and `NAME.B` (out, rank) of every map, the scale folded into B."""
         found = {}
