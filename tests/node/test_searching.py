@@ -160,6 +160,25 @@ async def test_a_hidden_server_is_answered_like_one_that_is_not_there(
     assert (tools(found), found.unusable, found.result.searched) == (["wiki/read_page"], [], 1)
 
 
+async def test_what_is_hidden_changes_no_score_no_count_and_no_label(
+    desk: Desk, catalog: Catalog, nodes: Nodes, make_server: MakeServer
+) -> None:
+    catalog.apply(nodes[0], make_server("wiki", "read_page", "write_page", "list_pages", "burn_book"), [])
+    await desk.find("read page", caller=CLERK)
+
+    async def told() -> Any:
+        found = await desk.searching.find(Search("read a page of a book"), 3, INTERN, explain=True)
+        assert found.usable
+        return replace(found.result, took_ms=0), found.unusable
+
+    alone = await told()
+    for i in range(40):
+        catalog.apply(nodes[1], make_server(f"payroll-{i}", "read_page", f"read_page_{i}", f"book_{i}"), [])
+    assert await told() == alone
+    catalog.set_liveness(nodes[1], Liveness.DOWN)
+    assert await told() == alone
+
+
 def described(kind: Kind, server: str, name: str, **definition: Any) -> Record:
     field = {Kind.PROMPT: "name", Kind.RESOURCE: "uri", Kind.TEMPLATE: "uriTemplate"}[kind]
     return Record.of(kind, f"{server}/{name}", {field: name, **definition})
