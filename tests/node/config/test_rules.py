@@ -125,3 +125,20 @@ def test_a_server_becomes_what_the_upstreams_side_starts(load_text: Load, tmp_pa
     assert (spec.service, spec.stateless, spec.concurrency, spec.call_timeout_s) == ("pool", True, 3, 300)
     remote = load_text("servers: {s: {url: 'https://x.example.org/mcp'}}\n").servers["s"].to_spec("s")
     assert (remote.url, remote.cwd, remote.command) == ("https://x.example.org/mcp", None, ())
+
+
+def test_a_tool_that_only_reads_needs_somebody_to_believe(refused: Refused, load_text: Load) -> None:
+    (line,) = refused("search: {read_only_tool: true}\n")
+    assert line.startswith("node.yaml:1: search.believe_hints: names no server, so use_read_only_tool would refuse")
+    believing = load_text("search: {read_only_tool: true, believe_hints: [wiki, '*--eu-1']}\n").search
+    assert believing.believe_hints == ("wiki", "*--eu-1")
+    (line,) = refused("search: {read_only_tool: true, believe_hints: ['']}\n")
+    assert "search.believe_hints" in line
+
+
+def test_other_names_for_the_tools_are_known_ones_and_named_once(refused: Refused, load_text: Load) -> None:
+    assert load_text("search: {aliases: [toolhive, docker]}\n").search.aliases == ("toolhive", "docker")
+    (line,) = refused("search: {aliases: [docker, docker]}\n")
+    assert line.startswith("node.yaml:1: search.aliases: names the same twice")
+    (line,) = refused("search: {aliases: [podman]}\n")
+    assert "'docker' or 'toolhive'" in line
