@@ -2,7 +2,8 @@
 
     python -m bench.search                      every figure but quality
     python -m bench.search --data DIR           quality alone, on the sets in DIR, as `toolmesh eval` tells it
-    python -m bench.search --all --data DIR     both
+    python -m bench.search --all --data DIR     both: writes bench/results/search.json and the tables in docs/
+    python -m bench.search --tables             the tables in docs/ from bench/results/search.json
 
 Read the ratios: machines differ. `--quick` measures a little of everything, `--only PART` one part; neither writes.
 """
@@ -19,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from bench.search import pages
 from bench.search.answers import answers
 from bench.search.freshness import freshness
 from bench.search.indexing import indexing
@@ -38,6 +40,9 @@ PARTS: tuple[Part, ...] = (latency, freshness, indexing, answers, starting)
 
 def main() -> int:
     asked = _arguments()
+    if asked.tables:
+        pages.write(json.loads(RESULTS.read_text()))
+        return 0
     if asked.data and not asked.all:
         try:
             print(_evaluated(asked))
@@ -66,6 +71,7 @@ async def _measured(asked: argparse.Namespace) -> int:
     print(table(figures))
     if not (asked.quick or asked.only):
         RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+        pages.write(figures)
     return int(any("failed" in found for found in figures.values() if isinstance(found, dict)))
 
 
@@ -90,6 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", choices=[p.__name__ for p in PARTS], action="append", help="a part; writes nothing")
     parser.add_argument("--real", action="store_true", help="no stand-ins: the model embeds every text, for an hour")
     parser.add_argument("--all", action="store_true", help="with --data: every figure, not quality alone")
+    parser.add_argument("--tables", action="store_true", help="measure nothing; write the tables in docs/")
     parser.add_argument("--data", type=Path, help="a set, or a folder of sets")
     parser.add_argument("--vectors", type=Path, help="folder where the sets' vectors are kept between runs")
     alone = parser.add_argument_group("with --data alone")

@@ -27,7 +27,8 @@ class StandIn:
 
     def __init__(self, model: Embedder) -> None:
         self._model = model
-        self._anchors: dict[tuple[str, str], NDArray[np.float32]] = {}
+        self.anchors: dict[tuple[str, str], NDArray[np.float32]] = {}
+        """By (verb, thing)."""
         self._things: dict[str, NDArray[np.float32]] = {}
         self._by_first: dict[str, list[tuple[tuple[str, ...], str]]] = {}
         self.stands_in = True
@@ -42,7 +43,7 @@ class StandIn:
         return self._model.dimensions
 
     def load(self) -> None:
-        if self._anchors:
+        if self.anchors:
             return
         self._model.load()
         every = made.phrases()
@@ -50,11 +51,11 @@ class StandIn:
             [f"{verb} {thing}: {made.VERBS[verb].format(thing=thing)}." for verb, thing, _ in every]
         )
         for (verb, thing, _), vector in zip(every, vectors, strict=True):
-            self._anchors[verb, thing] = vector
+            self.anchors[verb, thing] = vector
         for thing in {t for _, t, _ in every}:
             words = tuple(_words(thing))
             self._by_first.setdefault(words[0], []).append((words, thing))
-            self._things[thing] = _unit(sum((self._anchors[v, thing] for v in made.VERBS), np.zeros(384, np.float32)))
+            self._things[thing] = _unit(sum((self.anchors[v, thing] for v in made.VERBS), np.zeros(384, np.float32)))
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         if query or not self.stands_in:
@@ -69,7 +70,7 @@ class StandIn:
         noise = np.random.default_rng(int.from_bytes(bits, "little")).standard_normal(self.dimensions, np.float32)
         if not thing:
             return _unit(noise)
-        anchor = self._anchors.get((verb, thing), self._things[thing])
+        anchor = self.anchors.get((verb, thing), self._things[thing])
         noise = _unit(noise - (noise @ anchor) * anchor)
         return np.float32(NEARNESS) * anchor + np.float32((1 - NEARNESS**2) ** 0.5) * noise
 

@@ -35,6 +35,15 @@ _ONCE = (
 )
 
 
+_KINDS = {
+    "taken_away": "their right tools hidden",
+    "foreign": "of sets with other tools",
+    "declared": "declared unanswerable",
+    "answerable": "answerable",
+    "right_first": "answerable, and the first hit was right",
+}
+
+
 def table(figures: Mapping[str, Any]) -> str:
     """Markdown, as docs/benchmarks.md has it. A row that was not measured is left out."""
     return "\n".join(["| what | figure | aim |", "|---|---|---|", *_rows(figures)])
@@ -63,6 +72,15 @@ def quality_table(figures: Mapping[str, Any], crowd: Mapping[str, Any] | None = 
     lines.append(f"| mean | | {_cells(figures['mean'])} |")
     if crowd:
         lines.append(f"| mean, in a crowd of {crowd['sets'][0]['tools']:,} | | {_cells(crowd['mean'])} |")
+    return "\n".join(lines)
+
+
+def honesty_table(figures: Mapping[str, Any]) -> str:
+    """Shares of queries by label, of each kind of query; the mean over the sets."""
+    lines = ["| queries | asked | *none* | *none* or *low* |", "|---|---|---|---|"]
+    for name, words in _KINDS.items():
+        if found := figures["honesty"][name]:
+            lines.append(f"| {words} | {found['count']} | {100 * found['none']:.1f} | {100 * found['doubted']:.1f} |")
     return "\n".join(lines)
 
 
