@@ -77,7 +77,7 @@ TOOLHIVE = [
 ALIASES: Mapping[str, list[dict[str, Any]]] = {"docker": DOCKER, "toolhive": TOOLHIVE}
 
 _TAKES = {
-    FIND_SERVERS: Taking(FIND_SERVERS, ("query", "limit", "prompt")),
+    FIND_SERVERS: Taking(FIND_SERVERS, ("query", "limit")),
     ADD_SERVER: Taking(ADD_SERVER, ("name", "activate")),
     EXEC: Taking(EXEC, ("name", "arguments")),
     FIND_TOOL: Taking(FIND_TOOL, ("tool_description", "tool_keywords", "limit")),

@@ -124,7 +124,7 @@ class MetaEndpoint:
             case "resources/templates/list":
                 return {"result": {"resourceTemplates": []}}
             case "resources/read":
-                return {"result": self._summary.read(params.get("uri"), caller)}
+                return {"result": await self._summary.read(params.get("uri"), caller)}
         raise Unknown(f"method {method!r} does not exist here", method=method)
 
     async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
