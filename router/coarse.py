@@ -4,7 +4,7 @@ The directions are those in which the vectors present differ most (principal com
 MiniLM's 384 hold two thirds of the spread, and of the ten nearest of 100,000 more than 99.5 % are among the nearest
 1,500 by them. Coordinates are kept as bytes, 96 a row: a scan is bound by memory. It is one matrix product for all
 queries at once; a filter is a choice of rows; a row that comes is searchable after one small product. What it is
-compared with: docs/decisions/0018.
+compared with: docs/decisions/0019.
 
 Directions are found anew when as many vectors have changed as half of those they were made of, in slices of a few
 milliseconds, one for every so many that come; the former ones serve until then.
@@ -12,7 +12,7 @@ milliseconds, one for every so many that come; the former ones serve until then.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,18 +58,24 @@ class Basis:
 class Coarse:
     """Rows of a matrix that belongs to the caller, in a basis."""
 
-    def __init__(self, basis: Basis, of: int) -> None:
+    def __init__(self, basis: Basis, of: int, room: int) -> None:
         self.basis = basis
         self.of = of
         """How many rows there were when the basis was made."""
-        self._rows = np.zeros((0, basis.directions.shape[1]), dtype=np.int8)
+        self._rows = np.zeros((room, basis.directions.shape[1]), dtype=np.int8)
 
-    def put(self, start: int, vectors: Fixed) -> None:
-        """Rows from `start` on."""
-        stop = start + len(vectors)
-        if stop > len(self._rows):
-            self._rows = grown(self._rows, stop)
-        self._rows[start:stop] = self.basis.project(floats(vectors))
+    def put(self, rows: Rows | slice, vectors: Fixed) -> None:
+        most = rows.stop if isinstance(rows, slice) else int(rows.max(initial=-1)) + 1
+        if most > len(self._rows):
+            self._rows = grown(self._rows, most)
+        self._rows[rows] = self.basis.project(floats(vectors))
+
+    def put_all(self, main: Fixed) -> Iterator[None]:
+        """Every row of `main`, in slices."""
+        for start in range(0, len(main), BLOCK):
+            block = main[start : start + BLOCK]
+            self.put(slice(start, start + len(block)), block)
+            yield
 
     def similar(self, queries: Floats, rows: Rows) -> Floats:
         """About the dot products of queries with rows, shape (queries, rows); `rows` in order and not empty."""
@@ -90,13 +96,31 @@ class Coarse:
         return np.asarray(found + (queries @ self.basis.centre)[:, None], dtype=np.float32)
 
 
-def rebuild(main: Fixed, rows: Rows) -> Generator[None, None, Coarse]:
-    """A basis for what stands in `rows` now, and every row of `main` in it, in slices of a few milliseconds. Rows that
-    change meanwhile are for the caller to put again."""
-    made = Coarse((yield from _basis(main, rows)), len(rows))
-    for start in range(0, len(main), BLOCK):
-        made.put(start, main[start : start + BLOCK])
-        yield
+class Rebuilding:
+    """A basis for what stands in `rows` now, and every row of `main` in it, in slices of a few milliseconds."""
+
+    def __init__(self, main: Fixed, rows: Rows, room: int) -> None:
+        self.changed: set[int] = set()
+        """Rows that have changed since; for the caller to add to."""
+        self._slices = _rebuild(main, rows, room)
+        self._made: Coarse | None = None
+
+    def advance(self, main: Fixed) -> Coarse | None:
+        """A slice; the outcome, once all that has changed meanwhile is in it, as it is in `main`."""
+        if self._made is None:
+            try:
+                next(self._slices)
+            except StopIteration as done:
+                self._made = done.value
+            return None
+        some = np.array([self.changed.pop() for _ in range(min(BLOCK, len(self.changed)))], dtype=np.int64)
+        self._made.put(some, main[some])
+        return None if self.changed else self._made
+
+
+def _rebuild(main: Fixed, rows: Rows, room: int) -> Generator[None, None, Coarse]:
+    made = Coarse((yield from _basis(main, rows)), len(rows), room)
+    yield from made.put_all(main)
     return made
 
 

@@ -11,7 +11,7 @@ Where a caller sees more than EXACT_MAX rows, the nearest are found among a shor
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from router.coarse import BLOCK, Basis, Coarse, rebuild
+from router.coarse import Basis, Coarse, Rebuilding
 from router.masks import View
 from router.pool import Floats, Pool, Rows, Shared, fixed, floats, grown, products
 
@@ -32,6 +32,9 @@ EXACT_MAX = 8_192
 SHORTLIST = 1_500
 """Rows that get an exact look; three times as many as are asked for where that is more."""
 PUTS_A_SLICE = 64
+ROOM = 131_072
+"""Rows that there is room for from the start, so that nothing is copied while they come: zeros that nobody has
+written to take no memory."""
 FORMAT = 1
 """Of what `state` gives."""
 _NONE = -1
@@ -66,19 +69,17 @@ class Dense:
 
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions
-        self.embedded: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        """Whether a row has NAMED, by row, as long as the highest row asked about."""
-        self._placed: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        self._main = np.zeros((0, dimensions), dtype=np.int16)
-        self._sentences = Pool(dimensions)
-        self._sentences_of = np.zeros((0, len(SENTENCES)), dtype=np.int64)
+        self._embedded: NDArray[np.bool_] = np.zeros(ROOM, dtype=np.bool_)
+        self._placed: NDArray[np.bool_] = np.zeros(ROOM, dtype=np.bool_)
+        self._main = np.zeros((ROOM, dimensions), dtype=np.int16)
+        self._sentences = Pool(dimensions, ROOM)
+        self._sentences_of = np.full((ROOM, len(SENTENCES)), _NONE, dtype=np.int32)
         self._servers = Shared(dimensions)
-        self._server_of = np.zeros(0, dtype=np.int64)
+        self._server_of = np.full(ROOM, _NONE, dtype=np.int32)
         self._count = 0
+        self._extent = 0
         self._coarse: Coarse | None = None
-        self._rebuilding: Generator[None, None, Coarse] | None = None
-        # Rows that changed since the rebuilding began.
-        self._changed: set[int] = set()
+        self._rebuilding: Rebuilding | None = None
         self._puts = 0
         self._sought_at = 0
 
@@ -101,13 +102,14 @@ class Dense:
         Raises `ValueError` where NAMED, which every other part builds on, is missing, and for what is no unit vector.
         """
         self._reserve(row + 1)
+        self._extent = max(self._extent, row + 1)
         if part is Part.NAMED:
             self._set_main(row, np.float32(WHOLE_WEIGHT) * vector)
-            self._count += int(not self.embedded[row])
-            self.embedded[row], self._placed[row] = True, False
+            self._count += int(not self._embedded[row])
+            self._embedded[row], self._placed[row] = True, False
             self._tend()
             return
-        if not self.embedded[row]:
+        if not self._embedded[row]:
             raise ValueError(f"row {row} has no vector of its name and description, which comes first")
         if part is Part.PLACED:
             if self._placed[row]:
@@ -126,6 +128,7 @@ class Dense:
     def serve(self, row: int, digest: str, vector: Floats) -> None:
         """The document's server; equal text digests share one vector, the first that came."""
         self._reserve(row + 1)
+        self._extent = max(self._extent, row + 1)
         before, self._server_of[row] = int(self._server_of[row]), self._servers.take(digest, vector)
         if before != _NONE:
             self._servers.give_back(before)
@@ -134,8 +137,8 @@ class Dense:
         """Every vector of the row; one that has none is no error."""
         self._reserve(row + 1)
         self._main[row] = 0
-        self._count -= int(self.embedded[row])
-        self.embedded[row] = self._placed[row] = False
+        self._count -= int(self._embedded[row])
+        self._embedded[row] = self._placed[row] = False
         for held in self._sentences_of[row]:
             if held != _NONE:
                 self._sentences.give_back(int(held))
@@ -147,13 +150,13 @@ class Dense:
     def _set_main(self, row: int, vector: Floats) -> None:
         self._main[row] = fixed(vector)
         if self._coarse is not None:
-            self._coarse.put(row, self._main[row : row + 1])
+            self._coarse.put(slice(row, row + 1), self._main[row : row + 1])
         if self._rebuilding is not None:
-            self._changed.add(row)
+            self._rebuilding.changed.add(row)
 
     def _reserve(self, size: int) -> None:
-        if size > len(self.embedded):
-            self.embedded = grown(self.embedded, size)
+        if size > len(self._embedded):
+            self._embedded = grown(self._embedded, size)
             self._placed = grown(self._placed, size)
             self._main = grown(self._main, size)
             self._sentences_of = grown(self._sentences_of, size, _NONE)
@@ -165,13 +168,13 @@ class Dense:
         """Some are live and change with what is here."""
         parts: dict[str, NDArray[Any] | bytes] = {
             "made_by": self._made_by(),
-            "main": self._main,
-            "embedded": self.embedded,
-            "placed": self._placed,
+            "main": self._main[: self._extent],
+            "embedded": self._embedded[: self._extent],
+            "placed": self._placed[: self._extent],
             "sentences": self._sentences.matrix[: self._sentences.used],
-            "sentences_of": self._sentences_of,
+            "sentences_of": self._sentences_of[: self._extent],
             "servers": self._servers.pool.matrix[: self._servers.pool.used],
-            "server_of": self._server_of,
+            "server_of": self._server_of[: self._extent],
             "digests": "\n".join(self._servers.digests.get(r, "") for r in range(self._servers.pool.used)).encode(),
         }
         if self._coarse is not None:
@@ -180,30 +183,31 @@ class Dense:
         return parts
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """What `state` gave (bytes as arrays of uint8), in place of what is here; keeps the arrays. Raises
+        """What `state` gave (bytes as arrays of uint8), in place of what is here. Raises
         `ValueError`, `KeyError` for what does not fit together or was mixed otherwise; then nothing has changed."""
         fresh = Dense(self.dimensions)
-        size = len(state["embedded"])
+        size = fresh._extent = len(state["embedded"])
+        fresh._reserve(size)
         if state["made_by"].tobytes() != self._made_by():
             raise ValueError("its vectors were mixed in another way")
-        fresh._main = _shaped(state["main"], np.int16, size, self.dimensions)
-        fresh.embedded = _shaped(state["embedded"], np.bool_, size)
-        fresh._placed = _shaped(state["placed"], np.bool_, size)
-        fresh._sentences_of = _shaped(state["sentences_of"], np.int64, size, len(SENTENCES))
-        fresh._server_of = _shaped(state["server_of"], np.int64, size)
+        fresh._main[:size] = _shaped(state["main"], np.int16, size, self.dimensions)
+        fresh._embedded[:size] = _shaped(state["embedded"], np.bool_, size)
+        fresh._placed[:size] = _shaped(state["placed"], np.bool_, size)
+        fresh._sentences_of[:size] = _shaped(state["sentences_of"], np.int32, size, len(SENTENCES))
+        fresh._server_of[:size] = _shaped(state["server_of"], np.int32, size)
         taken = fresh._sentences_of[fresh._sentences_of != _NONE]
         if len(np.unique(taken)) != len(taken):
             raise ValueError("its sentences belong to several documents")
         fresh._sentences.restore(state["sentences"], taken)
         digests = state["digests"].tobytes().decode().split("\n") if len(state["servers"]) else []
         fresh._servers.restore(state["servers"], digests, fresh._server_of[fresh._server_of != _NONE])
-        fresh._count = int(np.count_nonzero(fresh.embedded))
+        fresh._count = int(np.count_nonzero(fresh._embedded))
         if "centre" in state:
             shapes = {"centre": (), "covariance": (self.dimensions,), "directions": (state["directions"].shape[-1],)}
             basis = Basis(*(_shaped(state[n], np.float32, self.dimensions, *s) for n, s in shapes.items()))
-            fresh._coarse = Coarse(basis, fresh._count)
-            for start in range(0, size, BLOCK):
-                fresh._coarse.put(start, fresh._main[start : start + BLOCK])
+            fresh._coarse = Coarse(basis, fresh._count, ROOM)
+            for _ in fresh._coarse.put_all(fresh._main[:size]):
+                pass
         self.__dict__.update(fresh.__dict__)
 
     def _made_by(self) -> bytes:
@@ -220,19 +224,10 @@ class Dense:
             if self._coarse is not None and self._puts - self._sought_at < self._coarse.of // 2:
                 return
             self._sought_at = self._puts
-            self._rebuilding = rebuild(self._main, np.flatnonzero(self.embedded))
-            self._changed.clear()
-        if self._rebuilding is not None:
-            try:
-                next(self._rebuilding)
-            except StopIteration as done:
-                self._turn(done.value)
-
-    def _turn(self, coarse: Coarse) -> None:
-        self._coarse, self._rebuilding = coarse, None
-        for row in self._changed:
-            coarse.put(row, self._main[row : row + 1])
-        self._changed.clear()
+            rows = np.flatnonzero(self._embedded)
+            self._rebuilding = Rebuilding(self._main[: self._extent], rows, len(self._main))
+        if self._rebuilding is not None and (coarse := self._rebuilding.advance(self._main)):
+            self._coarse, self._rebuilding = coarse, None
 
     # ---- search ----------------------------------------------------------------------------------
 
@@ -285,7 +280,7 @@ class Dense:
     def known(self, rows: Rows) -> NDArray[np.bool_]:
         """Which of these rows are embedded."""
         self._reserve(int(rows.max(initial=-1)) + 1)
-        return self.embedded[rows]
+        return self._embedded[rows]
 
 
 def _shaped(values: NDArray[Any], dtype: type[T], *shape: int) -> NDArray[T]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ def floats(vectors: Fixed) -> Floats:
     return vectors * np.float32(1 / SCALE)
 
 
-def products(queries: Floats, matrix: Fixed, rows: Rows) -> Floats:
+def products(queries: Floats, matrix: Fixed, rows: NDArray[np.integer[Any]]) -> Floats:
     """Dot products, float32, shape (queries, rows). A block at a time, which stays in the processor's cache."""
     out = np.empty((len(queries), len(rows)), dtype=np.float32)
     scaled = np.ascontiguousarray((queries * np.float32(1 / SCALE)).T)
@@ -47,8 +47,8 @@ def products(queries: Floats, matrix: Fixed, rows: Rows) -> Floats:
 class Pool:
     """Rows of one matrix, handed out and taken back; grows by half and never shrinks."""
 
-    def __init__(self, dimensions: int) -> None:
-        self.matrix: Fixed = np.zeros((0, dimensions), dtype=np.int16)
+    def __init__(self, dimensions: int, room: int = 0) -> None:
+        self.matrix: Fixed = np.zeros((room, dimensions), dtype=np.int16)
         self.free: list[int] = []
         self.used = 0
 
@@ -75,7 +75,10 @@ class Pool:
             raise ValueError("its vectors are of another width or kind")
         if ((taken < 0) | (taken >= len(matrix))).any():
             raise ValueError("it refers to vectors that are not there")
-        self.matrix, self.used = matrix, len(matrix)
+        if len(matrix) > len(self.matrix):
+            self.matrix = grown(self.matrix, len(matrix))
+        self.matrix[: len(matrix)] = matrix
+        self.used = len(matrix)
         self.free = np.setdiff1d(np.arange(len(matrix)), taken).tolist()
 
 

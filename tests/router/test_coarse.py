@@ -20,6 +20,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EXACT_MAX", 300)
     monkeypatch.setattr(module, "SHORTLIST", 150)
     monkeypatch.setattr(module, "PUTS_A_SLICE", 4)
+    monkeypatch.setattr(module, "ROOM", 64)
 
 
 def texts(count: int, seed: int = 0) -> Floats:
