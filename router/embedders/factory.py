@@ -33,8 +33,7 @@ def make_embedder(
     if name.lower() == DEFAULT:
         from router.embedders.minilm import MiniLM
 
-        shipped = SHIPPED if SHIPPED.exists() else None
-        return MiniLM(precision=precision, adapter=shipped if adapter is True else adapter or None)
+        return MiniLM(precision=precision, adapter=SHIPPED if adapter is True else adapter or None)
     from router.embedders.sentence_transformers import SentenceTransformers
 
     return SentenceTransformers(name, device=device, batch_size=batch_size)

@@ -15,6 +15,7 @@ from proto.errors import Invalid, Unavailable
 from router.embedders.adapter import Adapter
 from router.embedders.bert import Array, Bert
 from router.embedders.blas import single_thread
+from router.embedders.heap import trim
 from router.embedders.int8 import CALIBRATION, RECIPE
 from router.embedders.onnx_runner import OnnxBert, Precision
 from router.embedders.safe_tensors import float32_tensors, forget_pages, map_file
@@ -97,6 +98,7 @@ class MiniLM:
         self._run = self._runner(self._adapter.merged(weights) if self._adapter else weights)
         # The layers are copied into memory of the runner's own; of the words a few are read for each text.
         forget_pages(file)
+        trim()
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         """float32, shape (len(texts), 384), unit rows. The model has no prompt for queries."""

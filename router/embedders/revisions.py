@@ -54,6 +54,6 @@ def _digest(folder: Path) -> str:
                     total.update(opened.read())
                     continue
                 for number in range(SLICES):
-                    opened.seek(size * number // SLICES)
+                    opened.seek((size - WHOLE_BYTES_MAX // SLICES) * number // (SLICES - 1))
                     total.update(opened.read(WHOLE_BYTES_MAX // SLICES))
     return total.hexdigest()

@@ -114,7 +114,6 @@ def test_the_model_with_an_adapter_has_an_id_and_vectors_of_its_own(tmp_path: Pa
     assert 0.5 < cosine < 0.9999
 
 
-@pytest.mark.skipif(not SHIPPED.exists(), reason="no adapter is shipped yet")
 @with_the_model
 def test_the_adapter_that_ships_fits_the_model_and_brings_a_task_nearer_to_its_tool() -> None:
     plain, adapted = MiniLM(), MiniLM(adapter=SHIPPED)
