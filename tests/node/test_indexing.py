@@ -103,3 +103,26 @@ def test_an_owner_under_suspicion_touches_nothing_until_its_listing_ends(mesh: M
     assert mesh.touched() == (2, [], [*TOOLS, *TOOLS])
     mesh.views.liveness(OWNERS[7], Liveness.ALIVE, listed=True)
     assert mesh.touched() == (2, [*TOOLS, *TOOLS], [])
+
+
+def test_a_prompt_a_resource_and_a_template_are_documents_of_their_own(mesh: Mesh) -> None:
+    offered = {
+        Kind.PROMPT: ("review", {"name": "review"}),
+        Kind.RESOURCE: ("wiki://home", {"uri": "wiki://home"}),
+        Kind.TEMPLATE: ("wiki://{page}", {"uriTemplate": "wiki://{page}"}),
+    }
+    for kind, (name, definition) in offered.items():
+        mesh.views.changed(OWNERS[7], [Record.of(kind, f"files/{name}", definition)], ())
+        assert mesh.touched() == (1, [name], [])
+        assert mesh.router.knows(ToolKey("n-7", "files", name, str(kind)))
+        mesh.views.changed(OWNERS[7], (), [RecordKey(kind, f"files/{name}")])
+        assert mesh.touched() == (1, [], [name])
+        assert not mesh.router.knows(ToolKey("n-7", "files", name, str(kind)))
+
+
+def test_what_a_server_says_of_itself_touches_its_prompts_after_its_tools(mesh: Mesh, make_server: MakeServer) -> None:
+    mesh.views.changed(OWNERS[7], [Record.of(Kind.PROMPT, "files/review", {"name": "review"})], ())
+    mesh.touched()
+    (record,) = make_server("files", instructions="read before you write")
+    mesh.views.changed(OWNERS[7], [record], ())
+    assert mesh.touched() == (1, [*TOOLS, "review"], [])
