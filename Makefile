@@ -31,7 +31,7 @@ servers: .venv/ready         # MCP servers of npm and PyPI, old and new, behind 
 
 models: .venv/ready          # sentence-transformers beside our own reading of the model, in a venv with torch
 	tests/models/setup.sh
-	tests/models/.venvs/models/bin/python -m pytest -m models tests/models
+	.venv-models/bin/python -m pytest -m models tests/models
 
 conformance: .venv/ready     # the pinned MCP conformance suite through one node and two, and at our client; writes bench/results/
 	npm install --prefix tests/conformance --no-audit --no-fund --no-package-lock --silent
@@ -53,7 +53,7 @@ adapter: .venv/ready         # train the adapter that ships, from DATA=DIR with 
 	$(PY) -m bench.adapter --data $(or $(DATA),$(error DATA=DIR is missing: the folder that holds pairs.jsonl)) --out $(or $(OUT),router/embedders/adapters/tools-1.safetensors)
 
 clean:                       # remove what these targets made
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules tests/servers/node_modules tests/servers/.venvs tests/models/.venvs tests/conformance/node_modules
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules tests/servers/node_modules tests/servers/.venvs .venv-models tests/conformance/node_modules
 
 .venv/ready: pyproject.toml deploy/constraints.txt deploy/setup.sh
 	deploy/setup.sh
