@@ -58,8 +58,10 @@ class Desk:
     query's vector and a principal. Held until `release`: changes and searches
     wait, calls are made."""
 
-    def __init__(self, index: Index, encode: Encode, learned: Learned) -> None:
+    def __init__(self, index: Index, encode: Encode, learned: Learned, model: str = "") -> None:
+        """`model` is the id of what `encode` encodes with."""
         self._index = index
+        self._model = model
         self._encode = encode
         self._learned = learned
         self._awake = threading.Condition()
@@ -219,7 +221,7 @@ class Desk:
         q = asked.question
         vectors = self._encode(q.meanings)
         lifts = () if vectors is None else self._learned(vectors[0], asked.principal)
-        return Task(q.texts, q.names, q.task, asked.k, vectors, asked.prefer, lifts, asked.explain)
+        return Task(q.texts, q.names, q.task, asked.k, vectors, asked.prefer, lifts, asked.explain, self._model)
 
 
 def _settle(answer: Future[object], work: Callable[[], object]) -> None:

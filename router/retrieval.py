@@ -30,13 +30,14 @@ BY_MEANING = 400
 BY_WORDS = 200
 """Candidates that each text of a task brings in where there are more."""
 NAMED_MAX = 2_000
+DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """One search: `texts[0]` is the whole task, the rest its steps; `vectors` are in the same order (None: by words
     alone). `names` is where tools may be named outright, `query` what was asked, as it was; `lifts` is what was learned
-    from use for such a query."""
+    from use for such a query, `model` the id of what made the vectors."""
 
     texts: tuple[str, ...]
     names: tuple[str, ...]
@@ -46,16 +47,19 @@ class Task:
     prefer: Prefer | None = None
     lifts: Sequence[Lift] = ()
     explain: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`likely`: how likely the best hit fits, 0 to 1; `searched`: how many tools the caller may see."""
+    """`likely`: how likely the best hit fits, 0 to 1, and the `signals` that say so; `searched`: how many tools the
+    caller may see."""
 
     hits: tuple[Hit, ...]
     hybrid: bool
     likely: float
     searched: int
+    signals: confidence.Signals | None = None
 
 
 def search(index: Index, tasks: Sequence[Task], view: View) -> list[Found]:
@@ -136,7 +140,8 @@ def _score(index: Index, task: Task, view: View, query: Query, words: rank.Arm, 
     names, feedback = _spread(bonuses, rows), _spread(lifts, rows)
     total = rank.with_clauses(fused.total)
     called = _called(index, view, query, rows, total)
-    total = total + called + names + feedback
+    # What is below is noise of summation; equal documents are to be level, whatever rows they have.
+    total = np.round(total + called + names + feedback, DIGITS)
     return Scored(rows, own, meaning, embedded, fused, total, called, names, feedback, lifted)
 
 
@@ -144,7 +149,7 @@ def _called(index: Index, view: View, query: Query, rows: NDArray[np.int64], tot
     """What the nearest documents are given for words of their names, by position; zero for the others."""
     out = np.zeros(len(rows), dtype=np.float32)
     for position in rank.nearest(total):
-        entry = index.slots.one_of(int(rows[position]))
+        entry = index.slots.any_of(int(rows[position]))
         if entry is not None:
             name = {word: index.lexical.rarity(word, view) for word in words_of(entry.key.tool)}
             out[position] = rank.called(name, query.counts)
@@ -172,16 +177,17 @@ def _candidates(view: View, words: rank.Scores, meant: _Meant | None, named: lis
     """Rows in order. By words alone those that share none are left out: they have no claim to be near."""
     if meant is not None and view.count <= ALL_UP_TO:
         return view.indices
-    found = [np.asarray(named, dtype=np.int64)]
+    chosen = np.zeros(len(view.rows), dtype=np.bool_)
+    chosen[named] = True
     if meant is not None:
-        found += meant.rows
+        chosen[np.concatenate(meant.rows)] = True
     for scores in words:
         met = np.flatnonzero(scores)
         most = ALL_UP_TO if meant is None else BY_WORDS
         if len(met) > most:
             met = met[np.argpartition(scores[met], -most)[-most:]]
-        found.append(met)
-    return np.unique(np.concatenate(found))
+        chosen[met] = True
+    return np.flatnonzero(chosen)
 
 
 def _found(index: Index, task: Task, view: View, query: Query, scored: Scored) -> Found:
@@ -194,7 +200,6 @@ def _found(index: Index, task: Task, view: View, query: Query, scored: Scored) -
     signals = confidence.observe(
         scored.words,
         scored.meaning,
-        scored.fused,
         scored.total,
         scored.embedded,
         coverage=index.lexical.coverage(query, int(scored.rows[int(scored.total.argmax())]), view),
@@ -202,6 +207,6 @@ def _found(index: Index, task: Task, view: View, query: Query, scored: Scored) -
         query=task.query,
         named=bool(scored.names[best]),
     )
-    likely = confidence.likelihood(signals)
+    likely = confidence.likelihood(signals, task.model)
     hits = tuple(page.hit(pick, likely, picks[0], explain=task.explain) for pick in picks)
-    return Found(hits, hybrid, likely, view.searched)
+    return Found(hits, hybrid, likely, view.searched, signals)

@@ -67,7 +67,7 @@ class Router:
         self._clock = clock
         self._index = Index()
         self._encoder = Encoder(embedder) if embedder else None
-        self._desk = Desk(self._index, self._encode, self._learned)
+        self._desk = Desk(self._index, self._encode, self._learned, embedder.model_id if embedder else "")
         self._embedding = (
             Embedding(embedder, store, source, self._index, self._desk.call, clock=clock) if embedder else None
         )
