@@ -96,7 +96,7 @@ class Evidence:
         return len(self.entries)
 
     def vote(self, subject: Subject, vector: Vector, voter: str, hour: int) -> tuple[Entry | None, list[Entry]]:
-        """Count a success. Returns the entry that is new, and those that had to go; both empty for a mere vote.
+        """Count a success. Returns the entry that is new or has another vote, if any, and those that had to go.
 
         A tool that is redefined starts anew. Where every entry of the tool is vouched for by several principals and
         all its places are taken, nothing is learned.
@@ -111,7 +111,7 @@ class Evidence:
                 while len(nearest.votes) > VOTES_MAX:
                     del nearest.votes[min(nearest.votes, key=lambda v: (nearest.votes[v], v))]
                 self._touch(nearest)
-            return None, gone
+            return nearest, gone
         if len(of) >= PER_TOOL_MAX:
             crowded = _weakest(of, voter, ALONE_PER_TOOL)
             if crowded is None:
@@ -128,15 +128,17 @@ class Evidence:
             if len(self.entries) < ENTRIES_MAX and len(self._of.get(subject.name, ())) < PER_TOOL_MAX:
                 self._add(subject, vector, dict(votes))
 
-    def expire(self, before: int) -> list[Entry]:
-        """Drop votes from before this hour; returns the entries that have none left and are gone."""
+    def expire(self, before: int) -> tuple[list[Entry], list[Entry]]:
+        """Drop votes from before this hour; returns the entries that have fewer now, and those that are gone."""
+        fewer = []
         for entry in self.entries.values():
             stale = [v for v, hour in entry.votes.items() if hour < before]
             if stale and len(stale) < len(entry.votes):
                 for voter in stale:
                     del entry.votes[voter]
                 self._touch(entry)
-        return [self._remove(e) for e in [e for e in self.entries.values() if e.newest < before]]
+                fewer.append(entry)
+        return fewer, [self._remove(e) for e in [e for e in self.entries.values() if e.newest < before]]
 
     def since(self, life: str, seq: int, count: int) -> Changes:
         """What someone who knows `life` up to `seq` lacks, at most `count` entries."""

@@ -42,6 +42,8 @@ WINDOW_S = 600.0
 SEARCHERS_MAX = 1_024
 SEARCHES_EACH = 8
 SHOWN_MAX = 20
+LIFTS_MAX = 256
+"""Tools lifted in one search, the most first: a flood of small lifts drives out no greater one."""
 FOREIGN_MAX = 4_096
 """Entries of all peers together; beyond it the peer with the most gives up its oldest."""
 
@@ -118,19 +120,12 @@ class Feedback:
         """
         with self._lock:
             self._adopt(model)
-            near = self._shelf.near(query, GATE)
-            if not near:
-                return ()
-            voter, now = self._voter(caller), self._hour()
-            votes: dict[Subject, dict[str, float]] = {}
-            for entry, cosine in near:
-                of = votes.setdefault(entry.subject, {})
-                for who, hour in entry.votes.items():
-                    # A clock may be set back.
-                    gain = min(cosine - GATE, SPAN) * 0.5 ** (max(0, now - hour) / self._half_life_h)
-                    of[who] = max(of.get(who, 0.0), gain)
-        found = [Lift(subject, self._strength * _agreed(of, voter)) for subject, of in votes.items()]
-        return sorted(found, key=lambda lift: (-lift.bonus, lift.subject))
+            now = self._hour()
+            gains = self._shelf.agreed(
+                query, self._voter(caller), GATE, SPAN, OTHERS, lambda hours: self._faded(now, hours)
+            )
+        best = sorted(gains, key=lambda found: (-found[1], found[0]))[:LIFTS_MAX]
+        return [Lift(subject, self._strength * gain) for subject, gain in best]
 
     def shown(self, caller: str, query: NDArray[np.float32] | None, entries: Iterable[ToolEntry]) -> None:
         """A search by `caller` has shown these. Without a vector or a caller nothing is remembered."""
@@ -165,7 +160,7 @@ class Feedback:
             for entry_gone in gone:
                 self._shelf.remove(entry_gone)
             if put is not None:
-                self._shelf.add(put)
+                self._shelf.put(put)
             self._learned += 1
         return True
 
@@ -176,12 +171,11 @@ class Feedback:
 
     def status(self) -> FeedbackStatus:
         with self._lock:
-            entries = [*self._own, *(e for of in self._foreign.values() for e in of.values())]
             return FeedbackStatus(
                 model=self._model,
                 own=len(self._own),
-                foreign=len(entries) - len(self._own),
-                tools=len({e.subject for e in entries}),
+                foreign=self._shelf.used - len(self._own),
+                tools=self._shelf.subjects(),
                 peers=len(self._foreign),
                 learned=self._learned,
             )
@@ -200,7 +194,7 @@ class Feedback:
             self._model = model
             self._own.restore(kept)
             for entry in self._own:
-                self._shelf.add(entry)
+                self._shelf.put(entry)
 
     def changes(self, life: str, since: int, count: int) -> tuple[str, Changes]:
         """(model, what a peer lacks that knows `life` up to `since`), at most `count` entries."""
@@ -229,7 +223,7 @@ class Feedback:
                     # Of a peer whose clock is ahead: no vote is from tomorrow.
                     entry.votes.update({v: min(hour, now) for v, hour in entry.votes.items()})
                     of[entry.number] = entry
-                    self._shelf.add(entry)
+                    self._shelf.put(entry)
             self._bound_foreign()
             return True
 
@@ -247,6 +241,11 @@ class Feedback:
     def _voter(self, caller: str) -> str:
         return hashlib.blake2b(caller.encode(), digest_size=8, key=self._secret).hexdigest() if caller else ""
 
+    def _faded(self, now: int, hours: NDArray[np.float32]) -> NDArray[np.float32]:
+        # A clock may be set back.
+        aged = np.minimum(np.float32(0), hours - np.float32(now)) / np.float32(self._half_life_h)
+        return np.asarray(np.exp2(aged), dtype=np.float32)
+
     def _adopt(self, model: str) -> None:
         if model != self._model:
             if self._model:
@@ -263,7 +262,10 @@ class Feedback:
 
     def _expire(self) -> None:
         before = self._hour() - round(LIVES_MAX * self._half_life_h)
-        for entry in self._own.expire(before):
+        fewer, gone = self._own.expire(before)
+        for entry in fewer:
+            self._shelf.put(entry)
+        for entry in gone:
             self._shelf.remove(entry)
         for of in self._foreign.values():
             for number in [n for n, e in of.items() if e.newest < before]:
@@ -282,12 +284,6 @@ class Feedback:
             for entry in sorted(largest.values(), key=lambda e: (e.newest, e.number))[:count]:
                 self._shelf.remove(largest.pop(entry.number))
             excess -= count
-
-
-def _agreed(votes: dict[str, float], voter: str) -> float:
-    """One's own in full, others' by a quarter each; never more than the nearest of all."""
-    own = votes.get(voter, 0.0)
-    return min(max(votes.values()), own + OTHERS * (sum(votes.values()) - own))
 
 
 def _copy(entry: Entry) -> Entry:
