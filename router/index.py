@@ -6,6 +6,7 @@ Belongs to one thread, the router's searching thread (`desk`); others ask it thr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +23,8 @@ from router.masks import Masks
 from router.names import Names
 from router.ports import ToolEntry, ToolKey
 from router.slots import GROW_MIN, KEY_BYTES, NONE, Slots, row_key
+
+log = logging.getLogger("toolmesh.router")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,8 @@ class Index:
         """What `state` gave, into an index that is empty; its documents wait for entries that claim them.
 
         Without `words` these are indexed as documents are claimed, without `vectors` all are embedded again; `stale`
-        vectors serve until they have been. Raises `ValueError`, `KeyError`: then the index is as it was.
+        vectors serve until they have been. So it is where an arm has changed how it makes what it keeps. Raises
+        `ValueError`, `KeyError` for what makes no sense: then the index is as it was.
         """
         if len(self.slots) or self.slots.rows:
             raise ValueError("a snapshot is for an index that is empty")
@@ -215,10 +219,18 @@ class Index:
             raise ValueError("its rows do not fit together")
         lexical, dense = Lexical(), None
         if words:
-            lexical.restore(_under("words.", parts))
+            try:
+                lexical.restore(_under("words.", parts))
+            except ValueError as e:
+                log.info("words are indexed anew: %s", e)
+                words = False
         if vectors and "vectors.dimensions" in parts:
             dense = Dense(int(parts["vectors.dimensions"][0]))
-            dense.restore(_under("vectors.", parts))
+            try:
+                dense.restore(_under("vectors.", parts))
+            except ValueError as e:
+                log.info("vectors are fetched anew: %s", e)
+                dense = None
         if dense is None or stale:
             stages[:] = Stage.NOTHING
         self.slots.restore(keys)

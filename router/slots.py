@@ -126,6 +126,10 @@ class Slots:
         """Not to be written to."""
         return self._slots_of[row]
 
+    def any_of(self, row: int) -> ToolEntry | None:
+        """Whichever entry of a document is at hand."""
+        return next((self.entries[slot] for slot in self._slots_of[row]), None)
+
     def one_of(self, row: int) -> ToolEntry | None:
         """The entry of a document that comes first by its key: their texts are equal, and all nodes name the same."""
         return min((self.entry(slot) for slot in self._slots_of[row]), key=lambda e: e.key, default=None)
