@@ -93,6 +93,7 @@ class Learning:
         self._peers = peers
         self._every_s = every_s
         self._saved = 0
+        self._writing = asyncio.Lock()
         # What is known of each peer: the life of its evidence, and up to where.
         self._known: dict[str, tuple[str, int]] = {}
         self._task: asyncio.Task[None] | None = None
@@ -119,22 +120,25 @@ class Learning:
 
     async def save(self) -> None:
         """If there is anything new. A disk that cannot be written is told of, and tried again in the next round."""
-        model, entries, changed = self._feedback.kept()
-        if changed == self._saved:
-            return
-        try:
-            await asyncio.to_thread(save, self._file, model, entries)
-        except OSError as e:
-            log.warning("what was learned from use cannot be kept in %s: %s", self._file, e.strerror or e)
-        else:
-            self._saved = changed
+        async with self._writing:
+            model, entries, changed = self._feedback.kept()
+            if changed == self._saved:
+                return
+            try:
+                await asyncio.to_thread(save, self._file, model, entries)
+            except OSError as e:
+                log.warning("what was learned from use cannot be kept in %s: %s", self._file, e.strerror or e)
+            else:
+                self._saved = changed
 
     async def reset(self) -> int:
         """Forget everything, on disk too; returns how many entries. What peers learned comes again from them."""
-        count = self._feedback.reset()
-        self._known.clear()
-        await asyncio.to_thread(self._file.unlink, missing_ok=True)
-        self._saved = 0
+        # A file that is being written must not come to stand where this one was.
+        async with self._writing:
+            count = self._feedback.reset()
+            self._known.clear()
+            await asyncio.to_thread(self._file.unlink, missing_ok=True)
+            self._saved = 0
         log.info("feedback from use was reset: %d entries forgotten", count)
         return count
 
