@@ -194,7 +194,18 @@ def ask(method: Callable[..., Any], **arguments: Any) -> Any:
         raise
     except BaseException as e:
         # A damaged file makes its Rust core panic, and PanicException is no Exception.
-        raise Unavailable(f"Chroma failed: {type(e).__name__}: {' '.join(str(e).split())[:300]}") from e
+        raise Unavailable(f"Chroma failed: {_told(e)}") from e
+
+
+def _told(error: BaseException) -> str:
+    """What it says, and what the error behind it does: of a refused certificate Chroma says only that it failed."""
+    root = error
+    while (behind := root.__cause__ or root.__context__) is not None:
+        root = behind
+    said = dict.fromkeys(
+        f"{type(e).__name__}: {' '.join(str(e).split())[:300]}" for e in (error, root) if str(e).strip()
+    )
+    return "; ".join(said) or type(error).__name__
 
 
 def imported() -> Any:

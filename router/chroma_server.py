@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -52,8 +53,13 @@ class ChromaServer(Chroma):
         return 0
 
     def rest(self) -> None:
+        """An idle connection costs nothing here; what it leads to is looked up again, since it may have gone."""
+        self._collection = None
+
+    def close(self) -> None:
         sessions = _sessions(self._client)
         super().rest()
+        super().close()
         for session in sessions:
             # Chroma's client leaves its connections to the garbage collector.
             session.close()
@@ -61,6 +67,7 @@ class ChromaServer(Chroma):
     def _connect(self) -> ClientAPI:
         """Chroma's client asks the server while it is made, and would wait for it forever: so a thread makes it, which
         is left behind if the server is frozen. A later call takes what it has made by then."""
+        imported()  # takes a while the first time, for which the server is not to blame
         if self._making is None:
             self._making = Future()
             making = threading.Thread(target=_make, args=(self._address, self._making), daemon=True)
@@ -90,16 +97,25 @@ def _client(to: ServerAddress) -> ClientAPI:
     # Which of the two headers is read depends on what stands before the server.
     headers = {"Authorization": f"Bearer {to.token}", "X-Chroma-Token": to.token} if to.token else {}
     verify = {"chroma_server_ssl_verify": to.ca} if to.ca else {}
-    client: ClientAPI = ask(
-        chromadb.HttpClient,
-        host=url.hostname,
-        port=url.port or (443 if secure else 80),
-        ssl=secure,
-        headers=headers,
-        settings=ask(chromadb.config.Settings, anonymized_telemetry=False, **verify),
-        tenant=to.tenant,
-        database=to.database,
-    )
+    settings = ask(chromadb.config.Settings, anonymized_telemetry=False, **verify)
+    with warnings.catch_warnings():
+        # Chroma passes the file on in a way that httpx has deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            client: ClientAPI = ask(
+                chromadb.HttpClient,
+                host=url.hostname,
+                port=url.port or (443 if secure else 80),
+                ssl=secure,
+                headers=headers,
+                settings=settings,
+                tenant=to.tenant,
+                database=to.database,
+            )
+        except Unavailable:
+            _drop_systems(settings, keep=())
+            raise
+    _drop_systems(settings, keep=(client, getattr(client, "_admin_client", None)))
     for session in _sessions(client):
         session.timeout = ANSWER_S
     return client
@@ -110,3 +126,18 @@ def _sessions(client: Any) -> list[Any]:
     release that has them elsewhere: a frozen server is then waited for without end, by the keeping thread alone."""
     servers: list[Any] = [getattr(c, "_server", None) for c in (client, getattr(client, "_admin_client", None))]
     return [s._session for s in servers if hasattr(s, "_session")]
+
+
+def _drop_systems(settings: Any, keep: tuple[Any, ...]) -> None:
+    """Chroma 1.5 keeps something for ever of each client of a server, and of each that could not be made: a megabyte.
+    Those that were made with these settings go, but for what is `keep`'s."""
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    systems: dict[str, Any] = getattr(SharedSystemClient, "_identifier_to_system", {})
+    kept = {getattr(client, "_identifier", "") for client in keep}
+    for key, system in list(systems.items()):
+        if system.settings is settings and key not in kept:
+            del systems[key]
+            for part in () if keep else getattr(system, "_instances", {}).values():
+                if hasattr(part, "_session"):
+                    part._session.close()
