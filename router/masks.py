@@ -22,7 +22,8 @@ class View:
     """The documents that one filter class may see; good until the next change, and not to be written to.
 
     Shapes: `rows` (row capacity,), `slots` (slot capacity,), `indices` the visible rows in order, (count,). A row is
-    visible if one of its slots is. Equal `key` and `version`: the same rows with the same texts.
+    visible if one of its slots is. `everything`: no row holds anything that is not visible. Equal `key` and `version`:
+    the same rows with the same texts.
     """
 
     key: Hashable
@@ -115,7 +116,7 @@ def _conclude(kept: _Class, key: Hashable, slots: Slots) -> View:
     """A new view, or the old one where what changed meanwhile was hidden before and is hidden now."""
     before = kept.view
     if before is not None and not kept.touched:
-        everything = before.searched == len(slots)
+        everything = before.count == slots.rows and before.searched == len(slots)
         if len(before.rows) == slots.capacity and len(before.slots) == len(kept.mask):
             return before if everything == before.everything else replace(before, everything=everything)
     seen = np.flatnonzero(kept.mask)
@@ -123,5 +124,6 @@ def _conclude(kept: _Class, key: Hashable, slots: Slots) -> View:
     rows[slots.row_of[seen]] = True
     indices = np.flatnonzero(rows)
     version = before.version if before is not None and not kept.touched else kept.version
-    everything = len(seen) == len(slots)
+    # Rows of a snapshot that no entry stands on yet are there, too, and hidden.
+    everything = len(indices) == slots.rows and len(seen) == len(slots)
     return View(key, version, rows, indices, len(indices), everything, kept.mask, len(seen))

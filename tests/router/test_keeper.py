@@ -79,6 +79,17 @@ async def test_what_nobody_offers_is_seen_by_nobody_and_dropped_after_the_grace(
     assert bool(embedder.asked) == (grace_s == 0)
 
 
+@pytest.mark.parametrize("lexical", [False, True])
+async def test_documents_that_wait_for_their_tools_change_no_score(
+    lexical: bool, make_router: MakeRouter, sample: list[ToolEntry], tmp_path: Path
+) -> None:
+    await (await make_router(sample, lexical=lexical, snapshot=tmp_path / "index")).stop()
+    back = await make_router(sample[:3], lexical=lexical, snapshot=tmp_path / "index")
+    fresh = await make_router(sample[:3], lexical=lexical)
+    for query in ("send a message about the exchange rate", "file", "convert"):
+        assert hits(await back.search(query)) == hits(await fresh.search(query))
+
+
 async def test_a_damaged_snapshot_is_removed_and_the_index_rebuilt(
     make_router: MakeRouter, sample: list[ToolEntry], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
