@@ -53,7 +53,8 @@ async def _measure(directory: Path, count: int, real: bool) -> dict[str, Any]:
     model.embed([query], query=True)
     figures = {"rss_of_tools_mb": rss_mb()}
     began = time.perf_counter()
-    router = Router(model, KeptVectors(ChromaDirectory(directory / "vectors", model.model_id)))
+    kept = KeptVectors(ChromaDirectory(directory / "vectors", model.model_id))
+    router = Router(model, kept, snapshot=directory / "index.snapshot")
     await router.start()
     await fill(router, tools)
     found = await router.search(query)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from router.documents import text_digest
 from router.ports import Embedder, Vectors, VectorStore
 
-FLUSH_AT = 4_000
+FLUSH_AT = 1_000
 TEXTS_A_BATCH = 64
 
 
