@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ class SentenceTransformers:
         except ImportError as e:
             raise Unavailable(f"the embedder {self._name!r} needs {e.name}: pip install 'toolmesh[models]'") from None
         torch.set_num_threads(1)
+        with suppress(ImportError, AttributeError):
+            # A bar for each file of weights has no place in a node's log.
+            importlib.import_module("transformers.utils.logging").disable_progress_bar()
         try:
             model = library.SentenceTransformer(self._name, device=self._device, revision=self._revision or None)
             # Asked of a vector: the method's name differs between the library's major versions.

@@ -7,6 +7,7 @@ import base64
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from node import embedding_http
+from node.app import App
+from node.config import parse
 from node.embedding_http import HttpEmbedder, read_vectors
 from node.settings.endpoint import EndpointSection
 from proto.errors import Invalid, Unavailable
@@ -340,3 +343,25 @@ def test_the_numbers_of_an_answer_need_no_index() -> None:
     np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 1]])
     with pytest.raises(Invalid):
         read_vectors(json.dumps({"data": [{"embedding": [math.pi]}]}).encode(), 2)
+
+
+async def test_a_node_asks_its_endpoint_and_stops_while_that_is_silent(endpoint: Endpoint, tmp_path: Path) -> None:
+    arrived = asyncio.Event()
+
+    async def hold(request: web.Request, asked: dict[str, Any]) -> web.StreamResponse:
+        arrived.set()
+        return await silent(request, asked)
+
+    search = {"embedder": "http", "endpoint": {"url": endpoint.url, "model": "letters", "timeout_s": 300}}
+    app = App(parse({"http": {"listen": "127.0.0.1:0"}, "search": search}, tmp_path))
+    async with asyncio.timeout(60):
+        await app.start()
+        try:
+            await app.router.settled()
+            assert app.router.status().embedder == f"letters@{endpoint.url.removeprefix('http://')}"
+            endpoint.next = [hold]
+            key = ToolKey("local", "files", "read_file")
+            app.router.apply([ToolEntry(key, {"name": "read_file", "description": "Reads."})], ())
+            await arrived.wait()
+        finally:
+            await app.stop()
