@@ -54,7 +54,7 @@ def test_some_candidates_score_as_they_do_among_all() -> None:
 
 def test_fusion_weighs_words_and_meaning() -> None:
     fused = rank.fuse(rank.arm(row(0, 2)), rank.arm(row(0.9, 0.1)), everything(2), None)
-    np.testing.assert_allclose(fused.total, row(-0.3 + 0.7, 0.3 - 0.7), rtol=1e-5)
+    np.testing.assert_allclose(fused.total, row(-0.25 + 0.75, 0.25 - 0.75), rtol=1e-5)
 
 
 def test_the_parts_of_a_score_add_up_to_it() -> None:
