@@ -60,10 +60,13 @@ def test_a_shortlist_holds_the_nearest_whatever_part_is_visible() -> None:
 def test_a_shortlist_has_the_mean_and_spread_of_all_that_is_visible() -> None:
     dense = filled(VECTORS)
     rows = np.arange(0, COUNT, 2)
-    similar = QUERIES @ VECTORS[rows].T
-    found = dense.candidates(QUERIES, view(rows, COUNT), 50)
+    # As unlike the texts as can be: a good part of them lies in directions that are not looked at.
+    queries = np.random.default_rng(5).standard_normal((60, WIDTH)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    similar = queries @ VECTORS[rows].T
+    found = dense.candidates(queries, view(rows, COUNT), 50)
     np.testing.assert_allclose(found.mean, similar.mean(axis=1), atol=0.005)
-    np.testing.assert_allclose(found.spread, similar.std(axis=1), rtol=0.05)
+    np.testing.assert_allclose(found.spread, similar.std(axis=1), rtol=0.03)
 
 
 def test_rows_that_change_while_directions_are_sought_and_after_are_found() -> None:
