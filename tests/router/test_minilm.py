@@ -13,8 +13,10 @@ import pytest
 
 from proto.errors import Unavailable
 from router.embedders import minilm
+from router.embedders.bert import Bert
 from router.embedders.factory import make_embedder
 from router.embedders.minilm import MiniLM
+from router.embedders.onnx_runner import Precision
 from router.ports import ToolEntry
 from router.router import Router
 
@@ -127,6 +129,37 @@ def test_missing_files_and_a_missing_package_say_what_to_install(
 def test_a_model_that_is_not_loaded_says_so() -> None:
     with pytest.raises(Unavailable, match="not loaded"):
         MiniLM().embed(["x"])
+
+
+def test_without_onnxruntime_numpy_runs_it_in_float32_under_the_same_id(
+    exact: MiniLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
+    model = MiniLM()
+    model.load()
+    assert isinstance(model._run, Bert)
+    assert model.model_id == exact.model_id
+    np.testing.assert_allclose(model.embed(["read a file"]), exact.embed(["read a file"]), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_an_onnxruntime_that_does_not_run_here_takes_int8_away_and_nothing_else(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise ImportError("libstdc++ is too old")
+
+    monkeypatch.setattr(minilm, "OnnxBert", broken)
+    model = MiniLM(precision=precision)
+    if precision == "int8":
+        # Its vectors would be other ones than its id says.
+        with pytest.raises(Unavailable, match=r"libstdc.*set search\.precision to float32"):
+            model.load()
+    else:
+        model.load()
+        assert isinstance(model._run, Bert)
+        assert "libstdc++" in caplog.text
 
 
 def test_the_factory_knows_three_kinds() -> None:
