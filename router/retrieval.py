@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -31,6 +32,7 @@ BY_WORDS = 200
 """Candidates that each text of a task brings in where there are more."""
 NAMED_MAX = 2_000
 DIGITS = 3
+NAMES_CACHED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +150,21 @@ def _score(index: Index, task: Task, view: View, query: Query, words: rank.Arm, 
 def _called(index: Index, view: View, query: Query, rows: NDArray[np.int64], total: rank.Scores) -> rank.Scores:
     """What the nearest documents are given for words of their names, by position; zero for the others."""
     out = np.zeros(len(rows), dtype=np.float32)
+    rarity: dict[str, float] = {}
     for position in rank.nearest(total):
         entry = index.slots.any_of(int(rows[position]))
         if entry is not None:
-            name = {word: index.lexical.rarity(word, view) for word in words_of(entry.key.tool)}
-            out[position] = rank.called(name, query.counts)
+            words = _words_of(entry.key.tool)
+            for word in words:
+                if word not in rarity:
+                    rarity[word] = index.lexical.rarity(word, view)
+            out[position] = rank.called({word: rarity[word] for word in words}, query.counts)
     return out
+
+
+@lru_cache(maxsize=NAMES_CACHED)
+def _words_of(name: str) -> tuple[str, ...]:
+    return tuple(words_of(name))
 
 
 def _lifted(index: Index, lifts: Sequence[Lift], view: View) -> dict[int, float]:
