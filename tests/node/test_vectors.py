@@ -65,3 +65,5 @@ def test_operators_are_told_where_vectors_came_from_and_what_ails_their_store(co
     }
     assert samples["toolmesh_vectors_total", "computed"] == 5
     assert samples["toolmesh_vectors_store_up", None] == 0
+    named = {name.removeprefix("toolmesh_vectors_") for name, _ in samples}
+    assert named == {"total", "lent_total", "waiting", "dropped_total", "store_up", "disk_bytes"}
