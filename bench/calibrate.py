@@ -184,12 +184,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--vectors", type=Path, help="folder where vectors are kept between runs")
-    parser.add_argument("--plain", action="store_true", help="without the adapter, in full precision")
+    parser.add_argument("--plain", action="store_true", help="without the adapter")
     parser.add_argument("--words", action="store_true", help="without a model")
     parser.add_argument("--queries", type=int, default=60, help="of each set")
     parser.add_argument("--sets", default="", help="names of sets, separated by commas; all of them by default")
     parser.add_argument("--signals", default="", help="of confidence.Signals, separated by commas")
-    parser.add_argument("--levels", default="0.5,0.3,0.15", help="high, medium, low")
+    parser.add_argument("--levels", default="0.5,0.3,0.12", help="high, medium, low")
     args = parser.parse_args()
     names = args.signals.split(",") if args.signals else BY_WORDS if args.words else SIGNALS
     high, medium, low = map(float, args.levels.split(","))
@@ -200,7 +200,7 @@ def collect(args: argparse.Namespace) -> list[Case]:
     sets = read(args.data, [s for s in args.sets.split(",") if s]).sets
     embed = None
     if not args.words:
-        models = make_models(directory=args.vectors, adapter=not args.plain, precision="float32")
+        models = make_models(directory=args.vectors, adapter=not args.plain)
         models.open(plain=False)
         if models.router is not None and models.router_store is not None:
             embed = Kept(models.router, models.router_store)
