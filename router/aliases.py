@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from proto import jsons
 from router.arguments import LIMIT_MAX, TASK_MAX, Search, Taking
-from router.budget import tokens
+from router.budget import fits, tokens
 from router.documents import description_of
 from router.findings import Findings
 
@@ -152,7 +152,8 @@ def render_tools(found: Findings, labels: Sequence[str], everything: int, budget
 
 
 def _listed(tools: Sequence[tuple[str, dict[str, Any]]], budget: int) -> list[dict[str, Any]]:
-    """Definitions under other names, as many as four times the budget holds, though one at least."""
+    """Definitions under other names, as many as four times the budget holds; one that would not fit goes without its
+    schema."""
     listed: list[dict[str, Any]] = []
     room = budget * ROOM
     for label, definition in tools:
@@ -162,11 +163,16 @@ def _listed(tools: Sequence[tuple[str, dict[str, Any]]], budget: int) -> list[di
             "description": description_of(definition)[:DESCRIPTION_MAX],
             "inputSchema": schema if isinstance(schema, dict) else {"type": "object"},
         }
-        room -= tokens(jsons.dumps(tool).decode("utf-8"))
-        if room < 0 and listed:
-            break
-        listed.append(tool)
+        if not _fits(tool, room):
+            tool["inputSchema"] = {"type": "object"}
+        if _fits(tool, room):
+            room -= tokens(jsons.dumps(tool).decode("utf-8"))
+            listed.append(tool)
     return listed
+
+
+def _fits(tool: dict[str, Any], room: int) -> bool:
+    return fits(jsons.dumps(tool).decode("utf-8"), room)
 
 
 def _text(text: str) -> dict[str, Any]:

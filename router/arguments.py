@@ -21,6 +21,10 @@ KINDS = ("tool", "prompt", "resource")
 LIMIT_MAX = 20
 TASK_MAX = 4_000
 SHOWN_MAX = 60
+NAME_MAX = 200
+WORDS_MAX = 256
+WORDS_CHARACTERS_MAX = 8_000
+"""Of a list, before it is taken apart: four million commas take seconds. A search takes far fewer words."""
 
 _COMMAS = re.compile(r"[,，、;；\n]")
 # What shows nothing and separates nothing: a text of nothing else is empty.
@@ -117,11 +121,17 @@ class Arguments:
             return ""
         if not isinstance(value, str):
             raise Invalid(f"{name} is {jsons.type_name(value)}; give a string, or leave it out")
+        if len(value) > NAME_MAX:
+            raise Invalid(f"{name} is {len(value)} characters long, at most {NAME_MAX} are read; shorten it")
         return value.strip()
 
     def words(self, name: str) -> tuple[str, ...]:
         """A list: one string, words between commas of any script, an array, or the JSON text of one."""
         value = self._values.get(name)
+        if isinstance(value, str) and len(value) > WORDS_CHARACTERS_MAX:
+            raise Invalid(
+                f"{name} is {len(value)} characters long, at most {WORDS_CHARACTERS_MAX} are read; give fewer"
+            )
         if isinstance(value, str) and value.lstrip().startswith("["):
             try:
                 value = jsons.loads(value)
@@ -132,8 +142,12 @@ class Arguments:
             return ()
         if isinstance(value, str):
             value = _COMMAS.split(value)
+        elif isinstance(value, list) and len(value) > WORDS_MAX:
+            raise Invalid(f"{name} holds {len(value)} words, at most {WORDS_MAX} are read; give fewer")
         if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
             raise Invalid(f"{name} must be a string, words separated by commas, or an array of strings")
+        if sum(map(len, value)) > WORDS_CHARACTERS_MAX:
+            raise Invalid(f"{name} holds more than {WORDS_CHARACTERS_MAX} characters; give fewer words")
         stripped = (_CONTROLS.sub(" ", word).strip() for word in value)
         return tuple(word for word in stripped if word)
 

@@ -22,3 +22,11 @@ def fits(text: str, room: float) -> bool:
     """Whether it costs `room` tokens at most. A text that is far too long is not looked at in full: one with more than
     five characters a token, spaces among them, counts as too long."""
     return len(text) <= _CHARACTERS_A_PIECE * room and tokens(text) <= room
+
+
+def cut(text: str, most: int) -> str:
+    """Its first `most` tokens, at least 1; a text of no more as it is."""
+    for number, piece in enumerate(_PIECES.finditer(text)):
+        if number == most:
+            return f"{text[: piece.start()].rstrip()}…"
+    return text

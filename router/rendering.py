@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from proto import jsons
@@ -31,31 +32,39 @@ HEADS = {
 NOTHING_AT_ALL = "Nothing fits, and nothing is near. Search again in other words."
 SCHEMA_BYTES_MAX = 16_000
 """Of one that is shown; a longer one says no more to a model."""
+SLIMMED_MAX = 4
 LINE_MAX = 800
 """Characters of one hit's line: what a server writes of itself takes no more room than that."""
+LINE_TOKENS = 40
+"""Of a line where the whole would be too long, so that no hit drives out the others."""
+NAME_SHARE = 3
+"""A name takes at most a third of an answer. A longer one cannot be told: cut, it would name nothing."""
 
 T = TypeVar("T")
 
 
 class _Fit(NamedTuple):
-    """How much is told: so many `hits`, of so many the schema, descriptions and parameters so long. `lost` says what
-    was left out."""
+    """How much is told: so many `hits`, of so many the schema, descriptions and parameters so long, lines of so many
+    tokens. `lost` says what was left out."""
 
     hits: int
     schemas: int
     sentence: int
     parameters: int
     lost: str = ""
+    line: int = LINE_MAX
 
 
 def render_search(found: Findings, *, detail: str = "signatures", token_budget: int = TOKENS_DEFAULT) -> dict[str, Any]:
     """An MCP tool result. Text and structured content are each cut to `token_budget` tokens for every five hits, four
     times as many with schemas: first schemas go, then words, then hits, which one line says."""
-    fits = list(_fits(len(found.usable), detail))
     room = token_budget * max(1.0, len(found.usable) / HITS_BUDGETED) * (SCHEMAS_COST if detail == "schemas" else 1)
-    text = _first_within(room, fits, lambda fit: _text(found, detail, fit), str)
+    found, lost = _tellable(found, room / NAME_SHARE)
+    fits = list(_fits(len(found.usable), detail, lost))
+    schemas = [_schema(p.hit) for p in found.usable] if detail == "schemas" else []
+    text = _first_within(room, fits, lambda fit: _text(found, detail, fit, schemas), str)
     structured = _first_within(
-        room, fits, lambda fit: _structured(found, detail, fit), lambda s: jsons.dumps(s).decode("utf-8")
+        room, fits, lambda fit: _structured(found, detail, fit, schemas), lambda s: jsons.dumps(s).decode("utf-8")
     )
     return _result(text, structured)
 
@@ -99,18 +108,37 @@ def render_added(
 # ---- how much is told ----------------------------------------------------------------------------
 
 
-def _fits(hits: int, detail: str) -> Iterator[_Fit]:
-    """From all that was asked for to the least that is worth saying."""
+def _tellable(found: Findings, tokens_max: float) -> tuple[Findings, str]:
+    """Without what has a name, or an address, of more tokens; and what is to be said of that."""
+
+    def told(placed: Placed) -> bool:
+        return budget.fits(placed.hit.entry.key.tool, tokens_max)
+
+    usable, unusable = [p for p in found.usable if told(p)], [p for p in found.unusable if told(p)]
+    instead = found.instead if found.instead is not None and told(found.instead) else None
+    nameless = len(found.usable) - len(usable)
+    lost = f"{nameless} left out: too long a name to be shown" if nameless else ""
+    return replace(found, usable=usable, unusable=unusable, instead=instead), lost
+
+
+def _fits(hits: int, detail: str, lost: str) -> Iterator[_Fit]:
+    """From all that was asked for to the least that is worth saying. `lost`: what is left out of all of them."""
+
+    def also(more: str) -> str:
+        return ", ".join(filter(None, (lost, more)))
+
     if detail == "schemas":
         for schemas in range(hits, 0, -1):
-            lost = f"{hits - schemas} of {hits} schemas left out" if schemas < hits else ""
-            yield _Fit(hits, schemas, 160, PARAMETERS_SHOWN, lost)
-    without = "schemas left out, " if detail == "schemas" else ""
-    yield _Fit(hits, 0, 160, PARAMETERS_SHOWN, without.rstrip(", "))
-    yield _Fit(hits, 0, 80, 6, f"{without}lines shortened")
-    yield _Fit(hits, 0, 40, 3, f"{without}lines shortened")
+            left = f"{hits - schemas} of {hits} schemas left out" if schemas < hits else ""
+            yield _Fit(hits, schemas, 160, PARAMETERS_SHOWN, also(left))
+    without = "schemas left out" if detail == "schemas" else ""
+    shortened = ", ".join(filter(None, (without, "lines shortened")))
+    yield _Fit(hits, 0, 160, PARAMETERS_SHOWN, also(without))
+    yield _Fit(hits, 0, 80, 6, also(shortened))
+    yield _Fit(hits, 0, 40, 3, also(shortened), LINE_TOKENS)
     for fewer in range(hits - 1, -1, -1):
-        yield _Fit(fewer, 0, 40, 3, f"{hits - fewer} of {hits} left out; ask for names, or for fewer")
+        left = f"{hits - fewer} of {hits} left out; ask for names, or for fewer"
+        yield _Fit(fewer, 0, 40, 3, also(left), LINE_TOKENS)
 
 
 def _first_within(room: float, fits: Sequence[_Fit], make: Callable[[_Fit], T], written: Callable[[T], str]) -> T:
@@ -126,12 +154,12 @@ def _first_within(room: float, fits: Sequence[_Fit], make: Callable[[_Fit], T], 
 # ---- the parts -----------------------------------------------------------------------------------
 
 
-def _text(found: Findings, detail: str, fit: _Fit) -> str:
+def _text(found: Findings, detail: str, fit: _Fit, schemas: Sequence[str]) -> str:
     lines = [HEADS[found.result.confidence] if found.usable else NOTHING_AT_ALL]
     for i, placed in enumerate(found.usable[: fit.hits]):
         lines.append(_line(placed, detail, fit))
-        if i < fit.schemas and (written := _schema(placed.hit)):
-            lines.append(f"  {written}")
+        if i < fit.schemas and schemas[i]:
+            lines.append(f"  {schemas[i]}")
     if fit.lost:
         lines.append(f"({fit.lost})")
     if (instead := found.instead) is not None:
@@ -162,7 +190,7 @@ def _line(placed: Placed, detail: str, fit: _Fit) -> str:
     told = (
         name_of(hit) if detail == "names" else _described(signature_of(hit, fit.parameters), hit.entry.definition, fit)
     )
-    return f"- {place.server} · {_short(told, LINE_MAX)} [{', '.join(filter(None, facts))}]"
+    return f"- {place.server} · {budget.cut(_short(told, LINE_MAX), fit.line)} [{', '.join(filter(None, facts))}]"
 
 
 def _described(line: str, definition: dict[str, Any], fit: _Fit) -> str:
@@ -175,13 +203,14 @@ def _sentence(definition: dict[str, Any], fit: _Fit) -> dict[str, str]:
     return {"description": sentence} if sentence else {}
 
 
-def _structured(found: Findings, detail: str, fit: _Fit) -> dict[str, Any]:
+def _structured(found: Findings, detail: str, fit: _Fit, schemas: Sequence[str]) -> dict[str, Any]:
     told: dict[str, Any] = {
         "confidence": found.result.confidence,
         "mode": found.result.mode,
         "tookMs": round(found.result.took_ms, 2),
         "tools": [
-            _member(placed, detail, fit, schema=i < fit.schemas) for i, placed in enumerate(found.usable[: fit.hits])
+            _member(placed, detail, fit, schema=i < fit.schemas and bool(schemas[i]))
+            for i, placed in enumerate(found.usable[: fit.hits])
         ],
     }
     if fit.lost:
@@ -197,7 +226,8 @@ def _member(placed: Placed, detail: str, fit: _Fit, *, schema: bool) -> dict[str
     hit, place = placed
     shown: dict[str, Any] = address(placed)
     if detail != "names":
-        shown |= {"signature": signature_of(hit, fit.parameters)} | _sentence(hit.entry.definition, fit)
+        shown["signature"] = budget.cut(_short(signature_of(hit, fit.parameters), LINE_MAX), fit.line)
+        shown |= _sentence(hit.entry.definition, fit)
     shown["score"] = round(hit.score, 3)
     shown |= {key: value for key, value in (("region", place.region), ("node", place.node)) if value}
     shown["health"] = place.health
@@ -207,7 +237,7 @@ def _member(placed: Placed, detail: str, fit: _Fit, *, schema: bool) -> dict[str
         shown["readOnly"] = True
     if place.also:
         shown["alike"] = list(place.also[:ALSO_SHOWN])
-    if schema and _schema(hit):
+    if schema:
         shown["inputSchema"] = schema_of(hit)
     return shown
 
@@ -215,7 +245,10 @@ def _member(placed: Placed, detail: str, fit: _Fit, *, schema: bool) -> dict[str
 def _schema(hit: Hit) -> str:
     """Its text, as far as a model needs it; empty where there is none, or one that is too long."""
     schema = schema_of(hit)
-    written = b"" if schema is None else jsons.dumps(slim(schema))
+    # What is left out of it is a part; of a very large one it is not worth looking for.
+    if schema is None or len(jsons.dumps(schema)) > SLIMMED_MAX * SCHEMA_BYTES_MAX:
+        return ""
+    written = jsons.dumps(slim(schema))
     return written.decode("utf-8") if len(written) <= SCHEMA_BYTES_MAX else ""
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proto import jsons
-from router.budget import tokens
+from router.budget import cut, tokens
 from router.evaluation.tokens import counter
 from router.metatools import META_TOOLS
 
@@ -23,3 +23,11 @@ def test_the_estimate_is_near_what_a_strict_tokenizer_counts_and_rather_above(te
 def test_other_scripts_cost_a_token_for_each_character_and_spaces_nothing() -> None:
     assert tokens("天气 预报") == 4
     assert tokens(" \n\t") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [("find(city: string)", 9, "find(city: string)"), ("find(city: string)", 4, "find(city:…"), ("汉汉汉", 2, "汉汉…")],
+)
+def test_a_text_is_cut_after_so_many_tokens(text: str, most: int, expected: str) -> None:
+    assert cut(text, most) == expected

@@ -183,10 +183,36 @@ def test_a_description_cannot_start_a_line_of_its_own(entry: MakeEntry) -> None:
     assert len(text_of(render_search(found(sly))).splitlines()) == 2
 
 
-def test_a_name_of_a_hundred_thousand_characters_costs_an_agent_a_line(entry: MakeEntry) -> None:
-    _, line = text_of(render_search(found(entry("a" * 100_000)))).splitlines()
-    assert line.startswith("- tools · aaaa")
-    assert len(line) < 1_000
+@pytest.mark.parametrize("detail", ["names", "signatures", "schemas"])
+@pytest.mark.parametrize("letter", ["a", "汉"])
+def test_a_name_of_a_hundred_thousand_characters_costs_an_agent_a_line(
+    entry: MakeEntry, detail: str, letter: str
+) -> None:
+    others = [entry(f"tool_{i}", "Does good.", schema=SCHEMA) for i in range(4)]
+    answer = render_search(found(entry(letter * 100_000), *others), detail=detail)
+    assert text_of(answer).splitlines()[-1] == "(1 left out: too long a name to be shown)"
+    assert [tool["mcp_tool_name"] for tool in answer["structuredContent"]["tools"]] == [o.key.tool for o in others]
+    assert answer["structuredContent"]["leftOut"] == "1 left out: too long a name to be shown"
+
+
+@pytest.mark.parametrize("detail", ["names", "signatures", "schemas"])
+@pytest.mark.parametrize("parameters", [["p" * 100_000], ["汉" * 700], ["汉" * 50 + str(i) for i in range(50_000)]])
+def test_parameters_of_one_tool_take_no_room_from_the_others(
+    entry: MakeEntry, detail: str, parameters: list[str]
+) -> None:
+    schema = {"type": "object", "properties": {name: {"type": "string"} for name in parameters}}
+    others = [entry(f"tool_{i}", "Does good.", schema=SCHEMA) for i in range(4)]
+    answer = render_search(found(entry("big", schema=schema), *others), detail=detail)
+    named = ["big", *(other.key.tool for other in others)]
+    assert [tool["mcp_tool_name"] for tool in answer["structuredContent"]["tools"]] == named
+    assert all(f"· {name}" in text_of(answer) for name in named)
+
+
+def test_what_has_too_long_an_address_is_not_told_as_unusable_nor_in_place_of_a_tool(entry: MakeEntry) -> None:
+    (long,) = placed(entry("a" * 100_000), why_not="it is down")
+    answer = render_search(found(entry("now"), unusable=[long], instead=long))
+    assert len(str(answer)) < 1_000
+    assert not answer["structuredContent"].keys() & {"unusable", "instead"}
 
 
 def test_an_added_server_lists_its_tools(entry: MakeEntry) -> None:

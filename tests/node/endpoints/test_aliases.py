@@ -11,6 +11,7 @@ from node.endpoints.meta import MetaSettings
 from proto import jsons
 from proto.names import listed_tool
 from proto.records import Kind, Record
+from router.aliases import render_ready
 from tests.node.endpoints.conftest import EU, US, House
 
 
@@ -106,3 +107,16 @@ async def test_wrong_arguments_are_refused_in_these_tools_words(
     refused = await house.use(tool, arguments)
     assert refused["isError"] is True
     assert message in refused["content"][0]["text"]
+
+
+def test_a_schema_that_fills_the_answer_takes_no_room_from_other_tools() -> None:
+    huge = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(10_000)}}
+    tools = [
+        ("a", {"inputSchema": huge}),
+        ("b" * 100_000, {}),
+        ("c", {"inputSchema": {"type": "object", "title": "c"}}),
+    ]
+    answer = render_ready("wiki", tools, 600)["content"][0]["text"]
+    listed = jsons.loads(answer.split("```json\n")[1].split("\n```")[0])["tools"]
+    assert [(tool["name"], tool["inputSchema"].get("title")) for tool in listed] == [("a", None), ("c", "c")]
+    assert "and 1 more" in answer
