@@ -55,8 +55,7 @@ class Asked:
 
 class Desk:
     """`encode` turns texts into vectors, or says None while that cannot be; `learned` tells what use has taught for a
-    query's vector and a principal. Held until `release`: changes and searches
-    wait, calls are made."""
+    query's vector and a principal. Held until `release`: changes and searches wait, calls are made."""
 
     def __init__(self, index: Index, encode: Encode, learned: Learned, model: str = "") -> None:
         """`model` is the id of what `encode` encodes with."""
@@ -203,8 +202,8 @@ class Desk:
         return later
 
     def _search(self, view: View, group: list[Asked]) -> None:
-        tasks = [self._task(asked) for asked in group]
         try:
+            tasks = [self._task(asked) for asked in group]
             found = retrieval.search(self._index, tasks, view)
         except Exception as e:
             if len(group) == 1:
@@ -232,7 +231,7 @@ def _settle(answer: Future[object], work: Callable[[], object]) -> None:
 
 
 def _refuse(asked: Asked, error: Exception) -> None:
-    if not asked.answer.cancelled():
+    if asked.answer.set_running_or_notify_cancel():
         asked.answer.set_exception(error)
 
 

@@ -117,6 +117,34 @@ def test_a_filter_or_a_wish_that_fails_fails_its_own_search_only(desk: Desk, ent
             failed.answer.result(30)
 
 
+@pytest.mark.parametrize("part", ["encode", "learned"])
+def test_a_search_that_cannot_be_prepared_fails_alone_and_the_thread_goes_on(part: str, entry: MakeEntry) -> None:
+    def encode(texts: Sequence[str]) -> Vectors | None:
+        if part == "encode" and texts[0] == "fail":
+            raise ZeroDivisionError
+        return HashingEmbedder.embed(embedder, texts)
+
+    def learned(vector: object, principal: str) -> tuple[()]:
+        if part == "learned" and principal == "fail":
+            raise ZeroDivisionError
+        return ()
+
+    embedder = HashingEmbedder()
+    embedder.load()
+    desk = Desk(Index(), encode, learned)
+    desk.release()
+    one = entry("read")
+    desk.change({one.key: one})
+    with Busy(desk):
+        bad = asked_at(desk, Asked(question("fail", (), 5), 5, EVERYTHING, principal="fail"))
+        good = asked_at(desk, asked("read"))
+    assert names(good) == ["read"]
+    with pytest.raises(ZeroDivisionError):
+        bad.answer.result(30)
+    assert names(asked_at(desk, asked("read"))) == ["read"]
+    desk.stop()
+
+
 def test_a_search_that_was_given_up_is_passed_over(desk: Desk, entry: MakeEntry) -> None:
     with Busy(desk):
         given_up, other = asked_at(desk, asked("read")), asked_at(desk, asked("read"))
