@@ -15,7 +15,7 @@ from proto.errors import Invalid, Unknown
 from proto.records import Kind
 from router.arguments import Search
 from router.findings import Findings, Place, Placed
-from router.ports import Filter, Hit, Prefer, SearchResult, ToolEntry, ToolKey
+from router.ports import At, Filter, Hit, Narrowing, Prefer, SearchResult, ToolEntry, ToolKey
 from router.router import Router
 
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -27,9 +27,6 @@ _NOT_TOOLS = (*KINDS["prompt"], *KINDS["resource"])
 _SURE = ("high", "medium")
 _BY_NAME = frozenset({Kind.TOOL, Kind.PROMPT})
 """Kinds that a guard decides name by name; what else a server offers, it decides by server."""
-
-At = tuple[str, str]
-"""(owner, server): what the beginning of a `ToolKey` names."""
 
 
 class Searching:
@@ -71,7 +68,7 @@ class Searching:
                 explain=explain,
             )
 
-        result = await search(self._filter(visibility, among, frozenset()), limit)
+        result = await search(self._filter(visibility, among), limit)
         usable = self._placed(result, visibility)
         unusable = [p for p in usable if p.place.why_not]
         if unusable:
@@ -111,37 +108,40 @@ class Searching:
 
     # ---- what a search is among -----------------------------------------------------------------
 
-    def _among(self, asked: Search, visibility: Visibility) -> tuple[str, frozenset[At] | None]:
-        """(region, servers): empty and None where nothing is narrowed."""
-        region = asked.region.lower()
-        if region:
-            regions = {s.owner.id.region for s in self._catalog.servers(visibility)}
-            if region not in regions:
-                mend = did_you_mean(near(region, sorted(regions))) or "; a search without region shows where tools live"
+    def _among(self, asked: Search, visibility: Visibility) -> frozenset[At] | None:
+        """The servers that the search is narrowed to, of those that the caller may see; None: it is not narrowed."""
+        among = None
+        if asked.region:
+            among = self._in_region(asked.region.lower(), visibility)
+            if not among:
+                regions = sorted({s.owner.id.region for s in self._catalog.servers(visibility)})
+                mend = did_you_mean(near(asked.region, regions)) or "; a search without region shows where tools live"
                 raise Invalid(f"no server that you may use is in region {asked.region[:60]!r}{mend}")
-        if not asked.server:
-            return region, None
+        if asked.server:
+            named = frozenset((s.owner.id.name, s.name) for s in self._named(asked.server, visibility))
+            among = named if among is None else among & named
+        return among
+
+    def _in_region(self, region: str, visibility: Visibility) -> frozenset[At]:
+        servers = self._catalog.servers(visibility)
+        return frozenset((s.owner.id.name, s.name) for s in servers if s.owner.id.region == region)
+
+    def _named(self, name: str, visibility: Visibility) -> Sequence[Server]:
         try:
-            route = self._catalog.route(asked.server, visibility)
+            return self._catalog.route(name, visibility).servers
         except Unknown as e:
             names = (self._catalog.shown_name(s, visibility) for s in self._catalog.servers(visibility))
-            raise Unknown(e.message + did_you_mean(near(asked.server, names)), **e.data) from None
-        return region, frozenset((s.owner.id.name, s.name) for s in route.servers)
+            raise Unknown(e.message + did_you_mean(near(name, names)), **e.data) from None
 
     def _filter(
-        self, visibility: Visibility, among: tuple[str, frozenset[At] | None], without: frozenset[At]
+        self, visibility: Visibility, among: frozenset[At] | None, without: frozenset[At] = frozenset()
     ) -> Filter:
-        region, servers = among
-
         def allows(entry: ToolEntry) -> bool:
-            owner, name = at = entry.key[:2]
-            if (servers is not None and at not in servers) or at in without or (region and entry.region != region):
-                return False
-            server = self._catalog.find(owner, name)
+            server = self._catalog.find(entry.key.owner, entry.key.server)
             return server is not None and visibility.allows(_resource(server, entry.key))
 
-        narrowed = bool(region or without) or servers is not None
-        return Filter((visibility.key, region, servers, without) if narrowed else visibility.key, allows)
+        narrowed = Narrowing(among, without) if among is not None or without else None
+        return Filter(visibility.key, allows, narrowed)
 
     def _all_away(self) -> frozenset[At]:
         """The listed servers that cannot be called now; counted anew when the catalogue has changed."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from router.ports import Filter
+from router.ports import Filter, Narrowing
 from router.slots import Slots
 
 MASKS_MAX = 64
+NARROWED_MAX = 16
 SLICE = 4_000
 """Entries judged at a time, some 10 ms of a guard's work: between slices other searches go on."""
 
@@ -52,15 +53,19 @@ class _Class:
 
 
 class Masks:
-    """At most 64 classes (about 1.2 MB each at 100,000 tools); the least recently used goes and is judged anew."""
+    """At most 64 classes (about 1.2 MB each at 100,000 tools); the least recently used goes and is judged anew.
+
+    Beside them the last 16 narrowed views, as large, which nobody judges: they are cut out of the view of their class,
+    and so push none of these out."""
 
     def __init__(self) -> None:
         self._classes: OrderedDict[Hashable, _Class] = OrderedDict()
+        self._narrowed: OrderedDict[tuple[Hashable, Narrowing], tuple[View, View]] = OrderedDict()
         self._changed_at = np.zeros(0, dtype=np.int64)
         self._version = 0
 
     def __repr__(self) -> str:
-        return f"Masks({len(self._classes)} classes, version {self._version})"
+        return f"Masks({len(self._classes)} classes, {len(self._narrowed)} narrowed, version {self._version})"
 
     def changed(self, slot: int) -> None:
         """The slot has another entry, or none, or its entry stands on another row."""
@@ -73,6 +78,20 @@ class Masks:
 
     def view(self, only: Filter, slots: Slots, budget: int = SLICE) -> View | None:
         """What `only` lets through; None while there is more to judge than `budget` entries: ask again."""
+        view = self._judged(only, slots, budget)
+        return view if view is None or only.narrowed is None else self._narrow(view, only.narrowed, slots)
+
+    def _narrow(self, view: View, to: Narrowing, slots: Slots) -> View:
+        key = view.key, to
+        whole, narrowed = self._narrowed.pop(key, (None, None))
+        if narrowed is None or whole is not view:
+            narrowed = _cut(view, to, slots)
+        self._narrowed[key] = view, narrowed
+        while len(self._narrowed) > NARROWED_MAX:
+            self._narrowed.popitem(last=False)
+        return narrowed
+
+    def _judged(self, only: Filter, slots: Slots, budget: int) -> View | None:
         kept = self._classes.get(only.key)
         if kept is None:
             kept = self._classes[only.key] = _Class(np.zeros(0, dtype=np.bool_))
@@ -119,11 +138,27 @@ def _conclude(kept: _Class, key: Hashable, slots: Slots) -> View:
         everything = before.count == slots.rows and before.searched == len(slots)
         if len(before.rows) == slots.capacity and len(before.slots) == len(kept.mask):
             return before if everything == before.everything else replace(before, everything=everything)
-    seen = np.flatnonzero(kept.mask)
+    version = before.version if before is not None and not kept.touched else kept.version
+    return _view(key, version, kept.mask, slots)
+
+
+def _cut(view: View, to: Narrowing, slots: Slots) -> View:
+    """What of `view` is of the servers that are meant. Its version is that of `view`: what is hidden has no say."""
+    if to.only is None:
+        mask = view.slots.copy()
+    else:
+        mask = np.zeros_like(view.slots)
+        among = slots.at(to.only)
+        mask[among] = view.slots[among]
+    mask[slots.at(to.without)] = False
+    return _view((view.key, to), view.version, mask, slots)
+
+
+def _view(key: Hashable, version: int, mask: NDArray[np.bool_], slots: Slots) -> View:
+    seen = np.flatnonzero(mask)
     rows = np.zeros(slots.capacity, dtype=np.bool_)
     rows[slots.row_of[seen]] = True
     indices = np.flatnonzero(rows)
-    version = before.version if before is not None and not kept.touched else kept.version
     # Rows of a snapshot that no entry stands on yet are there, too, and hidden.
     everything = len(indices) == slots.rows and len(seen) == len(slots)
-    return View(key, version, rows, indices, len(indices), everything, kept.mask, len(seen))
+    return View(key, version, rows, indices, len(indices), everything, mask, len(seen))

@@ -87,15 +87,29 @@ class ToolEntry:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+At = tuple[str, str]
+"""(owner, server): what the beginning of a `ToolKey` names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """Of what may be seen, what a search is among: of the servers `only`, where it is not None, `without` others."""
+
+    only: frozenset[At] | None = None
+    without: frozenset[At] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Who may see what: applied before ranking. Equal `key`: the same answer for every entry.
+    """Who may see what: applied before ranking. Equal `key`: the same answer of `allows` for every entry.
 
     `allows` is called from the router's searching thread, once per key and changed entry, not again for each search.
+    `narrowed` may be another in each search, and costs well below a millisecond.
     """
 
     key: Hashable
     allows: Callable[[ToolEntry], bool]
+    narrowed: Narrowing | None = None
 
 
 EVERYTHING = Filter("everything", lambda _: True)

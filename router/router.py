@@ -208,7 +208,7 @@ class Router:
 def of_kinds(only: Filter, kinds: Sequence[str]) -> Filter:
     """What `only` lets through of these kinds."""
     wanted = frozenset(kinds)
-    return Filter((only.key, wanted), lambda entry: entry.key.kind in wanted and only.allows(entry))
+    return Filter((only.key, wanted), lambda entry: entry.key.kind in wanted and only.allows(entry), only.narrowed)
 
 
 def _signals(found: Found) -> dict[str, float]:

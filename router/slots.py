@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from proto import jsons
 from proto.errors import Invalid
-from router.ports import ToolEntry, ToolKey
+from router.ports import At, ToolEntry, ToolKey
 
 NONE = -1
 GROW_MIN = 64
@@ -82,6 +83,7 @@ class Slots:
         self._row_keys: list[bytes] = []
         self._slots_of: list[set[int]] = []
         self._groups: dict[Group, set[int]] = {}
+        self._by_server: dict[At, set[int]] = {}
         self._numbers = Numbers()
         self._rows = Numbers()
 
@@ -183,10 +185,15 @@ class Slots:
             return NONE, NONE
         row = int(self.row_of[slot])
         self._leave(slot, row)
+        discard(self._by_server, key[:2], slot)
         self.entries[slot] = None
         self.row_of[slot] = NONE
         self._numbers.give_back(slot)
         return slot, row
+
+    def at(self, servers: Iterable[At]) -> NDArray[np.int64]:
+        """The slots of these servers, in no order."""
+        return np.fromiter(chain.from_iterable(self._by_server.get(at, ()) for at in servers), dtype=np.int64)
 
     def meant(self, owner: str, server: str, tool: str, kind: str, digest: bytes) -> Iterable[int]:
         """Slots of one definition: of one owner's tool, or, where `owner` is "", of the declared service `server`."""
@@ -205,6 +212,7 @@ class Slots:
     def _take(self, key: ToolKey) -> int:
         slot = self._numbers.take()
         self._slot_of[key] = slot
+        self._by_server.setdefault(key[:2], set()).add(slot)
         if slot == len(self.entries):
             self.entries.append(None)
             if slot >= len(self.row_of):

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from router.masks import MASKS_MAX, Masks, View
-from router.ports import Filter, ToolEntry
+from router.masks import MASKS_MAX, NARROWED_MAX, Masks, View
+from router.ports import Filter, Narrowing, ToolEntry
 from router.slots import NONE, Slots, row_key
 
 MakeEntry = Callable[..., ToolEntry]
@@ -154,3 +154,61 @@ def test_the_number_of_classes_is_bounded(office: Office, entry: MakeEntry) -> N
         office.seen(counting(f"other{i}", lambda e: True)[0])
     office.seen(first)
     assert asked == ["a", "a"]
+
+
+def test_a_narrowed_view_is_cut_out_of_that_of_its_class_and_asks_nobody(office: Office, entry: MakeEntry) -> None:
+    for owner in ("eu-1", "us-1"):
+        for server in ("wiki", "books"):
+            office.put(entry("read", server=server, owner=owner))
+            office.put(entry(f"write_{owner}_{server}", server=server, owner=owner))
+    only, asked = counting("all but reading", lambda e: e.key.tool != "read")
+    office.seen(only)
+    asked.clear()
+    at, other = ("eu-1", "wiki"), ("us-1", "books")
+
+    def seen(*servers: tuple[str, str], without: tuple[tuple[str, str], ...] = ()) -> list[str]:
+        narrowed = Narrowing(frozenset(servers) if servers else None, frozenset(without))
+        return office.seen(Filter(only.key, only.allows, narrowed))
+
+    assert seen(at) == ["eu-1/write_eu-1_wiki"]
+    assert seen(at, other) == ["eu-1/write_eu-1_wiki", "us-1/write_us-1_books"]
+    assert seen(at, other, without=(at,)) == ["us-1/write_us-1_books"]
+    assert seen(without=(at, other)) == ["eu-1/write_eu-1_books", "us-1/write_us-1_wiki"]
+    assert seen(("eu-1", "gone")) == []
+    assert asked == []
+
+
+def test_a_narrowed_view_follows_changes_and_keeps_its_version_where_only_the_hidden_change(
+    office: Office, entry: MakeEntry
+) -> None:
+    only = Filter("public", lambda e: e.key.tool != "secret", Narrowing(frozenset({("eu-1", "wiki")})))
+    office.put(entry("read", server="wiki", owner="eu-1"))
+    first = office.view(only)
+    assert office.view(only) is first
+    office.put(entry("secret", server="wiki", owner="eu-1"))
+    hidden = office.view(only)
+    assert first is not None
+    assert hidden is not None
+    assert (hidden.key, hidden.version, hidden.count) == (first.key, first.version, 1)
+    for number in range(200):
+        office.put(entry(f"write_{number}", server="wiki", owner="eu-1"))
+        office.put(entry(f"write_{number}", server="books", owner="eu-1"))
+    assert len(office.seen(only)) == 201
+    office.delete(entry("read", server="wiki", owner="eu-1"))
+    assert "eu-1/read" not in office.seen(only)
+    later = office.view(only)
+    assert later is not None
+    assert later.version > first.version
+
+
+def test_narrowed_views_push_no_class_out_and_are_bounded_themselves(office: Office, entry: MakeEntry) -> None:
+    for number in range(3 * MASKS_MAX):
+        office.put(entry("read", server=f"s{number}", owner="eu-1"))
+    only, asked = counting("all", lambda _: True)
+    office.seen(only)
+    asked.clear()
+    for number in range(3 * MASKS_MAX):
+        office.seen(Filter(only.key, only.allows, Narrowing(frozenset({("eu-1", f"s{number}")}))))
+    office.seen(only)
+    assert asked == []
+    assert f"1 classes, {NARROWED_MAX} narrowed" in repr(office.masks)
