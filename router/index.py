@@ -126,6 +126,7 @@ class Index:
         if row in self._wordless:
             self._wordless.discard(row)
             self.lexical.add(row, document(entry).fields)
+            self.version += 1
         self.names.add(entry.key.tool, row)
         self.backlog.reached(row, Stage(int(self._stages[row])))
 
@@ -195,6 +196,7 @@ class Index:
         parts: dict[str, NDArray[Any] | bytes] = {
             "rows.keys": b"".join(key or _FREE for key in keys),
             "rows.stages": self._stages[: len(keys)].copy(),
+            "rows.wordless": np.array(sorted(self._wordless), dtype=np.int64),
         }
         parts |= {f"words.{name}": part for name, part in self.lexical.state().items()}
         if self.dense is not None:
@@ -215,6 +217,7 @@ class Index:
         keys = [raw[at : at + KEY_BYTES] for at in range(0, len(raw), KEY_BYTES)]
         keys = [b"" if key == _FREE else key for key in keys]
         stages = parts["rows.stages"].astype(np.uint8)
+        wordless = parts["rows.wordless"]
         if len(stages) != len(keys) or len(set(keys) - {b""}) != len(keys) - keys.count(b""):
             raise ValueError("its rows do not fit together")
         lexical, dense = Lexical(), None
@@ -237,7 +240,8 @@ class Index:
         self.lexical, self.dense, self._stages = lexical, dense, stages
         rows = [row for row, key in enumerate(keys) if key]
         self._unclaimed = dict.fromkeys(rows)
-        self._wordless = set() if words else set(rows)
+        # Words may have been written while some were still to be indexed anew.
+        self._wordless = set(wordless.tolist() if words else rows)
 
 
 _FREE = bytes(KEY_BYTES)

@@ -137,6 +137,28 @@ async def test_vectors_of_another_recipe_serve_until_new_ones_are_there(
     assert len(again.dense) == 8
 
 
+def test_words_that_are_still_to_be_indexed_anew_are_so_after_another_restart(sample: list[ToolEntry]) -> None:
+    def restarted(index: Index, *, words: bool) -> World:
+        parts = {n: np.frombuffer(p, np.uint8) if isinstance(p, bytes) else p.copy() for n, p in index.state().items()}
+        back = World()
+        back.index.restore(parts, words=words, vectors=True, stale=False)
+        return back
+
+    once = restarted(World(sample).index, words=False)
+    once.index.put(sample[0])
+    assert once.index.version
+    twice = restarted(once.index, words=True)
+    for entry in sample[:6]:
+        twice.index.put(entry)
+    twice.index.drop_unclaimed(1_000)
+    fresh = World(sample[:6])
+    for mine, its in zip(twice.search(*QUERIES), fresh.search(*QUERIES), strict=True):
+        assert told(mine) == told(its)
+    for entry in sample[:6]:
+        twice.index.delete(entry.key)
+    assert len(twice.index) == twice.index.slots.rows == 0
+
+
 async def test_searches_wait_until_the_snapshot_is_read(sample: list[ToolEntry], tmp_path: Path) -> None:
     router = Router(None, None, snapshot=tmp_path / "index")
     router.apply(sample, ())
