@@ -144,12 +144,12 @@ class KeptVectors:
             self._thread.start()
 
     def get(self, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """Those that are known: waits twenty seconds for the store, not at all while that is away or stuck."""
+        """Those that are known: waits twenty seconds for the store, not at all while that is away, stuck or closing."""
         with self._change:
             self._check()
             found = {d: self._waiting[d].astype(np.float32) for d in digests if d in self._waiting}
             ask = _Ask([d for d in digests if d not in found])
-            if not ask.digests or self._away or self._stuck:
+            if not ask.digests or self._away or self._stuck or self._end_s is not None:
                 return found
             self._asks.append(ask)
             self._change.notify_all()
@@ -260,11 +260,13 @@ class KeptVectors:
         """What is to be done now, else for how long there is nothing (None: until something comes)."""
         now_s = self._clock()
         ending = self._end_s is not None
+        if ending or self._away:
+            # Nobody waits for what is not read any more.
+            while self._asks:
+                self._asks.popleft().done.set()
         if self._end_s is not None and (not self._waiting or self._away or now_s > self._end_s):
             return _Do.END, 0
         if self._away:
-            while self._asks:
-                self._asks.popleft().done.set()
             return None, self._away_until_s - now_s
         if self._asks:
             return self._asks.popleft(), 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,22 @@ def test_a_store_that_nobody_asks_is_put_to_rest(shelf: Moody) -> None:
     kept.close()
     shelf.open()
     assert len(shelf.get(digests(1))) == 1
+
+
+def test_who_asks_a_store_that_closes_is_not_kept_waiting(shelf: Moody) -> None:
+    kept = KeptVectors(shelf, get_s=600)
+    kept.open()
+    shelf.gate.clear()
+    with ThreadPoolExecutor(3) as threads:
+        running = threads.submit(kept.get, digests(1))
+        assert shelf.called.acquire(timeout=60)
+        queued = threads.submit(kept.get, digests(2))
+        until(lambda: len(kept._asks) == 1)
+        closing = threads.submit(kept.close)
+        until(lambda: kept._end_s is not None)
+        assert kept.get(digests(3)) == {}
+        shelf.gate.set()
+        assert (queued.result(30), running.result(30), closing.result(30)) == ({}, {}, None)
 
 
 def test_a_sweep_takes_what_is_not_used_and_leaves_what_is(shelf: Moody) -> None:
