@@ -99,6 +99,8 @@ class Embedding:
     def load(self) -> None:
         """The model, then the store. Raises `Unavailable` for the model; without its store it goes on."""
         self._embedder.load()
+        # Behind an endpoint's unchanged name there may be another model.
+        self._ask(partial(self._index.expect, self._embedder.dimensions))
         if self._store is not None and not self._opened:
             try:
                 self._store.open()
@@ -161,12 +163,12 @@ class Embedding:
 
     def _fetch(self, wanted: Sequence[_Wanted]) -> tuple[dict[str, Vector], frozenset[str]]:
         """What is known here or elsewhere, and which texts another node is about to know."""
-        owners = {digest: each.waiting.entry.key.owner for each in wanted for digest in each.texts}
+        owners = _owners(wanted)
         known = {d: self._recent[d] for d in owners if d in self._recent}
         rest = [d for d in owners if d not in known]
         if rest and self._store is not None and self._opened:
             try:
-                stored = self._store.get(rest)
+                stored = {d: v for d, v in self._store.get(rest).items() if len(v) == self._embedder.dimensions}
             except Unavailable as e:
                 self._lose_store(e)
             else:
@@ -250,6 +252,16 @@ def _wanted(stage: Stage, waiting: Waiting) -> _Wanted:
         server = text_digest(doc.server)
         by_digest[server] = doc.server
     return _Wanted(waiting, by_digest, parts, server)
+
+
+def _owners(wanted: Iterable[_Wanted]) -> dict[str, str]:
+    """By digest the node that is asked for a text, of several owners the first by name: to all nodes it is the same."""
+    owners: dict[str, str] = {}
+    for each in wanted:
+        owner = each.waiting.entry.key.owner
+        for digest in each.texts:
+            owners[digest] = min(owner, owners.get(digest, owner))
+    return owners
 
 
 def texts_of(doc: Document) -> Iterator[str]:

@@ -157,6 +157,18 @@ class Index:
         entries = ((row, self.slots.one_of(row)) for row in rows)
         return stage, [Waiting(row, self.slots.key_of(row), e) for row, e in entries if e is not None]
 
+    def expect(self, dimensions: int) -> None:
+        """Vectors have so many dimensions from now on; those of a snapshot that have others are left behind."""
+        if self.dense is None or self.dense.dimensions == dimensions:
+            return
+        log.warning("vectors of %d dimensions came back, the model gives %d", self.dense.dimensions, dimensions)
+        self.dense = None
+        self._stages[:] = Stage.NOTHING
+        self.pending = len(self)
+        for row in np.unique(self.slots.row_of[self.slots.row_of != NONE]):
+            self.backlog.reached(int(row), Stage.NOTHING)
+        self.version += 1
+
     def embedded(self, done: Sequence[Embedded]) -> None:
         """Give rows their vectors. One that has gone, or is another document's meanwhile, is passed over."""
         for each in done:

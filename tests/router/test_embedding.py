@@ -11,8 +11,8 @@ from router.backlog import Backlog, Stage
 from router.documents import text_digest
 from router.embedding import Embedding, Progress
 from router.index import Index
-from router.memory import HashingEmbedder
-from router.ports import Lent, ToolEntry, Vectors, VectorSource
+from router.memory import HashingEmbedder, MemoryStore
+from router.ports import Lent, ToolEntry, ToolKey, Vectors, VectorSource
 
 MakeEntry = Callable[..., ToolEntry]
 
@@ -112,6 +112,42 @@ def test_what_peers_lend_is_not_computed(entry: MakeEntry) -> None:
     assert text not in embedder.asked
     assert (embedding.from_peers, embedding.computed) == (1, len(embedder.asked))
     assert peers.asked[0] == {text_digest(text): "far"}
+
+
+@pytest.mark.parametrize("owners", ["abb", "bab", "bba"])
+def test_a_text_of_several_owners_is_the_first_one_s_to_embed(owners: str, entry: MakeEntry) -> None:
+    peers = Peers()
+    index, embedding = made(Recording(), peers)
+    for number, owner in enumerate(owners):
+        index.put(
+            entry(f"own_{number}", f"Number {number}.", owner=owner, server="clock", server_description="Clocks.")
+        )
+    for owner in owners:
+        index.put(entry("now", "Tell the time.", owner=owner, server="clock", server_description="Clocks."))
+    run(embedding)
+    asked = {digest: owner for wanted in peers.asked for digest, owner in wanted.items()}
+    server = "clock: Clocks."
+    assert asked[text_digest("now: Tell the time.")] == asked[text_digest(server)] == "a"
+    assert asked[text_digest(f"own {owners.index('b')}: Number {owners.index('b')}.")] == "b"
+
+
+def test_vectors_of_another_width_that_were_kept_are_made_anew(entry: MakeEntry) -> None:
+    """Of an endpoint whose model was exchanged behind its name."""
+    index, embedding = made(HashingEmbedder(64))
+    store = MemoryStore()
+    store.open()
+    index.put(entry("now", "Tell the time."))
+    run(embedding)
+    text = "now: Tell the time."
+    store.put([text_digest(text)], np.ones((1, 64), np.float32) / 8)
+    embedding = Embedding(HashingEmbedder(32), store, None, index, lambda work: work())
+    embedding.load()
+    assert index.waits(ToolKey("eu-1", "tools", "now"))
+    assert index.pending == 1
+    run(embedding)
+    assert embedding.from_store == index.pending == 0
+    assert index.dense is not None
+    assert (index.dense.dimensions, len(index.dense)) == (32, 1)
 
 
 def test_what_its_owner_is_embedding_waits_and_holds_up_nothing_else(entry: MakeEntry) -> None:
