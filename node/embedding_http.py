@@ -36,6 +36,8 @@ MARGIN_S = 1.0
 """How much longer than the request's own time a thread waits for the loop."""
 WIDTH_MAX = 8_192
 BYTES_A_NUMBER_MAX = 26
+ENVELOPE_BYTES_MAX = 64 * 1024
+"""Of what an answer says beside its vectors, and of a refusal."""
 SHOWN_MAX = 200
 _REFUSED_TEXT = (400, 413, 422)
 _MENDS = {
@@ -183,7 +185,9 @@ class HttpEmbedder:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=max(within_s, 0.001)),
             ) as answer:
-                body = await _bounded(answer, len(texts) * WIDTH_MAX * BYTES_A_NUMBER_MAX)
+                # Twice the width that is known, so that another one is told as such.
+                width = min(2 * self._width or WIDTH_MAX, WIDTH_MAX)
+                body = await _bounded(answer, len(texts) * width * BYTES_A_NUMBER_MAX + ENVELOPE_BYTES_MAX)
         except TimeoutError:
             raise _TryAgain("no answer in time") from None
         except (aiohttp.ClientError, OSError) as e:

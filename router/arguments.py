@@ -143,11 +143,11 @@ class Arguments:
         if isinstance(value, str):
             value = _COMMAS.split(value)
         elif isinstance(value, list) and len(value) > WORDS_MAX:
-            raise Invalid(f"{name} holds {len(value)} words, at most {WORDS_MAX} are read; give fewer")
+            raise Invalid(f"{name} holds {len(value)} words; give a few")
         if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
             raise Invalid(f"{name} must be a string, words separated by commas, or an array of strings")
         if sum(map(len, value)) > WORDS_CHARACTERS_MAX:
-            raise Invalid(f"{name} holds more than {WORDS_CHARACTERS_MAX} characters; give fewer words")
+            raise Invalid(f"{name} holds more than {WORDS_CHARACTERS_MAX} characters; give a few words")
         stripped = (_CONTROLS.sub(" ", word).strip() for word in value)
         return tuple(word for word in stripped if word)
 

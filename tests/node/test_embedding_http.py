@@ -297,7 +297,12 @@ async def test_an_answer_without_end_is_cut_off(
     monkeypatch.setattr(embedding_http, "WIDTH_MAX", 100)
     embedder = await make()
     endpoint.next = [endless]
-    with pytest.raises(Unavailable, match="more than 2600 bytes"):
+    with pytest.raises(Unavailable, match="more than 68136 bytes"):
+        await embed(embedder, ["a"])
+    # Where the width is known, less is waited for.
+    assert (await embed(embedder, ["a"])).shape == (1, WIDTH)
+    endpoint.next = [endless]
+    with pytest.raises(Unavailable, match=f"more than {2 * WIDTH * 26 + 65_536} bytes"):
         await embed(embedder, ["a"])
 
 

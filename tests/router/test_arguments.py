@@ -120,9 +120,9 @@ def test_what_nobody_can_see_in_a_task_is_left_out() -> None:
         (
             parse_search,
             {"task_description": "x", "key_words": "," * 8_001},
-            "key_words is 8001 characters long, at most",
+            "key_words is 8001 characters long; give a few",
         ),
-        (parse_search, {"task_description": "x", "key_words": ["a"] * 257}, "key_words holds 257 words, at most 256"),
+        (parse_search, {"task_description": "x", "key_words": ["a"] * 257}, "key_words holds 257 words; give a few"),
         (parse_search, {"task_description": "x", "key_words": ["a" * 8_001]}, "key_words holds more than 8000 char"),
         (parse_search, {"task_description": "x", "server": "s" * 201}, "server is 201 characters long, at most 200"),
         (parse_add, {"nam": "x"}, "takes mcp_server_name, not 'nam'"),
