@@ -129,9 +129,7 @@ class Arguments:
         """A list: one string, words between commas of any script, an array, or the JSON text of one."""
         value = self._values.get(name)
         if isinstance(value, str) and len(value) > WORDS_CHARACTERS_MAX:
-            raise Invalid(
-                f"{name} is {len(value)} characters long, at most {WORDS_CHARACTERS_MAX} are read; give fewer"
-            )
+            raise Invalid(f"{name} is {len(value)} characters long; give a few words")
         if isinstance(value, str) and value.lstrip().startswith("["):
             try:
                 value = jsons.loads(value)
