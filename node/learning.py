@@ -92,7 +92,8 @@ class Learning:
         self._nodes = nodes
         self._peers = peers
         self._every_s = every_s
-        self._saved = 0
+        self._saved: tuple[str, int] = ("", 0)
+        """The model and the last change of what is in the file; another model counts anew."""
         self._writing = asyncio.Lock()
         # What is known of each peer: the life of its evidence, and up to where.
         self._known: dict[str, tuple[str, int]] = {}
@@ -107,7 +108,8 @@ class Learning:
         model, kept = await asyncio.to_thread(load, self._file)
         if model:
             self._feedback.restore(model, kept)
-            self._saved = self._feedback.kept()[2]
+            model, _, changed = self._feedback.kept()
+            self._saved = model, changed
         self._task = asyncio.create_task(self._run(), name="learning")
 
     async def stop(self) -> None:
@@ -122,14 +124,14 @@ class Learning:
         """If there is anything new. A disk that cannot be written is told of, and tried again in the next round."""
         async with self._writing:
             model, entries, changed = self._feedback.kept()
-            if changed == self._saved:
+            if not changed or (model, changed) == self._saved:
                 return
             try:
                 await asyncio.to_thread(save, self._file, model, entries)
             except OSError as e:
                 log.warning("what was learned from use cannot be kept in %s: %s", self._file, e.strerror or e)
             else:
-                self._saved = changed
+                self._saved = model, changed
 
     async def reset(self) -> int:
         """Forget everything, on disk too; returns how many entries. What peers learned comes again from them."""
@@ -138,7 +140,7 @@ class Learning:
             count = self._feedback.reset()
             self._known.clear()
             await asyncio.to_thread(self._file.unlink, missing_ok=True)
-            self._saved = 0
+            self._saved = "", 0
         log.info("feedback from use was reset: %d entries forgotten", count)
         return count
 

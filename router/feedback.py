@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from router.evidence import Changes, Entry, Evidence, Subject, Vector
 from router.ports import ToolEntry
-from router.shelf import Shelf
+from router.shelf import Shelf, sound
 
 GATE = 0.5
 SPAN = 0.25
@@ -96,6 +96,7 @@ class Feedback:
         self._hour = hour
         self._lock = threading.Lock()
         self._model = ""
+        self._width = 0
         self._own = Evidence(secrets.token_hex(8))
         self._foreign: dict[str, dict[int, Entry]] = {}
         self._shelf = Shelf()
@@ -119,7 +120,7 @@ class Feedback:
         `caller` names the principal; "" is nobody, who has no votes of its own.
         """
         with self._lock:
-            self._adopt(model)
+            self._adopt(model, len(query))
             now = self._hour()
             gains = self._shelf.agreed(
                 query, self._voter(caller), GATE, SPAN, OTHERS, lambda hours: self._faded(now, hours)
@@ -154,7 +155,7 @@ class Feedback:
             search = next(
                 (s for s in reversed(self._searches.get(voter, ())) if subject in s.shown and s.at >= began), None
             )
-            if search is None or not self._model:
+            if search is None or len(search.vector) != self._width:
                 return False
             put, gone = self._own.vote(subject, search.vector, voter, self._hour())
             for entry_gone in gone:
@@ -191,8 +192,9 @@ class Feedback:
     def restore(self, model: str, kept: Iterable[tuple[Subject, Vector, dict[str, int]]]) -> None:
         """What was saved, before anything else is done."""
         with self._lock:
-            self._model = model
-            self._own.restore(kept)
+            of = list(kept)
+            self._adopt(model, len(of[0][1]) if of else 0)
+            self._own.restore(e for e in of if len(e[1]) == self._width)
             for entry in self._own:
                 self._shelf.put(entry)
 
@@ -208,18 +210,17 @@ class Feedback:
     def take(self, peer: str, model: str, changes: Changes) -> bool:
         """A peer's evidence, which is ours from now on. False where its model is another one, and nothing is kept."""
         with self._lock:
-            if not self._model or model != self._model:
+            if not self._width or model != self._model:
                 self._drop(peer)
                 return False
             if changes.anew:
                 self._drop(peer)
             of, now = self._foreign.setdefault(peer, {}), self._hour()
-            for number in (*changes.gone, *(e.number for e in changes.puts)):
-                before = of.pop(number, None)
-                if before is not None:
-                    self._shelf.remove(before)
+            for number in changes.gone:
+                self._forget(of, number)
             for entry in changes.puts:
-                if self._shelf.takes(entry):
+                self._forget(of, entry.number)
+                if sound(entry.vector, self._width):
                     # Of a peer whose clock is ahead: no vote is from tomorrow.
                     entry.votes.update({v: min(hour, now) for v, hour in entry.votes.items()})
                     of[entry.number] = entry
@@ -246,11 +247,12 @@ class Feedback:
         aged = np.minimum(np.float32(0), hours - np.float32(now)) / np.float32(self._half_life_h)
         return np.asarray(np.exp2(aged), dtype=np.float32)
 
-    def _adopt(self, model: str) -> None:
-        if model != self._model:
-            if self._model:
+    def _adopt(self, model: str, width: int) -> None:
+        """Behind an endpoint's unchanged name there may be another model, which its width may tell."""
+        if (model, width) != (self._model, self._width):
+            if self._width:
                 self._anew()
-            self._model = model
+            self._model, self._width = model, width
 
     def _anew(self) -> int:
         count = self._shelf.used
@@ -274,6 +276,11 @@ class Feedback:
     def _drop(self, peer: str) -> None:
         for entry in self._foreign.pop(peer, {}).values():
             self._shelf.remove(entry)
+
+    def _forget(self, of: dict[int, Entry], number: int) -> None:
+        before = of.pop(number, None)
+        if before is not None:
+            self._shelf.remove(before)
 
     def _bound_foreign(self) -> None:
         excess = sum(map(len, self._foreign.values())) - FOREIGN_MAX

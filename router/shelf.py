@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +43,6 @@ class Shelf:
     @property
     def used(self) -> int:
         return len(self._row_of)
-
-    def takes(self, entry: Entry) -> bool:
-        """Whether it is a finite unit vector, as wide as the others."""
-        vector = entry.vector.astype(np.float32)
-        right_width = vector.ndim == 1 and (not self._matrix.size or len(vector) == self._matrix.shape[1])
-        return right_width and bool(abs(float(np.linalg.norm(vector)) - 1) < _UNIT)
 
     def put(self, entry: Entry) -> None:
         """A new entry, or one whose votes have changed."""
@@ -125,6 +120,11 @@ class Shelf:
             self._by_number[number] = subject
         held[1] += 1
         return held[0]
+
+
+def sound(vector: NDArray[np.floating[Any]], width: int) -> bool:
+    """Whether it is a finite unit vector of this width, as all of a shelf have to be."""
+    return vector.shape == (width,) and bool(abs(float(np.linalg.norm(vector.astype(np.float32))) - 1) < _UNIT)
 
 
 def number_of(voter: str) -> int:

@@ -346,6 +346,39 @@ def test_a_peers_vector_that_is_no_unit_vector_of_the_model_is_left_out(
     assert mine.status().foreign == 0
 
 
+def test_of_entries_of_one_number_a_peer_has_one(time: Time) -> None:
+    query = any_query()
+    mine = other(time, query=query)
+    same = tuple(
+        Entry(1, Subject.of(tool()), vector.astype(np.float16), {"v": time.hours}, 1) for vector in (query, any_query())
+    )
+    mine.take("a", MODEL, Changes("life", 1, same, (), anew=True, more=False))
+    assert mine.status().foreign == 1
+    assert bonus(mine, query, "ada", tool()) == 0
+    mine.drop("a")
+    assert mine.status().foreign == 0
+
+
+def test_vectors_of_another_width_are_of_another_model_whatever_its_name(feedback: Feedback, time: Time) -> None:
+    """Behind an endpoint's name there may be another model one day."""
+    use(feedback, "ada", unit(np.ones(WIDTH + 1)), tool())
+    _, before, _ = feedback.kept()
+    again = Feedback(secret=b"secret", clock=lambda: time.seconds, hour=lambda: time.hours)
+    again.restore(MODEL, [(e.subject, e.vector, e.votes) for e in before])
+    query = any_query()
+    assert use(again, "ada", query, tool())
+    assert bonus(again, query, "ada", tool()) > 0
+    assert again.status().own == 1
+
+
+def test_before_the_first_search_no_peer_says_how_wide_vectors_are(feedback: Feedback, time: Time) -> None:
+    use(feedback, "ada", unit(np.ones(WIDTH + 1)), tool())
+    mine = Feedback(secret=b"secret", clock=lambda: time.seconds, hour=lambda: time.hours)
+    mine.restore(MODEL, [])
+    assert not mine.take("a", *feedback.changes("", 0, 10))
+    assert use(mine, "ada", any_query(), tool())
+
+
 def test_peers_together_have_a_bound_and_the_greatest_gives_way(time: Time) -> None:
     mine = other(time)
 
