@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import grpc
@@ -10,8 +11,10 @@ from federation.lending import DIGESTS_MAX, VECTOR_BYTES_MAX, Loan
 from federation.statuses import error_of
 from federation.traffic import Traffic
 from proto import mesh_pb2 as pb
-from proto.errors import Conflict, Invalid
+from proto.errors import Conflict, Invalid, Unavailable
 from proto.mesh_pb2_grpc import MeshStub
+
+_CLOSED = "the connection to the peer has been closed"
 
 
 async def borrow(
@@ -24,7 +27,10 @@ async def borrow(
     traffic.sent_bytes += request.ByteSize()
     found: dict[bytes, bytes] = {}
     embedding = False
-    call = MeshStub(channel).Vectors(request, timeout=within_s)
+    try:
+        call = MeshStub(channel).Vectors(request, timeout=within_s)
+    except grpc.aio.UsageError:
+        raise Unavailable(_CLOSED) from None
     try:
         async for reply in call:
             traffic.received_bytes += reply.ByteSize()
@@ -39,6 +45,12 @@ async def borrow(
         if e.code() is grpc.StatusCode.UNIMPLEMENTED:
             raise Conflict("the peer is of a release that lends no vectors") from None
         raise error_of(e) from None
+    except asyncio.CancelledError:
+        # Of this task, or of the call alone, whose channel was closed because the peer is gone.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable(_CLOSED) from None
     finally:
         call.cancel()
     return Loan(found, embedding)

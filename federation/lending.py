@@ -24,7 +24,7 @@ PER_S = 4_000
 
 WAITING_MAX = 32
 PER_PEER = 2
-"""Requests that wait, in all and of one peer; more are refused."""
+"""Requests that wait or are being answered, in all and of one peer; more are refused."""
 
 LEND_S = 5.0
 """For finding them."""
@@ -65,13 +65,13 @@ class Lending:
         try:
             async with self._turn:
                 loan = await self._lend(self._lender, request)
+            each = [pb.VectorsReply.Vector(digest=d, float16_le=v) for d, v in loan.vectors.items()]
+            for begin in range(0, max(1, len(each)), CHUNK):
+                yield pb.VectorsReply(vectors=each[begin : begin + CHUNK], embedding=loan.embedding)
         finally:
             self._waiting[peer] -= 1
             if not self._waiting[peer]:
                 del self._waiting[peer]
-        each = [pb.VectorsReply.Vector(digest=d, float16_le=v) for d, v in loan.vectors.items()]
-        for begin in range(0, max(1, len(each)), CHUNK):
-            yield pb.VectorsReply(vectors=each[begin : begin + CHUNK], embedding=loan.embedding)
 
     async def _lend(self, lender: Lender, request: pb.VectorsRequest) -> Loan:
         loop = asyncio.get_running_loop()

@@ -141,6 +141,51 @@ async def test_a_peer_that_asks_too_much_at_once_is_put_off_and_the_others_are_n
         assert await ask("b") == 1
 
 
+async def test_a_peer_that_does_not_read_its_answers_holds_no_more_of_them_than_it_may_ask_for() -> None:
+    lending = Lending(Shop(2 * CHUNK))
+    request = pb.VectorsRequest(model="model-a", digests=[digest(i) for i in range(2 * CHUNK)])
+    unread = [lending.answer(request, node_id("b")) for _ in range(PER_PEER)]
+    for answer in unread:
+        assert len((await anext(answer)).vectors) == CHUNK
+    with pytest.raises(Exhausted):
+        await anext(lending.answer(request, node_id("b")))
+    assert (await anext(lending.answer(request, node_id("c")))).vectors
+    for answer in unread:
+        await answer.aclose()  # type: ignore[attr-defined]
+    assert (await anext(lending.answer(request, node_id("b")))).vectors
+
+
+class Silent(MeshServicer):
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def Vectors(self, request: Any, context: Any) -> AsyncIterator[pb.VectorsReply]:  # type: ignore[override]  # noqa: N802
+        self.asked.set()
+        await asyncio.Event().wait()
+        yield pb.VectorsReply()
+
+
+async def test_a_connection_that_is_closed_meanwhile_is_a_peer_that_cannot_be_asked() -> None:
+    silent = Silent()
+    async with listening(silent) as channel:
+        asking = asyncio.create_task(borrow(channel, "model-a", "1", [digest(0)], WAIT_S, Traffic()))
+        await silent.asked.wait()
+        await channel.close()
+        for asked in (asking, borrow(channel, "model-a", "1", [digest(0)], WAIT_S, Traffic())):
+            with pytest.raises(Unavailable, match="closed"):
+                await asked
+
+
+async def test_who_gives_up_asking_is_cancelled() -> None:
+    silent = Silent()
+    async with listening(silent) as channel:
+        asking = asyncio.create_task(borrow(channel, "model-a", "1", [digest(0)], WAIT_S, Traffic()))
+        await silent.asked.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
 class Liar(MeshServicer):
     """Answers `Vectors` with whatever a test wants, and then may break off."""
 
