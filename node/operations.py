@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from node.catalog import SERVING, Catalog, Server
 from node.explaining.case import Sources
 from node.explaining.explain import explain
+from node.indexing import about
 from node.mesh_status import REFUSALS_SHOWN, alarm_status, at, peer_detail, peer_status, refusal_status, rfc3339
 from node.operator.explained import Explanation
 from node.operator.peers import PeerDetail, PeerStatus
@@ -30,6 +31,7 @@ from node.search_status import search_answer
 from proto.errors import Invalid, Unknown
 from proto.records import ANONYMOUS, Principal
 from router.arguments import Search
+from router.documents import SERVER_DESCRIPTION_MAX
 
 if TYPE_CHECKING:
     from node.app import App
@@ -110,7 +112,10 @@ class Operations:
     def servers(self, principal: Principal) -> list[ServerStatus]:
         visibility = self._app.guard.visible(principal, Action.LIST)
         catalog = self._app.catalog
-        return [_server(catalog, s, visibility) for s in catalog.servers(visibility)]
+        return [
+            {**_server(catalog, s, visibility), "description": about(s)[:SERVER_DESCRIPTION_MAX]}
+            for s in catalog.servers(visibility)
+        ]
 
     def calls(self, most: int) -> list[CallStatus]:
         newest = islice(reversed(self._app.gateway.recent), most)

@@ -1,4 +1,4 @@
-"""What a search found, as operators are told. Pure."""
+"""What a search found, as operators are told: of what servers write as much as search itself reads. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import cast
 
 from node.operator.ports import SearchAnswer, SearchHit, WhyHit
 from router.arguments import Search
+from router.documents import DESCRIPTION_MAX
 from router.findings import Findings, Placed, signature_of
 
 
@@ -32,9 +33,9 @@ def search_hit(placed: Placed) -> SearchHit:
         "server": place.server,
         "tool": hit.entry.key.tool,
         "kind": hit.entry.key.kind,
-        "title": str(definition.get("title") or ""),
-        "description": str(definition.get("description") or ""),
-        "signature": signature_of(hit),
+        "title": str(definition.get("title") or "")[:DESCRIPTION_MAX],
+        "description": str(definition.get("description") or "")[:DESCRIPTION_MAX],
+        "signature": signature_of(hit)[:DESCRIPTION_MAX],
         "score": round(hit.score, 4),
         "owner": place.node,
         "region": place.region,

@@ -33,7 +33,8 @@ class NodeStatus(TypedDict):
 
 
 class ServerStatus(TypedDict):
-    """`name` as it is addressed (the bare name unless it is ambiguous), `state` is starting, up, down or unknown."""
+    """`name` as it is addressed (the bare name unless it is ambiguous), `state` is starting, up, down or unknown.
+    `description`, where servers are asked for: what it is for, at most 2,000 characters of it."""
 
     name: str
     qualified: str
@@ -44,6 +45,7 @@ class ServerStatus(TypedDict):
     tools: int
     service: str
     stateless: bool
+    description: NotRequired[str]
 
 
 class DiscoveryStatus(TypedDict):
@@ -176,7 +178,8 @@ class WhyHit(TypedDict):
 
 
 class SearchHit(TypedDict):
-    """`server` is the name to call it by; `signature` its compact form; `health` the owning server's state.
+    """`server` is the name to call it by; `signature` its compact form; `health` the owning server's state. Of
+    `description` and `signature` there are at most 4,000 characters.
 
     `kind` is tool, prompt, resource or template. `owner` is the node shown; `replicas` names every owner of the same
     tool once, `owner` included, in order; `alike` servers with nearly the same tool. `why_not`: why it cannot be used

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Fault, Invalid, ScopeRequired, Unavailable, Unknown
 from proto.names import NodeId
 from proto.records import Kind, Principal, Record, RecordKey
-from router.findings import Placed
+from router.findings import Place, Placed
 from router.ports import Hit, ToolEntry, ToolKey
 from router.router import Router
 
@@ -286,6 +287,10 @@ def test_a_hit_is_shown_at_the_nearest_owner_that_is_up_and_stays(
     assert shown() == ("eu-1", "up")
     told = search_hit(Placed(hit, house.meta.searching.place(hit, visibility)))
     assert told["replicas"] == ["ap-1", "eu-1", "eu-2", "us-1"]
+    long: dict[str, Any] = {"name": "convert", "title": "t" * 9_000, "description": "d" * 9_000}
+    long["inputSchema"] = {"properties": {"p" * 9_000: {}}}
+    told = search_hit(Placed(replace(hit, entry=replace(entries[0], definition=long)), Place("units")))
+    assert [len(told[field]) for field in ("title", "description", "signature")] == [4_000] * 3
     catalog.apply(nodes[0], make_server("units", "convert", service="measures", stateless=True, state="down"), [])
     assert shown() == ("eu-2", "up")
     catalog.set_liveness(near, Liveness.DRAINING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import sys
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AsyncExitStack
@@ -26,6 +27,8 @@ from node.config import parse
 from node.operations import Operations, _server
 from node.ports import Resource
 from node.telemetry import Telemetry
+from node.verbs.exporting import export
+from node.verbs.remote import Remote
 from proto.errors import Invalid
 from proto.names import NodeId
 from proto.records import ANONYMOUS, Record
@@ -122,7 +125,7 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
         }
 
     async with AsyncExitStack() as stack:
-        odd = {"command": [sys.executable, "-S", "-E", str(SERVER)], "service": "odds"}
+        odd = {"command": [sys.executable, "-S", "-E", str(SERVER)], "service": "odds", "description": "Odd things."}
         ap = App(parse(settings("ap", [], servers={"odd": odd}), base))
         stack.push_async_callback(ap.stop)
         await ap.start()
@@ -243,6 +246,17 @@ async def test_who_is_no_operator_learns_nothing_by_asking(mesh: Mesh) -> None:
         answer = await mesh.get(path, "alice")
         assert answer["kind"] == "scope_required"
         assert "odd" not in str(answer)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_list_of_servers_says_what_each_is_for_and_a_corpus_made_of_a_node_has_it(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    (odd,) = (await mesh.get("/api/v1/servers", "op"))["servers"]
+    assert (odd["name"], odd["description"]) == ("odds", "Odd things.")
+    await export(Remote(mesh.eu.url, KEYS["op"]), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "corpus.jsonl").read_text().splitlines()]
+    assert {(row["server"], row["server_description"]) for row in rows} == {("odds", "Odd things.")}
 
 
 @pytest.mark.asyncio(loop_scope="module")
