@@ -5,6 +5,7 @@ And what the approximate way loses, beside scoring everything."""
 from __future__ import annotations
 
 import itertools
+import json
 import time
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from bench.search import made
-from bench.search.rig import Size, embedder, filled, rss_mb, searched, spread, timed, warm
+from bench.search.rig import Size, embedder, filled, reference_ms, rss_mb, searched, snapshot_of, spread, timed, warm
 from router import retrieval
 from router.evaluation.metrics import percentile
 from router.ports import EVERYTHING, Embedder, Filter, ToolEntry
@@ -29,12 +30,16 @@ async def latency(size: Size) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for count in size.tools:
         tools = list(made.tools(count))
-        began = time.perf_counter()
-        async with filled(model, tools) as router:
-            took = time.perf_counter() - began
-            figures: dict[str, Any] = {"indexed_s": round(took, 2), "rss_mb": rss_mb()}
+        began, used = time.perf_counter(), time.process_time()
+        made_before = snapshot_of(size, count) if size.kept else None
+        async with filled(model, tools, made_before) as router:
+            took, used = time.perf_counter() - began, time.process_time() - used
+            figures: dict[str, Any] = {"rss_mb": rss_mb()}
+            if made_before is None or not made_before.is_file():
+                figures |= {"indexed_s": round(took, 2), "indexed_cpu_s": round(used, 2)}
             await warm(router)
             figures |= await _searches(router, model, size)
+            print(f"  {count:,} tools: {json.dumps(figures)}", flush=True)
             figures["visible"] = await _visible(router, size)
             figures["recall_at_10"] = await _recall(router, size)
             found[str(count)] = figures
@@ -52,6 +57,7 @@ async def _searches(router: Router, model: Embedder, size: Size) -> dict[str, An
         model.embed([query], query=True)
         encoded.append((time.perf_counter() - began) * 1000)
     return {
+        "reference_ms": round(reference_ms(), 3),
         "one": await searched(router, one),
         "four": await searched(router, four, searchers=SEARCHERS),
         "encoding": spread(encoded),

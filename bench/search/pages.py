@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.search.results import PARTS, QUALITY
 from bench.search.table import honesty_table, quality_table, table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,9 +27,10 @@ def write(figures: Mapping[str, Any]) -> None:
 
 
 def _tables(figures: Mapping[str, Any]) -> dict[str, str]:
-    quality = figures.get("quality")
+    quality = figures.get(QUALITY, {})
+    alone = quality.get("alone")
     return {
-        "costs": table(figures) if "latency" in figures else "",
-        "quality": quality_table(quality["alone"], quality["crowd"]) if quality else "",
-        "honesty": honesty_table(quality["alone"]) if quality else "",
+        "costs": table(figures) if not set(PARTS).isdisjoint(figures) else "",
+        "quality": quality_table(alone, quality.get("crowd")) if alone else "",
+        "honesty": honesty_table(alone) if alone and alone["honesty"] else "",
     }

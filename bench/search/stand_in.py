@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +20,23 @@ from bench.search import made
 from router.ports import Embedder, Vectors
 
 NEARNESS = 0.85
+NOISES = 2_048
+"""A text's noise is the sum of three of so many vectors: to draw 384 numbers for each takes as long as to index it."""
 _WORD = re.compile(r"[a-z]+")
 
 
 class StandIn:
     """An `Embedder` over another: `query=True` asks the model itself. `load` embeds the phrases."""
 
-    def __init__(self, model: Embedder) -> None:
+    def __init__(self, model: Embedder, kept: Path | None = None) -> None:
+        """`kept` is a file that holds the phrases' vectors, or is to hold them."""
         self._model = model
+        self._kept = kept
         self.anchors: dict[tuple[str, str], NDArray[np.float32]] = {}
         """By (verb, thing)."""
         self._things: dict[str, NDArray[np.float32]] = {}
-        self._by_first: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        self._by_first: dict[str, list[tuple[list[str], str]]] = {}
+        self._noises = np.random.default_rng(1).standard_normal((NOISES, model.dimensions), np.float32)
         self.stands_in = True
         """False: the model embeds what comes from now on."""
 
@@ -47,43 +53,56 @@ class StandIn:
             return
         self._model.load()
         every = made.phrases()
-        vectors = self._model.embed(
-            [f"{verb} {thing}: {made.VERBS[verb].format(thing=thing)}." for verb, thing, _ in every]
-        )
-        for (verb, thing, _), vector in zip(every, vectors, strict=True):
+        for (verb, thing, _), vector in zip(every, self._vectors(), strict=True):
             self.anchors[verb, thing] = vector
         for thing in {t for _, t, _ in every}:
-            words = tuple(_words(thing))
+            words = _words(thing)
             self._by_first.setdefault(words[0], []).append((words, thing))
-            self._things[thing] = _unit(sum((self.anchors[v, thing] for v in made.VERBS), np.zeros(384, np.float32)))
+            mean = np.mean([self.anchors[verb, thing] for verb in made.VERBS], axis=0)
+            self._things[thing] = np.asarray(mean / np.linalg.norm(mean), np.float32)
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
         if query or not self.stands_in:
             return self._model.embed(texts, query=query)
-        return np.stack([self._stand_in(text) for text in texts]) if texts else np.empty((0, 384), np.float32)
+        if not texts:
+            return np.empty((0, self.dimensions), np.float32)
+        digests = b"".join(hashlib.blake2b(t.encode("utf-8", "replace"), digest_size=6).digest() for t in texts)
+        numbers = np.frombuffer(digests, "<u2").reshape(-1, 3) % NOISES
+        noise = self._noises[numbers].sum(axis=1)
+        # What speaks of nothing that is known has no anchor, and is noise alone.
+        none = np.zeros(self.dimensions, np.float32)
+        anchors = np.stack([none if (anchor := self._anchor(t)) is None else anchor for t in texts])
+        noise -= np.einsum("ij,ij->i", noise, anchors)[:, None] * anchors
+        noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+        vectors = np.float32(NEARNESS) * anchors + np.float32((1 - NEARNESS**2) ** 0.5) * noise
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
-    def _stand_in(self, text: str) -> NDArray[np.float32]:
+    def _vectors(self) -> Vectors:
+        if self._kept is not None and self._kept.is_file():
+            kept: Vectors = np.load(self._kept)
+            return kept
+        texts = [f"{verb} {thing}: {made.VERBS[verb].format(thing=thing)}." for verb, thing, _ in made.phrases()]
+        vectors = self._model.embed(texts)
+        if self._kept is not None:
+            np.save(self._kept, vectors)
+        return vectors
+
+    def _anchor(self, text: str) -> NDArray[np.float32] | None:
+        """By the first verb and the first thing in the text."""
         words = _words(text)
-        thing = next((t for i in range(len(words)) if (t := self._thing(words, i))), "")
-        verb = next((w for w in words if w in made.VERBS), "")
-        bits = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
-        noise = np.random.default_rng(int.from_bytes(bits, "little")).standard_normal(self.dimensions, np.float32)
+        thing = self._thing(words)
         if not thing:
-            return _unit(noise)
-        anchor = self.anchors.get((verb, thing), self._things[thing])
-        noise = _unit(noise - (noise @ anchor) * anchor)
-        return np.float32(NEARNESS) * anchor + np.float32((1 - NEARNESS**2) ** 0.5) * noise
+            return None
+        verb = next((w for w in words if w in made.VERBS), "")
+        return self.anchors.get((verb, thing), self._things[thing])
 
-    def _thing(self, words: list[str], at: int) -> str:
-        for wanted, thing in self._by_first.get(words[at], ()):
-            if tuple(words[at : at + len(wanted)]) == wanted:
-                return thing
+    def _thing(self, words: list[str]) -> str:
+        for at, word in enumerate(words):
+            for wanted, thing in self._by_first.get(word, ()):
+                if words[at : at + len(wanted)] == wanted:
+                    return thing
         return ""
 
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.replace("'", "").lower())
-
-
-def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(vector / np.linalg.norm(vector), dtype=np.float32)

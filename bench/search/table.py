@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+_TWO = "{{f[{0}][p50_ms]}} ms; {{f[{0}][cpu_ms]}} ms"
 _BY_SIZE: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("a search among {n} tools, one searcher, p50", "{f[one][p50_ms]} ms", {"100000": "≤ 15 ms"}),
-    ("… p95; processor time", "{f[one][p95_ms]} ms; {f[one][cpu_ms]} ms", {}),
+    ("… p95; processor time of one", "{f[one][p95_ms]} ms; {f[one][cpu_ms]} ms", {}),
     ("… of it, encoding the query, p50", "{f[encoding][p50_ms]} ms", {}),
-    ("… four searchers at once, p50", "{f[four][p50_ms]} ms", {"100000": "≤ 35 ms"}),
-    ("… a task of three steps, p50", "{f[split][p50_ms]} ms", {"100000": "≤ 50 ms"}),
+    ("… four searchers at once, p50; processor time of one", _TWO.format("four"), {"100000": "≤ 35 ms"}),
+    ("… a task of three steps, p50; processor time", _TWO.format("split"), {"100000": "≤ 50 ms"}),
     ("… of a caller who sees 2 %, by that of one who sees all", "{f[visible][2 %][ratio]}", {"100000": "≤ 2"}),
     ("… 50 %", "{f[visible][50 %][ratio]}", {"100000": "≤ 2"}),
     ("… 98 %", "{f[visible][98 %][ratio]}", {"100000": "≤ 2"}),
     ("… the first search of a new class of callers", "{f[visible][50 %][first_ms]} ms", {}),
+    ("… put into the index, vectors stood in for; processor time", "{f[indexed_s]} s; {f[indexed_cpu_s]} s", {}),
     ("… the ten found, of those found when everything is scored", "{f[recall_at_10]}", {"100000": "≥ 0.99"}),
 )
+_HIDDEN = "{hidden[difference_ms]} ms (two absent ones: {hidden[difference_of_absent_ms]} ms)"
+_TOLD = "{hidden[told]} (of two absent ones: {hidden[told_of_absent]})"
+_FIRST = "{starting[first][settled_s]} s; {starting[first][settled_cpu_s]} s"
 _ONCE = (
+    ("a search that names a hidden tool takes longer than for one that nowhere exists, p50", _HIDDEN, "0 ms"),
+    ("… which of two searches is the one for what is hidden, guessed by the clock", _TOLD, "0.5"),
     ("texts embedded a second", "{indexing[texts_per_s]}", ""),
     ("… by sentence-transformers in the same run", "{indexing[reference_per_s]}", ""),
     ("… ratio", "{indexing[ratio]}", "≥ 1"),
@@ -25,11 +32,13 @@ _ONCE = (
     ("… by its meaning, p50", "{freshness[meaning][p50_ms]} ms", "≤ 1000 ms"),
     ("{starting[tools]} tools, started again: searchable", "{starting[second][searchable_s]} s", "≤ 10 s"),
     ("… texts embedded again", "{starting[second][computed]}", "0"),
-    ("… first start, vectors stood in for", "{starting[first][settled_s]} s", ""),
-    ("… resident memory, first start", "{starting[first][rss_mb]} MB", "≤ 1200 MB"),
+    ("… processor time of that", "{starting[second][searchable_cpu_s]} s", ""),
+    ("… first start, vectors stood in for; processor time", _FIRST, ""),
+    ("… resident 15 s after settling, first start", "{starting[first][rss_mb]} MB", "≤ 1200 MB"),
     ("… second start", "{starting[second][rss_mb]} MB", "≤ 1200 MB"),
     ("… of it before anything was indexed", "{starting[second][rss_of_tools_mb]} MB", ""),
-    ("… on disk", "{starting[disk_mb]} MB", "≤ 2000 MB"),
+    ("… at most, first start; second", "{starting[first][peak_mb]} MB; {starting[second][peak_mb]} MB", ""),
+    ("… on disk: vectors, snapshot", "{starting[disk_mb]} MB", "≤ 2000 MB"),
     ("tokens of an answer of five hits, mean", "{answers[of_five_hits][mean]}", "≤ 600"),
     ("tokens of the meta-tools' definitions", "{answers[definitions]}", "≤ 500"),
 )

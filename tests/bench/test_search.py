@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.search import made, pages
+from bench.search import answers, freshness, hidden, latency, made, pages, results
+from bench.search.rig import Size, filled
 from bench.search.stand_in import NEARNESS, StandIn
 from bench.search.table import quality_table, table
 from router.documents import document
 from router.memory import HashingEmbedder
+from router.router import Router
 
 
 def test_tools_are_made_alike_each_time_and_none_is_like_another() -> None:
@@ -88,3 +92,82 @@ def test_tables_are_put_between_their_marks_and_others_are_kept(
 def test_the_pages_have_a_place_for_every_table() -> None:
     marks = {m for page in pages.PAGES for m in re.findall(r"<!-- bench-search: (\w+) -->", page.read_text())}
     assert marks == {"quality", "honesty", "costs"}
+
+
+def test_parts_are_merged_and_one_that_failed_keeps_the_figures_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "search.json"
+    path.write_text(json.dumps({"sets": "of an older form", "answers": {"definitions": 1}, "latency": {"1000": {}}}))
+    results.merge({"answers": {"definitions": 2}, "latency": {"failed": "OSError"}}, path)
+    assert results.read(path) == {"latency": {"1000": {}}, "answers": {"definitions": 2}}
+
+
+def test_reports_of_evaluations_are_taken_in_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "search.json"
+    for crowd in (False, True):
+        report = tmp_path / f"{crowd}.json"
+        report.write_text(json.dumps({**QUALITY, "crowd": crowd}))
+        results.merge({"quality": results.quality([report])}, path)
+    assert set(results.read(path)["quality"]) == {"alone", "crowd"}
+
+
+def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    with pytest.raises(ValueError, match=r"other.json: not a report; .*`toolmesh eval"):
+        results.quality([other])
+
+
+def test_quality_without_a_crowd_has_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench-search: quality -->\n<!-- end -->\n<!-- bench-search: costs -->\nkept\n<!-- end -->\n")
+    monkeypatch.setattr(pages, "PAGES", (page,))
+    pages.write({"quality": {"alone": QUALITY}})
+    assert "| mean | |" in page.read_text()
+    assert "kept" in page.read_text()
+
+
+def test_the_clock_that_tells_nothing_tells_as_often_as_a_coin() -> None:
+    assert hidden.told([1, 2, 3], [1, 2, 3]) == 0.5
+    assert hidden.told([4, 5], [1, 2, 3]) == 1.0
+
+
+TINY = Size(tools=(80, 160), searches=4, tasks=2, recalled=2, fresh=1, pairs=3)
+
+
+@pytest.fixture
+def _hashed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = StandIn(HashingEmbedder(384))
+    model.load()
+    for part in (latency, hidden, freshness, answers):
+        monkeypatch.setattr(part, "embedder", lambda _size: model)
+
+
+@pytest.mark.usefixtures("_hashed")
+async def test_the_parts_measure_what_their_rows_show(capsys: pytest.CaptureFixture[str]) -> None:
+    parts: tuple[Any, ...] = (latency.latency, hidden.hidden, freshness.freshness, answers.answers)
+    figures = {part.__name__: await part(TINY) for part in parts}
+    assert capsys.readouterr().out.startswith("  80 tools")
+    rows = table(figures)
+    for row in ("among 160 tools, one searcher", "… 98 %", "names a hidden tool", "by its meaning", "five hits"):
+        assert row in rows, row
+    assert figures["hidden"]["searches"] == 3
+
+
+async def test_an_index_made_before_is_taken_up_without_embedding(tmp_path: Path) -> None:
+    model = StandIn(HashingEmbedder(384), tmp_path / "phrases.npy")
+    model.load()
+    again = StandIn(HashingEmbedder(384), tmp_path / "phrases.npy")
+    again.load()
+    np.testing.assert_array_equal(again.embed(["create an invoice"]), model.embed(["create an invoice"]))
+    tools = list(made.tools(40))
+    router = Router(model, None, snapshot=tmp_path / "index.snapshot")
+    router.apply(tools, ())
+    await router.start()
+    await router.settled()
+    await router.stop()
+    before = (tmp_path / "index.snapshot").read_bytes()
+    async with filled(model, tools, tmp_path / "index.snapshot") as taken_up:
+        assert taken_up.status().computed == 0
+        assert (await taken_up.search("invoice")).mode == "hybrid"
+        taken_up.apply((), [tools[0].key])
+    assert (tmp_path / "index.snapshot").read_bytes() == before
