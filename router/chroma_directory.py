@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import logging
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +20,7 @@ from proto.errors import MeshError, Unavailable
 from router.chroma import Chroma, ask, days, imported
 from router.digests import DigestSet
 from router.documents import RECIPE
+from router.heap import trim
 from router.ports import Vectors
 from router.seals import Seal, broken, seal
 
@@ -100,7 +99,7 @@ class ChromaDirectory(Chroma):
         if self._known is not None and not self._failures:
             self._save_rest(self._known)
         self._beside("busy").unlink(missing_ok=True)
-        _give_back_memory()
+        trim()
 
     def get(self, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         self._check()
@@ -248,10 +247,3 @@ def _number_in(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError):
         return 0
-
-
-def _give_back_memory() -> None:
-    """What Chroma held is free, but still this process's until the C library is told to return it."""
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)

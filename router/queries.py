@@ -110,4 +110,6 @@ class Encoder:
             if vectors is not None:
                 self._kept.update(zip(missing, vectors, strict=True))
             for text in texts:
-                self._kept.move_to_end(text)
+                # Other searches may have pushed it out while this one encoded the rest.
+                if text in self._kept:
+                    self._kept.move_to_end(text)

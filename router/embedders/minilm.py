@@ -15,10 +15,10 @@ from proto.errors import Invalid, Unavailable
 from router.embedders.adapter import Adapter
 from router.embedders.bert import Array, Bert
 from router.embedders.blas import single_thread
-from router.embedders.heap import trim
 from router.embedders.int8 import CALIBRATION, RECIPE
 from router.embedders.onnx_runner import OnnxBert, Precision
 from router.embedders.safe_tensors import float32_tensors, forget_pages, map_file
+from router.heap import trim
 from router.ports import Vectors
 
 if TYPE_CHECKING:

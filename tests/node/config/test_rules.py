@@ -108,7 +108,9 @@ def test_a_server_that_could_not_work_is_refused(refused: Refused, server: str, 
     assert "servers.s" in line
 
 
-@pytest.mark.parametrize("origin", ["chat.example.org", "https://x/path", "ftp://x", "*", "https://a:b@x"])
+@pytest.mark.parametrize(
+    "origin", ["chat.example.org", "https://x/path", "ftp://x", "*", "https://a:b@x", "https://x:0"]
+)
 def test_an_origin_is_scheme_host_and_port(refused: Refused, origin: str) -> None:
     (line,) = refused(f"http: {{allowed_origins: ['{origin}']}}\n")
     assert "is not an origin" in line
