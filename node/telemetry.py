@@ -20,6 +20,7 @@ from proto.versions import PROTOCOL_MAX
 if TYPE_CHECKING:
     from node.app import App
     from node.operator.ports import VectorsStatus
+    from router.feedback import FeedbackStatus
 
 
 class Telemetry(Collector):
@@ -88,6 +89,8 @@ class Telemetry(Collector):
         yield _gauge("toolmesh_search_pending", "Tools that wait for their vectors.", search.pending)
         if self._app.vectors is not None:
             yield from _vectors(self._app.vectors.status(search))
+        if self._app.feedback is not None:
+            yield from _feedback(self._app.feedback.status())
 
     def _peers(self) -> Iterator[Metric]:
         federation = self._app.federation
@@ -125,6 +128,16 @@ def _vectors(status: VectorsStatus) -> Iterator[Metric]:
     yield _gauge("toolmesh_vectors_waiting", "Vectors that wait to be written.", status["waiting"])
     yield _gauge("toolmesh_vectors_store_up", "1 while their store answers.", status["state"] == "ready")
     yield _gauge("toolmesh_vectors_disk_bytes", "What they take in the data directory.", status["disk_bytes"])
+
+
+def _feedback(status: FeedbackStatus) -> Iterator[Metric]:
+    text = "Kinds of query that led to a tool, as learned from use, by who learned it."
+    entries = GaugeMetricFamily("toolmesh_feedback_entries", text, labels=["learned_by"])
+    entries.add_metric(["here"], status.own)
+    entries.add_metric(["peers"], status.foreign)
+    yield entries
+    yield _gauge("toolmesh_feedback_tools", "Tools that any of them led to.", status.tools)
+    yield CounterMetricFamily("toolmesh_feedback_votes", "Calls here that taught something.", value=status.learned)
 
 
 def _facts(peers: dict[str, PeerStatus]) -> Iterator[Metric]:

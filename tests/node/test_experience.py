@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from node.endpoints.meta import MetaSettings
+from node.telemetry import _feedback
 from proto.records import Kind
 from router.feedback import Feedback
 from tests.node.endpoints.conftest import EU, US, House
@@ -53,6 +54,19 @@ async def test_it_lifts_the_tool_in_the_next_search_and_explain_says_by_how_much
     why = {hit.entry.key.tool: hit.why.feedback for hit in lifted.hits if hit.why}
     assert why["read_page"] == pytest.approx(feedback.greatest, rel=0.01)
     assert why["write_page"] == 0
+
+
+async def test_metrics_tell_how_much_was_learned(house: House, feedback: Feedback) -> None:
+    await house.use("search_mcp_server", TASK)
+    await house.use("use_tool", READ)
+    samples = {(s.name, *s.labels.values()): s.value for m in _feedback(feedback.status()) for s in m.samples}
+    # Named in docs/operations.md, which tests/node/test_operations.py holds against them.
+    assert samples == {
+        ("toolmesh_feedback_entries", "here"): 1,
+        ("toolmesh_feedback_entries", "peers"): 0,
+        ("toolmesh_feedback_tools",): 1,
+        ("toolmesh_feedback_votes_total",): 1,
+    }
 
 
 async def test_without_a_search_a_call_teaches_nothing(house: House, feedback: Feedback) -> None:

@@ -193,9 +193,10 @@ async def test_every_metric_is_documented_and_every_documented_metric_is_there(m
     # These have no sample until something is called or refused, or the peer has sent a beat or subscribed.
     names |= {"toolmesh_calls_total", "toolmesh_refusals_total"}
     names |= {"toolmesh_peer_clock_skew_seconds", "toolmesh_peer_lacks_changes"}
-    # And these are of a node that searches by meaning (tests/node/test_vectors.py).
+    # And these are of a node that searches by meaning (tests/node/test_vectors.py, test_experience.py).
     kept = ("total", "lent_total", "waiting", "dropped_total", "store_up", "disk_bytes")
     names |= {f"toolmesh_vectors_{name}" for name in kept}
+    names |= {f"toolmesh_feedback_{name}" for name in ("entries", "tools", "votes_total")}
     table = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `toolmesh_")]
     assert {name.strip("| `") for cell in table for name in cell.split(", ")} == names
 
