@@ -46,9 +46,11 @@ UNREACHED_S = 5.0
 PATIENCE_S = 60.0
 """An owner that is embedding, and has given nothing for so long, is waited for no more until it gives something."""
 
-
 FORGOTTEN_S = 10.0
 """Who waits asks again much sooner; after so long it is another wait."""
+
+PEERS_MAX = 1_000
+"""Peers of which is remembered how they answered; of more all is forgotten, and they are asked again."""
 
 AWAITED_MAX = 20_000
 """Texts that are remembered as awaited; of older ones two nodes may wait for each other, for a minute."""
@@ -221,6 +223,8 @@ class SharedVectors:
 
     def _put_off(self, peer: str, error: MeshError) -> None:
         pause_s = OTHER_MODEL_S if isinstance(error, Conflict) else UNREACHED_S
+        if len(self._not_before_s) >= PEERS_MAX:
+            self._not_before_s.clear()
         self._not_before_s[peer] = self._clock() + pause_s
         log.info("%s lends no vectors (asked again after %g s): %s", peer, pause_s, error.message)
 
@@ -230,6 +234,8 @@ class SharedVectors:
         since_s, asked_s = self._waits.get(owner, (now_s, now_s))
         if gave or now_s - asked_s > FORGOTTEN_S:
             since_s = now_s
+        if len(self._waits) >= PEERS_MAX:
+            self._waits.clear()
         self._waits[owner] = since_s, now_s
         return now_s - since_s < PATIENCE_S
 

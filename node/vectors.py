@@ -84,6 +84,9 @@ class NodeVectors:
                 await asyncio.to_thread(lambda: self.kept.sweep(router.texts_in_use()))
             except Unavailable as e:
                 log.info("vectors are not swept: %s", e.message)
+            except Exception:
+                # The edge of this task, of which nobody asks how it ended.
+                log.exception("vectors were not swept; the next time is tried")
 
 
 def _shelf(config: NodeConfig, model_id: str) -> Shelf:

@@ -100,7 +100,7 @@ class ServerConfig(Section):
             return value
         try:
             parts = urlsplit(value)
-            good = parts.scheme in ("http", "https", "ws", "wss") and bool(parts.hostname) and (parts.port or 1) > 0
+            good = parts.scheme in ("http", "https", "ws", "wss") and bool(parts.hostname) and parts.port != 0
         except ValueError:
             good = False
         if not good:

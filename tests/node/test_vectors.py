@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,30 @@ async def test_what_no_tool_needs_any_more_is_swept(config: NodeConfig, monkeypa
     assert len(shelf._vectors) == node.status(router.status())["computed"] > 4
     await node.stop()
     await router.stop()
+
+
+async def test_a_sweep_that_trips_over_a_fault_is_tried_again(
+    config: NodeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("node.vectors.FIRST_SWEEP_S", 0.0)
+    monkeypatch.setattr("node.vectors.SWEEP_S", 0.0)
+    node = NodeVectors(config, HashingEmbedder())
+    router = Router(None, None)
+    again, loop = asyncio.Event(), asyncio.get_running_loop()
+    faults = iter([RuntimeError("a fault of ours")])
+
+    def sweep(_: Iterable[str]) -> None:
+        for fault in faults:
+            raise fault
+        loop.call_soon_threadsafe(again.set)
+
+    monkeypatch.setattr(node.kept, "sweep", sweep)
+    node.start(None, router, lambda: False)
+    async with asyncio.timeout(60):
+        await again.wait()
+    await node.stop()
+    await router.stop()
+    assert "vectors were not swept" in caplog.text
 
 
 def test_operators_are_told_where_vectors_came_from_and_what_ails_their_store(config: NodeConfig) -> None:

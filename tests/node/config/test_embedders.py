@@ -46,6 +46,7 @@ def test_each_kind_is_made_from_its_settings(tmp_path: Path) -> None:
         (with_endpoint(model=""), r"search\.endpoint\.model.*is missing"),
         (with_endpoint(url="http://models.example.org"), "is not protected"),
         (with_endpoint(url="https://user:pw@models.example.org"), "without a query or credentials"),
+        (with_endpoint(url="https://models.example.org:0/v1"), "is not http"),
         (with_endpoint(url="models.example.org"), "is not http"),
         ({"endpoint": {"model": "small"}}, "would have no effect: search.embedder is 'minilm'"),
         ({"embedder": "none", "precision": "int8"}, r"search\.precision.*would have no effect"),

@@ -94,6 +94,7 @@ def test_a_limit_on_peers_needs_keys(refused: Refused, load_text: Load) -> None:
         ("{command: [a], headers: {A: b}}", "'headers' are for a 'url'"),
         ("{url: 'http://user:pw@x/'}", "use headers instead"),
         ("{url: 'http://x:99999/'}", "is not an http"),
+        ("{url: 'http://x:0/'}", "is not an http"),
         ("{command: ['']}", "name the program"),
         ("{url: 'http://x/', headers: {'a b': c}}", "is not a header name"),
         ('{url: "http://x/", headers: {a: "c\\r\\nd"}}', "headers are one line"),
