@@ -1,7 +1,7 @@
 """Vectors for a hundred thousand made tools in a minute, where the model would take an hour.
 
 The model embeds every (verb, thing, field) that tools are made of, 2,160 texts, and whatever is asked. A tool's text is
-given the vector of the one it speaks of, turned by noise of its own that the text alone decides: cosine 0.85 to it.
+given the vector of the one it speaks of, turned by noise that the text alone decides: cosine 0.85 to it.
 So neighbours are as crowded as they are among real tools (which say the same thing in many ways), queries are near what
 they mean, and no two texts share a vector. What this cannot show is quality; that is measured on real texts.
 """
