@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from router.byte_products import QUERY_MAX, products
 from router.pool import Fixed, Floats, Rows, floats, grown
 
 DIRECTIONS = 96
@@ -43,9 +44,10 @@ class Basis:
         self.step = np.maximum(np.sqrt(np.maximum(np.diag(self._within), 0)), STEP_MIN) * np.float32(REACH / STEPS)
         """What one step of a whole number means in each direction."""
 
-    def project(self, vectors: Floats) -> NDArray[np.int8]:
+    def project(self, vectors: Floats) -> NDArray[np.uint8]:
+        """Steps in each direction, from the lowest: 127 is the centre."""
         steps = ((vectors - self.centre) @ self.directions) / self.step
-        return np.rint(np.clip(steps, -STEPS, STEPS)).astype(np.int8)
+        return (np.rint(np.clip(steps, -STEPS, STEPS)) + STEPS).astype(np.uint8)
 
     def missed(self, queries: Floats) -> Floats:
         """Variance of the products with each query that the directions do not see, shape (queries,)."""
@@ -62,7 +64,7 @@ class Coarse:
         self.basis = basis
         self.of = of
         """How many rows there were when the basis was made."""
-        self._rows = np.zeros((room, basis.directions.shape[1]), dtype=np.int8)
+        self._rows = np.zeros((room, basis.directions.shape[1]), dtype=np.uint8)
 
     def put(self, rows: Rows | slice, vectors: Fixed) -> None:
         most = rows.stop if isinstance(rows, slice) else int(rows.max(initial=-1)) + 1
@@ -79,21 +81,19 @@ class Coarse:
 
     def similar(self, queries: Floats, rows: Rows) -> Floats:
         """About the dot products of queries with rows, shape (queries, rows); `rows` in order and not empty."""
-        inside = np.ascontiguousarray(((queries @ self.basis.directions) * self.basis.step).T)
+        inside = (queries @ self.basis.directions) * self.basis.step
+        unit = np.maximum(np.abs(inside).max(axis=1), STEP_MIN) / np.float32(QUERY_MAX)
+        asked = np.rint(inside / unit[:, None]).astype(np.int8)
         extent = int(rows[-1]) + 1
         few = len(rows) < FEW * extent
-        count = len(rows) if few else extent
-        out = np.empty((count, len(queries)), dtype=np.float32)
-        buffer = np.empty((BLOCK, len(inside)), dtype=np.float32)
-        for start in range(0, count, BLOCK):
-            stop = min(start + BLOCK, count)
-            block = buffer[: stop - start]
-            np.copyto(block, self._rows[rows[start:stop]] if few else self._rows[start:stop])
-            np.matmul(block, inside, out=out[start:stop])
-        found = np.ascontiguousarray(out.T)
-        if count != len(rows):
-            found = np.stack([each[rows] for each in found])
-        return np.asarray(found + (queries @ self.basis.centre)[:, None], dtype=np.float32)
+        steps = products(self._rows[rows] if few else self._rows[:extent], np.ascontiguousarray(asked.T)).T
+        if not few and len(rows) < extent:
+            steps = steps[:, rows]
+        at_zero = queries @ self.basis.centre - STEPS * unit * asked.sum(axis=1)
+        found = steps.astype(np.float32, order="C")
+        found *= unit[:, None]
+        found += at_zero[:, None].astype(np.float32)
+        return found
 
 
 class Rebuilding:

@@ -22,7 +22,7 @@ Shape = tuple[int | str, ...]
 
 _VARINT, _BYTES, _FOUR_BYTES = 0, 2, 5
 _FLOAT = 1
-_TYPES = {np.dtype(np.float32): _FLOAT, np.dtype(np.int8): 3, np.dtype(np.int64): 7}
+_TYPES = {np.dtype(t): n for t, n in ((np.float32, _FLOAT), (np.uint8, 2), (np.int8, 3), (np.int32, 6), (np.int64, 7))}
 
 
 class Graph:
@@ -63,14 +63,20 @@ class Graph:
         )
         return names
 
-    def model(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> bytes:
-        """The file. Inputs and outputs are float32."""
+    def model(
+        self,
+        inputs: Mapping[str, Shape],
+        outputs: Mapping[str, Shape],
+        types: Mapping[str, type[np.generic]] | None = None,
+    ) -> bytes:
+        """The file. Inputs and outputs are float32 where `types` has nothing else."""
+        of = {name: _TYPES[np.dtype(each)] for name, each in (types or {}).items()}
         graph = (
             b"".join(_message(1, node) for node in self._nodes)
             + _text(2, "graph")
             + b"".join(_message(5, constant) for constant in self._constants)
-            + b"".join(_message(11, _value(name, shape)) for name, shape in inputs.items())
-            + b"".join(_message(12, _value(name, shape)) for name, shape in outputs.items())
+            + b"".join(_message(11, _value(name, shape, of.get(name, _FLOAT))) for name, shape in inputs.items())
+            + b"".join(_message(12, _value(name, shape, of.get(name, _FLOAT))) for name, shape in outputs.items())
         )
         opsets = b"".join(_message(8, _text(1, domain) + _number(2, version)) for domain, version in OPSETS.items())
         return _number(1, IR_VERSION) + _text(2, "toolmesh") + _message(7, graph) + opsets
@@ -91,10 +97,10 @@ def _attribute(name: str, value: Attribute) -> bytes:
     return _text(1, name) + b"".join(_number(8, each) for each in value) + _number(20, 7)
 
 
-def _value(name: str, shape: Sequence[int | str]) -> bytes:
+def _value(name: str, shape: Sequence[int | str], kind: int) -> bytes:
     sizes = (_number(1, size) if isinstance(size, int) else _text(2, size) for size in shape)
     dims = b"".join(_message(1, size) for size in sizes)
-    return _text(1, name) + _message(2, _message(1, _number(1, _FLOAT) + _message(2, dims)))
+    return _text(1, name) + _message(2, _message(1, _number(1, kind) + _message(2, dims)))
 
 
 def _text(field: int, text: str) -> bytes:
