@@ -166,12 +166,13 @@ class MetaEndpoint:
             return {"result": failure(e)}
 
     def _meant(self, name: str) -> str:
-        """A meta-tool by another spelling. Raises `Unknown`."""
+        """A meta-tool by another spelling. Raises `Invalid`: which there are is no secret, and `Unknown` is answered in
+        words that cannot say it."""
         meant = metatools.SPELLINGS.get(fold(name), "")
         if meant in self._names:
             return meant
         names = ", ".join(tool["name"] for tool in self._tools)
-        raise Unknown(f"no tool named {name!r} here; there are {names}, and use_tool runs what a search finds")
+        raise Invalid(f"no tool named {name[:100]!r} here; there are {names}, and use_tool runs what a search finds")
 
     async def _search(self, arguments: dict[str, Any], caller: Caller) -> dict[str, Any]:
         asked = metatools.parse_search(arguments)

@@ -177,7 +177,7 @@ async def test_the_meta_endpoint_knows_three_tools_and_no_other_method(house: Ho
     with pytest.raises(Unknown) as e:
         await house.meta.handle("prompts/get", {}, CLERK, Quiet())
     assert e.value.data["method"] == "prompts/get"
-    with pytest.raises(Unknown, match="no tool named 'rm'"):
+    with pytest.raises(Invalid, match="no tool named 'rm'"):
         await house.meta.handle("tools/call", {"name": "rm"}, CLERK, Quiet())
     with pytest.raises(Invalid, match=r"params\.arguments"):
         await house.meta.handle("tools/call", {"name": "use_tool", "arguments": []}, CLERK, Quiet())

@@ -12,6 +12,7 @@ import mcp_types as types
 import pytest
 from mcp.client import Client
 from mcp.client.subscriptions import ResourceUpdated, listen
+from mcp.shared.exceptions import MCPError
 
 from node.app import App
 from node.config import parse
@@ -45,6 +46,13 @@ async def node(tmp_path: Path) -> AsyncIterator[App]:
 
 async def use(agent: Client, tool: str, name: str, params: Any) -> Any:
     return await agent.call_tool(tool, {"mcp_server_name": "shelf", "mcp_tool_name": name, "params": params})
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_an_agent_that_calls_a_found_tool_by_its_own_name_is_told_how_to_run_it(node: App, mode: str) -> None:
+    async with Client(f"{node.url}/mcp", mode=mode) as agent:
+        with pytest.raises(MCPError, match=r"no tool named 'lend_book' here; .* and use_tool runs what a search"):
+            await agent.call_tool("lend_book", {})
 
 
 @pytest.mark.parametrize("mode", ERAS)
