@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from router.evaluation.running import RETRIEVERS
 
 RESULTS = Path(__file__).parents[1] / "results" / "search.json"
 
@@ -13,7 +15,7 @@ PARTS = ("starting", "latency", "hidden", "freshness", "indexing", "answers")
 ABOUT = ("python", "machine", "core")
 QUALITY = "quality"
 
-_OF_A_REPORT = ("sets", "mean", "honesty", "crowd")
+_OF_A_REPORT = ("sets", "mean", "honesty", "crowd", "embedder")
 
 
 def read(path: Path = RESULTS) -> dict[str, Any]:
@@ -27,18 +29,39 @@ def merge(found: Mapping[str, Any], path: Path = RESULTS) -> dict[str, Any]:
     kept = read(path)
     sound = {name: part for name, part in found.items() if not (isinstance(part, dict) and "failed" in part)}
     if QUALITY in sound:
-        sound[QUALITY] = {**kept.get(QUALITY, {}), **sound[QUALITY]}
+        before = kept.get(QUALITY, {})
+        sound[QUALITY] = {**before, **{way: _joined(before.get(way), r) for way, r in sound[QUALITY].items()}}
     kept.update(sound)
     path.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
     return kept
 
 
-def quality(reports: list[Path]) -> dict[str, Any]:
+def quality(reports: Sequence[Path]) -> dict[str, Any]:
     """What `toolmesh eval --json` wrote, by whether the sets were searched alone or as a crowd. Raises `ValueError`."""
-    found = {}
+    found: dict[str, Any] = {}
     for path in reports:
         report = json.loads(path.read_text("utf-8"))
         if not isinstance(report, dict) or not set(_OF_A_REPORT) <= set(report):
             raise ValueError(f"{path}: not a report; have one written by `toolmesh eval --data DIR --json FILE`")
-        found["crowd" if report["crowd"] else "alone"] = report
+        way = "crowd" if report["crowd"] else "alone"
+        found[way] = _joined(found.get(way), report)
     return found
+
+
+def _joined(before: dict[str, Any] | None, report: dict[str, Any]) -> dict[str, Any]:
+    """Retrievers that only `before` has are kept where both asked the same queries of the same sets."""
+    if before is None or _asked(before) != _asked(report):
+        return report
+    pairs = zip(before["sets"], report["sets"], strict=True)
+    sets = [{**b, **r, "retrievers": _in_order({**b["retrievers"], **r["retrievers"]})} for b, r in pairs]
+    routed = report if "router" in report["mean"] else before
+    mean = _in_order({**before["mean"], **report["mean"]})
+    return {**report, "sets": sets, "mean": mean, "honesty": routed["honesty"], "embedder": routed["embedder"]}
+
+
+def _asked(report: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    return [(one["name"], one["queries"], one["tools"]) for one in report["sets"]]
+
+
+def _in_order(retrievers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: retrievers[name] for name in RETRIEVERS if name in retrievers}

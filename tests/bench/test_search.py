@@ -48,7 +48,8 @@ def test_a_stand_in_lies_near_what_its_text_speaks_of_and_no_two_are_equal() -> 
 
 SCORES = {"scores": {"ndcg_10": 0.5, "recall_5": 0.25}}
 BETTER = {"scores": {"ndcg_10": 0.625, "recall_5": 0.5}}
-QUALITY = {
+QUALITY: dict[str, Any] = {
+    "embedder": "model",
     "sets": [{"name": "one", "queries": 3, "tools": 4, "retrievers": {"bm25": SCORES, "router": BETTER}}],
     "mean": {"bm25": SCORES, "router": BETTER},
     "honesty": {
@@ -108,6 +109,20 @@ def test_reports_of_evaluations_are_taken_in_one_at_a_time(tmp_path: Path) -> No
         report.write_text(json.dumps({**QUALITY, "crowd": crowd}))
         results.merge({"quality": results.quality([report])}, path)
     assert set(results.read(path)["quality"]) == {"alone", "crowd"}
+
+
+def test_retrievers_measured_apart_stand_beside_each_other_where_they_were_asked_the_same(tmp_path: Path) -> None:
+    whole, first = QUALITY | {"crowd": False}, QUALITY["sets"][0]
+    paths = []
+    for name, honesty in (("router", QUALITY["honesty"]), ("bm25", None)):
+        only = {name: first["retrievers"][name]}
+        part = whole | {"sets": [first | {"retrievers": only}], "mean": only, "honesty": honesty}
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(part))
+    assert results.quality(paths) == {"alone": whole}
+    others = tmp_path / "others.json"
+    others.write_text(json.dumps(whole | {"sets": [first | {"queries": 2, "retrievers": {"bm25": SCORES}}]}))
+    assert list(results.quality([*paths, others])["alone"]["sets"][0]["retrievers"]) == ["bm25"]
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
