@@ -25,6 +25,8 @@ PROGRESS_EVERY_S = 10.0
 RETRY_FIRST_S, RETRY_MAX_S = 5.0, 300.0
 GRACE_S = 60.0
 """So long after the last change documents of a snapshot may still find their tools; then they are dropped."""
+GRACE_MAX_S = 900.0
+"""And so long after the start, in a mesh where something changes all the time."""
 DROPPED_A_STEP = 256
 
 
@@ -46,7 +48,7 @@ class Background:
         self._stopping = False
         self._pause_s = RETRY_FIRST_S
         self._retry_at = 0.0
-        self._changed_at = clock()
+        self._began_at = self._changed_at = clock()
         self.ready = False
         self.failed = False
         self.problem = ""
@@ -110,10 +112,14 @@ class Background:
         """Seconds until something is due though nothing changes; None: nothing is."""
         due = [self._retry_at] if self.failed else []
         if self._index.unclaimed:
-            due.append(self._changed_at + GRACE_S)
+            due.append(self._grace_ends_at)
         if self._keeper is not None and self._keeper.due_at(self._index) is not None:
             due.append(self._keeper.due_at(self._index) or 0.0)
         return max(0.01, min(due) - self._clock()) if due else None
+
+    @property
+    def _grace_ends_at(self) -> float:
+        return min(self._changed_at + GRACE_S, self._began_at + GRACE_MAX_S)
 
     # ---- on the thread ---------------------------------------------------------------------------
 
@@ -162,7 +168,7 @@ class Background:
         self._pause_s = min(2 * self._pause_s, RETRY_MAX_S)
 
     def _drop_unclaimed(self) -> None:
-        if self._index.unclaimed and self._clock() >= self._changed_at + GRACE_S:
+        if self._index.unclaimed and self._clock() >= self._grace_ends_at:
             log.info("%d documents of the last run belong to no tool any more", self._index.unclaimed)
             while self._index.unclaimed and not self._stopping:
                 self._desk.call(lambda: self._index.drop_unclaimed(DROPPED_A_STEP))

@@ -59,9 +59,10 @@ async def test_a_second_start_embeds_nothing_and_finds_the_same(
     assert second.status().embedded == 8
 
 
-@pytest.mark.parametrize("grace_s", [60.0, 0.0])
+@pytest.mark.parametrize(("grace_s", "grace_max_s"), [(60.0, 900.0), (0.0, 900.0), (60.0, 0.0)])
 async def test_what_nobody_offers_is_seen_by_nobody_and_dropped_after_the_grace(
     grace_s: float,
+    grace_max_s: float,
     make_router: MakeRouter,
     sample: list[ToolEntry],
     tmp_path: Path,
@@ -69,6 +70,7 @@ async def test_what_nobody_offers_is_seen_by_nobody_and_dropped_after_the_grace(
 ) -> None:
     await (await make_router(sample, embedder=Recording(), snapshot=tmp_path / "index")).stop()
     monkeypatch.setattr(background_module, "GRACE_S", grace_s)
+    monkeypatch.setattr(background_module, "GRACE_MAX_S", grace_max_s)
     embedder = Recording()
     router = await make_router(sample[:3], embedder=embedder, snapshot=tmp_path / "index", clock=lambda: 100.0)
     found = await router.search("send an email", k=20)
@@ -76,7 +78,7 @@ async def test_what_nobody_offers_is_seen_by_nobody_and_dropped_after_the_grace(
     router.apply(sample[3:], ())
     await router.settled()
     assert router.status().embedded == 8
-    assert bool(embedder.asked) == (grace_s == 0)
+    assert bool(embedder.asked) == (0.0 in (grace_s, grace_max_s))
 
 
 @pytest.mark.parametrize("lexical", [False, True])
