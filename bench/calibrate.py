@@ -34,11 +34,12 @@ from router.queries import question
 from router.retrieval import Task, search
 
 FEW = (3, 8, 30)
-SIGNALS = ("cosine", "coverage", "lead", "outlying", "agreement")
+SIGNALS = ("cosine", "lead", "outlying", "agreement", "few")
 BY_WORDS = ("coverage", "asked")
 RIDGE = 0.003
 STEPS = 30
-KINDS = ("asked", "taken away", "foreign", "among few", "few, without")
+FEW_WITH = "among few"
+KINDS = ("asked", "taken away", "foreign", FEW_WITH, "few, without")
 
 Array = NDArray[np.float64]
 
@@ -113,7 +114,7 @@ def _ways(query: Query, tools: Sequence[ToolEntry], chance: random.Random) -> It
     relevant = query.relevant
     yield "taken away", Filter(("without", query.text), lambda e: name_of(e.key) not in relevant)
     few = frozenset(name_of(e.key) for e in chance.sample(list(tools), min(len(tools), chance.choice(FEW))))
-    yield "among few", Filter(("few", query.text), lambda e: name_of(e.key) in few | relevant)
+    yield FEW_WITH, Filter(("few", query.text), lambda e: name_of(e.key) in few | relevant)
     yield "few, without", Filter(("other", query.text), lambda e: name_of(e.key) in few - relevant)
 
 
@@ -173,7 +174,8 @@ def report(found: Sequence[Case], names: Sequence[str], levels: tuple[float, flo
     print("weights", {n: round(float(b), 3) for n, b in zip(("constant", *names), beta, strict=True)})
     areas = {f: area(likely[family == f], y[family == f]) for f in families}
     print("area", f"{np.nanmean(list(areas.values())):.3f}", {f: round(a, 3) for f, a in areas.items()})
-    for name, chosen in (("first hit right", y > 0), *((k, (kind == k) & (y == 0)) for k in KINDS)):
+    rows = [("first hit right", y > 0), ("right, among few", (y > 0) & (kind == FEW_WITH))]
+    for name, chosen in (*rows, *((k, (kind == k) & (y == 0)) for k in KINDS)):
         groups = [likely[chosen & (family == f)] for f in families]
         shares = [[float((g >= level).mean()) for level in levels] for g in groups if len(g)]
         cells = "  ".join(f"{100 * s:5.1f} %" for s in np.mean(shares, axis=0)) if shares else "-"
@@ -189,7 +191,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=60, help="of each set")
     parser.add_argument("--sets", default="", help="names of sets, separated by commas; all of them by default")
     parser.add_argument("--signals", default="", help="of confidence.Signals, separated by commas")
-    parser.add_argument("--levels", default="0.5,0.3,0.12", help="high, medium, low")
+    parser.add_argument("--levels", default="0.5,0.25,0.08", help="high, medium, low")
     args = parser.parse_args()
     names = args.signals.split(",") if args.signals else BY_WORDS if args.words else SIGNALS
     high, medium, low = map(float, args.levels.split(","))

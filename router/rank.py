@@ -30,6 +30,8 @@ NEAR = 64
 """Documents, the highest by score, whose names are compared with the task word by word."""
 # About a third of what cosines to a query spread over in any real collection.
 COSINE_SPREAD_MIN = 0.03
+COSINE_SPREAD_USUAL = 0.1
+STEADIED_BY = 3
 WORDS_SPREAD_MIN = 1e-6
 NAME_BONUS_WHOLE = 10.0
 NAME_BONUS_WITHIN = 3.0
@@ -73,6 +75,16 @@ def standard(values: Scores, mean: Scores, spread: Scores, *, spread_min: float 
     """
     scale = np.maximum(spread, np.float32(spread_min))[:, None]
     return np.asarray((values - mean[:, None]) / scale, dtype=np.float32)
+
+
+def steady(spread: Scores, count: int) -> Scores:
+    """The spread (q,) of the cosines of `count` documents, held towards a usual one as if three more had that.
+
+    One document has no spread, and that of two or three is chance: measured by it, what is said of their server would
+    outweigh all else. Of a hundred documents on it changes nothing.
+    """
+    usual = STEADIED_BY * COSINE_SPREAD_USUAL**2
+    return np.asarray(np.sqrt((count * spread * spread + usual) / (count + STEADIED_BY)), dtype=np.float32)
 
 
 def fuse(words: Arm, meaning: Arm | None, embedded: Known, server: Scores | None) -> Fused:

@@ -97,9 +97,11 @@ class _Meant:
     def of(dense: Dense | None, tasks: Sequence[Task], view: View) -> list[_Meant | None]:
         """For each task, None where it has no vectors; empty where no document has any."""
         vectors = [task.vectors for task in tasks if task.vectors is not None]
-        if dense is None or not vectors or not dense.known(view.indices).any():
+        if dense is None or not vectors:
             return []
         candidates = dense.candidates(np.concatenate(vectors), view, BY_MEANING)
+        if not len(candidates.rows[0]):
+            return []
         out: list[_Meant | None] = []
         at = 0
         for task in tasks:
@@ -108,8 +110,8 @@ class _Meant:
                 continue
             mine = slice(at, at + len(task.vectors))
             at = mine.stop
-            rows, mean, spread = candidates.rows[mine], candidates.mean[mine], candidates.spread[mine]
-            out.append(_Meant(dense, task.vectors, rows, mean, spread))
+            spread = rank.steady(candidates.spread[mine], view.count)
+            out.append(_Meant(dense, task.vectors, candidates.rows[mine], candidates.mean[mine], spread))
         return out
 
 
@@ -151,14 +153,20 @@ def _called(index: Index, view: View, query: Query, rows: NDArray[np.int64], tot
     """What the nearest documents are given for words of their names, by position; zero for the others."""
     out = np.zeros(len(rows), dtype=np.float32)
     rarity: dict[str, float] = {}
-    for position in rank.nearest(total):
-        entry = index.slots.any_of(int(rows[position]))
-        if entry is not None:
-            words = _words_of(entry.key.tool)
+    given: dict[str, float] = {}
+    near = rank.nearest(total)
+    for position, row in zip(near.tolist(), rows[near].tolist(), strict=True):
+        entry = index.slots.any_of(row)
+        if entry is None:
+            continue
+        name = entry.key.tool
+        if name not in given:
+            words = _words_of(name)
             for word in words:
                 if word not in rarity:
                     rarity[word] = index.lexical.rarity(word, view)
-            out[position] = rank.called({word: rarity[word] for word in words}, query.counts)
+            given[name] = rank.called({word: rarity[word] for word in words}, query.counts)
+        out[position] = given[name]
     return out
 
 
@@ -193,7 +201,8 @@ def _candidates(view: View, words: rank.Scores, meant: _Meant | None, named: lis
     if meant is not None:
         chosen[np.concatenate(meant.rows)] = True
     for scores in words:
-        met = np.flatnonzero(scores)
+        # Scores are never below zero, and numpy is ten times as quick to look through yes and no.
+        met = np.flatnonzero(scores > 0)
         most = ALL_UP_TO if meant is None else BY_WORDS
         if len(met) > most:
             met = met[np.argpartition(scores[met], -most)[-most:]]

@@ -57,6 +57,14 @@ def test_what_is_observed_is_that_of_the_best_hit() -> None:
         words, meaning, final, np.ones(12, np.bool_), coverage=0.5, count=3, query="read a file", named=False
     )
     assert few.outlying == confidence.OUTLYING_USUAL
+    assert (seen.few, few.few) == (0.0, 1.0)
+
+
+def test_a_near_hit_among_a_few_tools_is_no_low_one_for_their_being_few() -> None:
+    usual = {"lead": confidence.LEAD_USUAL, "outlying": confidence.OUTLYING_USUAL, "agreement": 1.0}
+    assert likely(model=MODELS[1], cosine=0.35, few=1.0, **usual) >= confidence.MEDIUM
+    assert likely(model=MODELS[1], cosine=0.35, **usual) < confidence.MEDIUM
+    assert likely(model=MODELS[1], cosine=0.02, few=1.0, **usual) < confidence.LOW
 
 
 def test_a_hit_without_a_vector_is_judged_by_its_words() -> None:

@@ -38,6 +38,13 @@ def test_unknown_values_take_no_part_in_the_scale() -> None:
     assert (nobody.mean.tolist(), nobody.spread.tolist()) == ([0], [0])
 
 
+def test_the_spread_of_a_few_cosines_is_held_towards_a_usual_one() -> None:
+    spread = np.array([0.0, 0.2], dtype=np.float32)
+    assert rank.steady(spread, 1)[0] > 0.08
+    assert rank.steady(spread, 1)[1] < 0.15
+    np.testing.assert_allclose(rank.steady(spread, 1000), spread, atol=0.006)
+
+
 def test_some_candidates_score_as_they_do_among_all() -> None:
     words, meaning = rank.arm(row(0, 0, 1, 4)), rank.arm(row(0.1, 0.2, 0.3, 0.5))
     server = row(float("nan"), 0.2, 0.4, 0.1)
