@@ -43,8 +43,8 @@ bench: .venv/ready           # measure, and write bench/results/
 bench-federation: .venv/ready  # measure many nodes on this machine (regions need root), and write bench/results/
 	$(PY) -m bench.federation
 
-bench-search: .venv/ready    # measure search on one core, and write bench/results/search.json; DATA=DIR adds the quality on sets there
-	$(PY) -m bench.search $(if $(DATA),--all --data $(DATA))
+bench-search: .venv/ready    # measure search on one core, and write bench/results/search.json; DATA=DIR adds the quality on sets there; more in ARGS='…'
+	$(PY) -m bench.search $(if $(DATA),--all --data $(DATA)) $(ARGS)
 
 eval: .venv/ready            # how well search finds the tools of the sets in DATA=DIR, beside plain retrievers; more in ARGS='…'
 	.venv/bin/toolmesh eval --data $(or $(DATA),$(error DATA=DIR is missing: the folder that holds the sets)) $(ARGS)
