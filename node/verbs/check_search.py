@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from node.embedding import embedder_of
 from node.settings.endpoint import HTTP
 from node.settings.sections import SearchSection
+from node.settings.vectors import StoreSection
 from proto.errors import Invalid
 from router.embedders.factory import DEFAULT, NONE
 
@@ -20,7 +22,8 @@ Finding = tuple[str, str]
 
 
 def findings(search: SearchSection) -> Iterator[Finding]:
-    """Reads an adapter where there is one, and no model; asks no endpoint."""
+    """Reads an adapter and a store's authority where there is one, and no model; asks no endpoint and no store."""
+    yield from _store(search.store)
     if search.embedder == NONE:
         yield "fact", "by words"
         return
@@ -52,6 +55,17 @@ def _endpoint(search: SearchSection) -> Iterator[Finding]:
         yield "warning", "search.endpoint.insecure is set: make sure that only trusted machines are on the way"
 
 
+def _store(store: StoreSection) -> Iterator[Finding]:
+    if store.insecure:
+        yield "warning", "search.store.insecure is set: make sure that only trusted machines are on the way"
+    if store.ca is None:
+        return
+    try:
+        ssl.create_default_context(cafile=store.ca)
+    except OSError as e:
+        yield "problem", f"search.store.ca: {store.ca} cannot be used: {e.strerror or e}; give a PEM file"
+
+
 def _packages(search: SearchSection) -> Iterator[Finding]:
     package, mend = _PACKAGES.get(search.embedder, _LIBRARY)
     if find_spec(package) is None:
@@ -63,5 +77,5 @@ def _packages(search: SearchSection) -> Iterator[Finding]:
             "cannot share: pip install onnxruntime, or set search.precision to float32 at all nodes",
         )
     folder = Path(search.embedder).expanduser()
-    if folder.is_absolute() and not folder.is_dir():
+    if (folder.is_absolute() or search.embedder.startswith(".")) and not folder.is_dir():
         yield "problem", f"search.embedder: {folder} is not a folder; name one, or a model by its name"

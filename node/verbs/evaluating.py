@@ -6,6 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
+from node.settings.endpoint import HTTP
 from node.verbs.tables import safe
 from proto import jsons
 from proto.errors import Invalid
@@ -33,8 +34,14 @@ def evaluate(
 ) -> str:
     """The table. Progress goes to stderr, the figures as JSON to the file `json`; vectors are kept in `vectors`.
 
-    `adapter` is `true` (the one that ships), `false` or a file.
+    `adapter` is `true` (the one that ships), `false` or a file. Raises `Invalid` before anything is measured.
     """
+    if embedder == HTTP:
+        raise Invalid("--embedder 'http' is a node's; name a model, or 'none'")
+    if json is not None and not json.parent.is_dir():
+        raise Invalid(f"--json: {json.parent} is not a directory; make it, or name another file")
+    if vectors is not None:
+        _make(vectors)
     model = make_models(embedder, vectors, adapter=_SWITCH.get(adapter, Path(adapter)), precision=precision)
     plan = Plan(chosen(retrievers), crowd=crowd, limit=limit)
     reading = sets.read(data, _split(names))
@@ -52,6 +59,13 @@ def chosen(retrievers: str) -> tuple[str, ...]:
     if unknown := [name for name in asked if name not in (*RETRIEVERS, ALL)]:
         raise Invalid(f"--retriever {unknown[0]!r} is unknown; choose of {', '.join((*RETRIEVERS, ALL))}")
     return RETRIEVERS if ALL in asked or not asked else tuple(name for name in RETRIEVERS if name in asked)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise Invalid(f"--vectors: {directory} is not a directory, nor can be made one: {e.strerror}") from None
 
 
 def _split(names: str) -> list[str]:

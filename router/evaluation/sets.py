@@ -170,7 +170,7 @@ def _queries(folder: Path, corpus: Corpus, remarks: list[str]) -> tuple[Query, .
     if missing := [name for name, count in unknown.items() if count]:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         remarks.append(
-            f"{folder.name}: {len(missing)} relevant tools are not in the corpus ({shown}); "
+            f"{folder.name}: {len(missing)} relevant tools are not in the corpus, or a bare name of several ({shown}); "
             "they count as not found, as trec_eval counts them"
         )
     if long:
@@ -186,7 +186,7 @@ def _relevant(where: str, row: dict[str, Any]) -> list[str]:
         value = [value]
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise Invalid(
-            f"{where}: 'relevant' is {jsons.type_name(value)}; "
+            f"{where}: 'relevant' {_wrong(row, 'relevant', value)}; "
             'give a list of "server/tool" texts, an empty one where nothing answers the query'
         )
     return value
@@ -197,10 +197,17 @@ def _text(where: str, row: dict[str, Any], field: str, *, required: bool = False
     if value is None and not required:
         return ""
     if not isinstance(value, str):
-        raise Invalid(f"{where}: '{field}' is {jsons.type_name(value)}; give a text")
+        raise Invalid(f"{where}: '{field}' {_wrong(row, field, value)}; give a text")
     if required and not value.strip():
         raise Invalid(f"{where}: '{field}' is empty; give a text, or take the line out")
     return value
+
+
+def _wrong(row: dict[str, Any], field: str, value: Any) -> str:
+    if field not in row:
+        return "is missing"
+    odd = [item for item in value if not isinstance(item, str)] if isinstance(value, list) else []
+    return f"holds {jsons.type_name(odd[0])}" if odd else f"is {jsons.type_name(value)}"
 
 
 def _rows(path: Path) -> Iterator[Row]:

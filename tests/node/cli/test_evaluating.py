@@ -43,7 +43,26 @@ def test_what_is_wrong_with_the_data_is_a_line_with_status_2(run: Any, data: Pat
     (data / "mine" / "queries.jsonl").write_text('{"query": "x"}')
     ran = run("eval", "--data", str(data), "--embedder", "none")
     assert ran.status == 2
-    assert "queries.jsonl line 1: 'relevant' is null; give a list" in ran.err
+    assert "queries.jsonl line 1: 'relevant' is missing; give a list" in ran.err
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(run: Any, data: Path, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    for option, path, why in (
+        ("--json", tmp_path / "gone" / "f.json", "is not a directory"),
+        ("--vectors", taken, "is not a directory, nor can be made one"),
+    ):
+        ran = run("eval", "--data", str(data), "--retriever", "bm25", "--embedder", "none", option, str(path))
+        assert ran.status == 2
+        assert ran.err.startswith(f"toolmesh: {option}: ")
+        assert why in ran.err
+
+
+def test_an_endpoint_is_no_model_that_an_evaluation_can_name(run: Any, data: Path) -> None:
+    ran = run("eval", "--data", str(data), "--embedder", "http")
+    assert ran.status == 2
+    assert "is a node's; name a model" in ran.err
 
 
 def test_the_tools_of_a_node_are_exported_page_by_page(tmp_path: Path) -> None:

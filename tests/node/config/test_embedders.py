@@ -84,5 +84,20 @@ def test_check_tells_which_model_would_run_and_where(tmp_path: Path) -> None:
     assert "on cuda:1, 16 texts at once" in told(embedder="some/model", device="cuda:1")
     problems = inspect(parse({"search": {"adapter": "none.safetensors"}}, tmp_path)).problems
     assert any("search.adapter" in p and "No such file" in p for p in problems)
-    problems = inspect(parse({"search": {"embedder": "/no/such/folder"}}, tmp_path)).problems
-    assert any("/no/such/folder is not a folder" in p for p in problems)
+    for folder in ("/no/such/folder", "./no/such/folder"):
+        problems = inspect(parse({"search": {"embedder": folder}}, tmp_path)).problems
+        assert any("no/such/folder is not a folder" in p for p in problems)
+
+
+def test_check_tells_when_the_authority_of_the_store_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "text.pem").write_text("no certificate")
+
+    def problems(ca: str) -> str:
+        store = {"url": "https://chroma.example.org", "ca": ca}
+        return " ".join(inspect(parse({"search": {"store": store}}, tmp_path)).problems)
+
+    assert "search.store.ca" in problems("missing.pem")
+    assert "No such file" in problems("missing.pem")
+    assert "give a PEM file" in problems("text.pem")
+    store = {"url": "http://10.0.0.9:8000", "insecure": True}
+    assert any("search.store.insecure" in w for w in inspect(parse({"search": {"store": store}}, tmp_path)).warnings)
