@@ -70,9 +70,7 @@ def test_what_nothing_answers_is_doubted_and_what_something_answers_mostly_not(r
     assert honesty.right_first is not None
     assert honesty.declared.doubted >= 0.79
     assert honesty.taken_away.doubted >= 0.75
-    # Sterner than agents deserve: with the label before this one 2 to 7 % of right first hits were called none, and two
-    # thirds of what nothing answers was doubted.
-    assert honesty.right_first.none <= 0.26
+    assert honesty.right_first.none <= 0.12
 
 
 @pytest.mark.timeout(600)
