@@ -35,6 +35,8 @@ PUTS_A_SLICE = 64
 ROOM = 131_072
 """Rows that there is room for from the start, so that nothing is copied while they come: zeros that nobody has
 written to take no memory."""
+SAMPLED = 16
+"""One value in so many is looked at to see which may be among the highest."""
 FORMAT = 1
 """Of what `state` gives."""
 _NONE = -1
@@ -233,22 +235,30 @@ class Dense:
 
     def candidates(self, queries: Floats, view: View, count: int) -> Candidates:
         """At most `count` visible rows for each query, the nearest by the whole document."""
-        known = self.known(view.indices)
-        rows = view.indices if known.all() else view.indices[known]
+        rows = self._known_of(view)
         if not len(rows):
             nothing = np.zeros(len(queries), dtype=np.float32)
             return Candidates([rows] * len(queries), nothing, nothing)
         if self._coarse is None or len(rows) <= EXACT_MAX:
             similar = products(queries, self._main, rows)
             nearest = [rows[_highest(s, count)] for s in similar]
-            spread = similar.std(axis=1)
+            mean, variance = _moments(similar)
         else:
             similar = self._coarse.similar(queries, rows)
             shortlists = (rows[_highest(s, max(SHORTLIST, 3 * count))] for s in similar)
             nearest = [self._nearest(q, rows, count) for q, rows in zip(queries, shortlists, strict=True)]
-            spread = np.sqrt(similar.var(axis=1) + self._coarse.basis.missed(queries))
+            mean, variance = _moments(similar)
+            variance += self._coarse.basis.missed(queries)
         whole = np.float32(WHOLE_WEIGHT)
-        return Candidates(nearest, similar.mean(axis=1) / whole, spread / whole)
+        spread = np.asarray(np.sqrt(variance), dtype=np.float32)
+        return Candidates(nearest, mean / whole, spread / whole)
+
+    def _known_of(self, view: View) -> Rows:
+        """The visible rows that are embedded, in order."""
+        if view.everything and len(self) == view.count:
+            return view.indices
+        known = self.known(view.indices)
+        return view.indices if known.all() else view.indices[known]
 
     def _nearest(self, query: Floats, rows: Rows, count: int) -> Rows:
         return rows[_highest(products(query[None], self._main, rows)[0], count)]
@@ -289,5 +299,23 @@ def _shaped(values: NDArray[Any], dtype: type[T], *shape: int) -> NDArray[T]:
     return values
 
 
+def _moments(values: Floats) -> tuple[Floats, Floats]:
+    """Mean and variance of each row of (q, n), read once each."""
+    count = np.float32(values.shape[1])
+    mean = values.sum(axis=1) / count
+    squares = np.array([np.dot(row, row) for row in values], dtype=np.float32) / count
+    return mean, np.maximum(squares - mean * mean, 0)
+
+
 def _highest(values: Floats, count: int) -> NDArray[np.int64]:
-    return np.argpartition(values, -count)[-count:] if count < len(values) else np.arange(len(values))
+    """Positions of the `count` highest of (n,), in no order."""
+    if count >= len(values):
+        return np.arange(len(values))
+    if count * SAMPLED < len(values):
+        # Most can be left out by what a part of them shows, before they are put in order: half the time.
+        sample = values[::SAMPLED]
+        at = len(sample) - min(len(sample), count * 3 // (2 * SAMPLED) + SAMPLED)
+        high = np.flatnonzero(values >= np.partition(sample, at)[at])
+        if len(high) >= count:
+            return high[np.argpartition(values[high], len(high) - count)[len(high) - count :]]
+    return np.argpartition(values, -count)[-count:]

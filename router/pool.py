@@ -38,8 +38,11 @@ def products(queries: Floats, matrix: Fixed, rows: NDArray[np.integer[Any]]) -> 
     """Dot products, float32, shape (queries, rows). A block at a time, which stays in the processor's cache."""
     out = np.empty((len(queries), len(rows)), dtype=np.float32)
     scaled = np.ascontiguousarray((queries * np.float32(1 / SCALE)).T)
+    room = np.empty((min(BLOCK, len(rows)), matrix.shape[1]), dtype=np.float32)
     for start in range(0, len(rows), BLOCK):
-        block = matrix[rows[start : start + BLOCK]].astype(np.float32)
+        chosen = rows[start : start + BLOCK]
+        block = room[: len(chosen)]
+        np.copyto(block, matrix.take(chosen, axis=0))
         out[:, start : start + BLOCK] = (block @ scaled).T
     return out
 
