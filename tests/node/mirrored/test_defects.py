@@ -169,6 +169,9 @@ async def test_a_server_that_never_answers_initialize_does_not_hang_a_call(
     assert told.error["data"]["kind"] in ("unavailable", "expired")
     assert "http-hasty" in told.error["message"]
     assert "1 s" in told.error["message"]
-    # It was one session's, and not the server's: the next one opens.
-    assert "x-saw" in (await agent.tool("mirror", {})).result
+    # It was one session's, and not the server's: the next one opens, or the one after where a second is short.
+    async with asyncio.timeout(PATIENCE_S):
+        while "error" in (answer := (await agent.tool("mirror", {})).answer):
+            assert answer["error"]["data"]["kind"] in ("unavailable", "expired"), answer
+    assert "x-saw" in answer["result"]
     await agent.close()
