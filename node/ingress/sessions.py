@@ -336,7 +336,8 @@ class Sessions:
     def sweep(self, now_s: float) -> int:
         """Forget what has expired; returns how many. Cost: only the expired and the busy among the oldest."""
         ended = 0
-        while self._sessions:
+        # Each is looked at once, whatever the clock says of those that were put back.
+        for _ in range(len(self._sessions)):
             oldest = next(iter(self._sessions.values()))
             if now_s - oldest.used_at_s < self._settings.session_idle_s:
                 break

@@ -71,6 +71,15 @@ def test_a_session_with_an_open_stream_is_not_idle():
     assert sessions.sweep(110) == 1
 
 
+def test_a_sweep_looks_at_each_session_once_though_the_clock_is_beyond_all_bounds():
+    settings = IngressSettings(session_idle_s=10)
+    sessions = Sessions(settings)
+    session, _ = opened(sessions, settings, 0), opened(sessions, settings, 0)
+    session.attach(Stream())
+    assert sessions.sweep(float("inf")) == 1
+    assert sessions.sweep(float("inf")) == 0
+
+
 async def test_a_running_call_keeps_its_session():
     settings = IngressSettings(session_idle_s=10)
     sessions = Sessions(settings)
