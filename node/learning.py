@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 from node.config import NodeConfig
 from node.mesh_keys import read
-from node.ports import Caller
+from node.ports import Caller, Carrier
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Invalid, MeshError, Unavailable, Unknown
 from proto.names import NodeId
@@ -33,23 +32,6 @@ PAGE_ENTRIES = 256
 PAGES_MAX = 32
 """In one round of one peer; the rest comes in the next round."""
 ASK_MS = 10_000
-
-
-class Nodes(Protocol):
-    """How nodes ask each other, as `Gateway` does it."""
-
-    def handle(self, method: str, handler: Callable[[Call, Exchange, NodeId], Awaitable[Answer]]) -> None: ...
-
-    async def carry(
-        self,
-        node: str,
-        method: str,
-        params: dict[str, Any],
-        caller: Caller,
-        exchange: Exchange,
-        *,
-        budget_ms: int = ...,
-    ) -> Answer: ...
 
 
 def secret_of(mesh: str, keys: Sequence[Path]) -> bytes:
@@ -81,7 +63,7 @@ class Learning:
         feedback: Feedback,
         file: Path,
         me: NodeId,
-        nodes: Nodes,
+        nodes: Carrier,
         peers: Callable[[], Collection[NodeId]],
         *,
         every_s: float = EVERY_S,

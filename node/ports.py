@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
 from proto.calls import Answer, Call, Exchange
+from proto.names import NodeId
 from proto.records import ANONYMOUS, Decision, Principal
 
 EVERYTHING = "*"
@@ -166,3 +167,25 @@ class ChangeListener(Protocol):
         `kinds` holds `tools`, `prompts`, `resources`. Other servers may bear one of the names too; `seen_by` says who
         may see the one that changed (None: everyone).
         """
+
+
+class Carrier(Protocol):
+    """How nodes ask each other; `me` is this node's name."""
+
+    @property
+    def me(self) -> str: ...
+
+    def handle(self, method: str, handler: Callable[[Call, Exchange, NodeId], Awaitable[Answer]]) -> None:
+        """`handler` answers what nodes `carry` here with `method`."""
+
+    async def carry(
+        self,
+        node: str,
+        method: str,
+        params: dict[str, Any],
+        caller: Caller,
+        exchange: Exchange,
+        *,
+        budget_ms: int = ...,
+    ) -> Answer:
+        """Raises `Unavailable` where the node cannot be reached now, `Unknown` where there is none, any `MeshError`."""

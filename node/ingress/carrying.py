@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 from mcp_types.jsonrpc import INVALID_REQUEST
@@ -22,7 +22,7 @@ from node.ingress.errors import UNAVAILABLE, refusal
 from node.ingress.holding import Asked, Holding
 from node.ingress.incoming import TRACEPARENT, TRACESTATE, Incoming, trace_of
 from node.ingress.reply import Connection, Opened, Outcome, Reply
-from node.ports import Caller
+from node.ports import Caller, Carrier
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Invalid, MeshError, Unavailable, Unknown
 from proto.names import NodeId, check_node_name
@@ -36,28 +36,6 @@ STREAM_MS = 24 * 3_600_000
 """A carried GET stream ends after so long; its client dials anew."""
 
 _CARRIED_HEADERS = ("Mcp-Session-Id", "Last-Event-ID", "MCP-Protocol-Version", "Accept", TRACEPARENT, TRACESTATE)
-
-
-class Carrier(Protocol):
-    """How nodes ask each other; `me` is this node's name."""
-
-    @property
-    def me(self) -> str: ...
-
-    def handle(self, method: str, handler: Callable[[Call, Exchange, NodeId], Awaitable[Answer]]) -> None:
-        """`handler` answers what nodes `carry` here with `method`."""
-
-    async def carry(
-        self,
-        node: str,
-        method: str,
-        params: dict[str, Any],
-        caller: Caller,
-        exchange: Exchange,
-        *,
-        budget_ms: int = ...,
-    ) -> Answer:
-        """Raises `Unavailable` where the node cannot be reached now, `Unknown` where there is none, any `MeshError`."""
 
 
 class Carriage:

@@ -14,7 +14,6 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from multidict import istr
 
 from node.ingress import envelope, ladder
-from node.ingress.carrying import Carrier
 from node.ingress.changes import ChangeFeed
 from node.ingress.connections import Connections
 from node.ingress.door import Door, refusal
@@ -25,7 +24,7 @@ from node.ingress.settings import IngressSettings
 from node.ingress.sse_transport import SseTransport
 from node.ingress.streamable import SessionsOverHttp
 from node.ingress.websocket import WebSocketTransport
-from node.ports import EVERYTHING, Authenticator, Endpoints
+from node.ports import EVERYTHING, Authenticator, Carrier, Endpoints
 from node.sdk import inbound
 from proto import jsons
 from proto.errors import Invalid

@@ -9,13 +9,14 @@ from typing import Any
 
 from aiohttp import web
 
-from node.ingress.carrying import Carriage, Carrier
+from node.ingress.carrying import Carriage
 from node.ingress.envelope import Shape
 from node.ingress.holding import Asked, Holding
 from node.ingress.incoming import Incoming
 from node.ingress.legacy import SESSION_ID, LegacyEdge
 from node.ingress.reply import Reply
 from node.ingress.settings import IngressSettings
+from node.ports import Carrier
 
 
 class SessionsOverHttp:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from node.settings.values import FilePath, Secret, Section, is_loopback
+from node.settings.values import FilePath, Secret, Section, http_url, is_loopback
 
 if TYPE_CHECKING:
     from node.config import NodeConfig
@@ -32,12 +32,7 @@ Adapter = Annotated[bool | FilePath, BeforeValidator(_flag)]
 def _base_url(value: str) -> str:
     if not value:
         return value
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment or parts.username:
+    if http_url(value) is None:
         raise ValueError(
             "is not http(s)://HOST[:PORT]/PATH without a query or credentials, like https://api.openai.com/v1"
         )

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +96,16 @@ def _dialable(value: str) -> str:
 HostPort = Annotated[str, AfterValidator(_host_port)]
 OptionalHostPort = Annotated[str, AfterValidator(_host_port_or_empty)]
 Dialable = Annotated[str, AfterValidator(_dialable)]
+
+
+def http_url(value: str) -> SplitResult | None:
+    """The parts of `http(s)://HOST[:PORT]/PATH`; None for anything else, also with a query or credentials."""
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if good and not (parts.query or parts.fragment or parts.username) else None
 
 
 def is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from node.settings.values import FilePath, Secret, Section, is_loopback
+from node.settings.values import FilePath, Secret, Section, http_url, is_loopback
 
 if TYPE_CHECKING:
     from node.config import NodeConfig
@@ -17,12 +17,8 @@ if TYPE_CHECKING:
 def _server_url(value: str) -> str:
     if not value:
         return value
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+    parts = http_url(value)
+    if parts is None or parts.path.strip("/"):
         raise ValueError(f"{value!r} is not the URL of a Chroma server; write it like https://chroma.example.org:8000")
     return value.rstrip("/")
 

@@ -13,9 +13,8 @@ import orjson
 import pytest
 from aiohttp import web
 
-from node.ingress.carrying import Carrier
 from node.ingress.http import IngressSettings, McpIngress
-from node.ports import EVERYTHING, Caller, ChangeListener, Credentials
+from node.ports import EVERYTHING, Caller, Carrier, ChangeListener, Credentials
 from proto.calls import Answer, Exchange
 from proto.errors import Forbidden, Unauthenticated, Unknown
 from proto.records import ANONYMOUS, Principal
