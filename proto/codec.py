@@ -80,12 +80,30 @@ def _object_from_wire(data: bytes, what: str) -> dict[str, Any]:
 
 def principal_to_wire(p: Principal) -> pb.Principal:
     return pb.Principal(
-        subject=p.subject, issuer=p.issuer, tenant=p.tenant, groups=p.groups, scopes=p.scopes, kind=p.kind
+        subject=p.subject,
+        issuer=p.issuer,
+        tenant=p.tenant,
+        groups=p.groups,
+        scopes=p.scopes,
+        kind=p.kind,
+        actors=p.actors,
+        credential=p.credential,
+        expires_s=p.expires_s,
     )
 
 
 def principal_from_wire(wire: pb.Principal) -> Principal:
-    return Principal(wire.subject, wire.issuer, wire.tenant, tuple(wire.groups), tuple(wire.scopes), wire.kind)
+    return Principal(
+        subject=wire.subject,
+        issuer=wire.issuer,
+        tenant=wire.tenant,
+        groups=tuple(wire.groups),
+        scopes=tuple(wire.scopes),
+        kind=wire.kind,
+        actors=tuple(wire.actors),
+        credential=wire.credential,
+        expires_s=wire.expires_s,
+    )
 
 
 def _open_to_wire(frame: calls.Open) -> pb.Open:

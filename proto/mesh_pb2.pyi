@@ -5,7 +5,8 @@ The wire contract between nodes of one mesh.
 
 Facts about a node travel on `Sync`: the receiver dials the owner, says what it already holds, and is
 sent the difference. Calls travel on `Forward`: one long-lived stream per pair, many calls on it.
-Every number that names time is in milliseconds; deadlines travel as remaining time, because clocks differ.
+Numbers that name time are in milliseconds, but where they say seconds; deadlines travel as remaining time, because
+clocks differ.
 Field numbers are never reused. A field that a peer does not know, it ignores; a frame (a member of a `oneof`) or
 a record kind is sent only to a peer that has named its feature in Hello or Welcome.
 """
@@ -724,14 +725,25 @@ class Principal(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    ACTORS_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    EXPIRES_S_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     issuer: _builtins.str
     tenant: _builtins.str
     kind: _builtins.str
+    credential: _builtins.str
+    """which credential proved it, never the credential"""
+    expires_s: _builtins.int
+    """unix time at which that proof ends; 0: it does not"""
     @_builtins.property
     def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def actors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """who acts for the subject, nearest first"""
+
     def __init__(
         self,
         *,
@@ -741,10 +753,13 @@ class Principal(_message.Message):
         groups: _abc.Iterable[_builtins.str] | None = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         kind: _builtins.str = ...,
+        actors: _abc.Iterable[_builtins.str] | None = ...,
+        credential: _builtins.str = ...,
+        expires_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "issuer", b"issuer", "kind", b"kind", "scopes", b"scopes", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actors", b"actors", "credential", b"credential", "expires_s", b"expires_s", "groups", b"groups", "issuer", b"issuer", "kind", b"kind", "scopes", b"scopes", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,8 @@ The wire contract between nodes of one mesh.
 
 Facts about a node travel on `Sync`: the receiver dials the owner, says what it already holds, and is
 sent the difference. Calls travel on `Forward`: one long-lived stream per pair, many calls on it.
-Every number that names time is in milliseconds; deadlines travel as remaining time, because clocks differ.
+Numbers that name time are in milliseconds, but where they say seconds; deadlines travel as remaining time, because
+clocks differ.
 Field numbers are never reused. A field that a peer does not know, it ignores; a frame (a member of a `oneof`) or
 a record kind is sent only to a peer that has named its feature in Hello or Welcome.
 """

@@ -105,7 +105,9 @@ class Principal:
     """On whose behalf something is asked.
 
     `kind` is one of `anonymous`, `key`, `user`, `service`, `node`. Two principals are the same caller when
-    `identity` is equal.
+    `identity` is equal. `actors` act for the subject, nearest first (RFC 8693 §4.1). `credential` says what proved
+    all this, as KIND/NAME, for revocation and the audit; it is never the secret itself. The proof ends at `expires_s`
+    (unix seconds; 0: it does not).
     """
 
     subject: str
@@ -114,6 +116,9 @@ class Principal:
     groups: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     kind: str = "anonymous"
+    actors: tuple[str, ...] = ()
+    credential: str = ""
+    expires_s: int = 0
 
     @property
     def identity(self) -> tuple[str, str, str]:

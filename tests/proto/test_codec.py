@@ -29,7 +29,7 @@ KEYS = st.builds(RecordKey, st.sampled_from(Kind), TEXT)
 MANIFESTS = st.dictionaries(KEYS, BYTES, max_size=4)
 RECORDS = st.builds(Record, st.sampled_from(Kind), TEXT, BYTES, BYTES, TEXT, TEXT, BYTES)
 RECORD_TUPLES = st.lists(RECORDS, max_size=3).map(tuple)
-PRINCIPALS = st.builds(Principal, TEXT, TEXT, TEXT, TEXTS, TEXTS, TEXT)
+PRINCIPALS = st.builds(Principal, TEXT, TEXT, TEXT, TEXTS, TEXTS, TEXT, TEXTS, TEXT, st.integers(0, 2**64 - 1))
 FLOATS = st.floats(0, allow_infinity=False)
 
 UPS: st.SearchStrategy[frames.Up] = st.one_of(
