@@ -6,17 +6,18 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from node.catalog import Route, Server
-from node.choosing import Chooser
-from node.ports import Guard
+from node.choosing import NAMED, Chooser
+from node.ports import CallRecord, Guard, Resource
+from node.recording import Recording
 from node.retries import ATTEMPTS_MAX, RetryBudgets, may_run_again, not_tried_elsewhere
 from node.task_ids import TaskExchange, outward
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Expired, Fault, MeshError, OutcomeUnknown, Unavailable
+from proto.records import Kind
 
 log = logging.getLogger("toolmesh.gateway")
 
@@ -27,23 +28,6 @@ CANCELLED = "cancelled"
 
 FAILURES = (Unavailable, Expired, OutcomeUnknown, Fault)
 """What says something about the server, or the way to it, and nothing about the caller."""
-
-
-class CallRecord(NamedTuple):
-    """One finished call, for operators: who asked what of whom, where it ran, how it went. No arguments."""
-
-    at_ms: int
-    call_id: str
-    subject: str
-    server: str
-    method: str
-    tool: str
-    entry: str
-    owner: str
-    region: str
-    outcome: str
-    took_ms: float
-    attempts: int
 
 
 @dataclass(slots=True)
@@ -59,13 +43,14 @@ class Counters:
 class Attempts:
     """Runs calls at their owners, by another one where the first fails and it may run again.
 
-    `target(server)` gives what runs a server's calls; it raises `Unavailable` where nobody can. `clock` is monotonic,
-    in seconds.
+    `me` is this node's name; `target(server)` gives what runs a server's calls, and raises `Unavailable` where nobody
+    can. `clock` is monotonic, in seconds.
     """
 
     def __init__(
-        self, guard: Guard, chooser: Chooser, target: Callable[[Server], Target], clock: Callable[[], float]
+        self, me: str, guard: Guard, chooser: Chooser, target: Callable[[Server], Target], clock: Callable[[], float]
     ) -> None:
+        self._me = me
         self._guard = guard
         self._chooser = chooser
         self._target = target
@@ -89,10 +74,16 @@ class Attempts:
         """Run it at a member of the route. `asked` is the tool or prompt, or empty. Raises any `MeshError`."""
         started = time.perf_counter()
         tried: list[str] = []
-        outcome, server = "fault", route.lead
+        server, recording = route.lead, Recording(self._me)
         self.in_flight += 1
         try:
-            await self._guard.admit(call, route.lead.resource(asked))
+            kind = NAMED[call.method][1] if call.method in NAMED else Kind.TOOL
+            resources = [s.resource(asked, kind) for s in route.servers]
+            recording.admission = admission = await self._guard.admit(call, *resources)
+            call = admission.call
+            if len(admission.allowed) < len(resources):
+                route = _narrowed(route, resources, admission.allowed)
+                server = route.lead
             session = self._chooser.session(route, call)
             if len(route.servers) > 1:
                 self._budgets.of(route.name).called()
@@ -121,16 +112,17 @@ class Attempts:
                     error = error if isinstance(error, OutcomeUnknown) else e
                     if not self._open(e, route, server, asked, session, tried):
                         raise error from None
-            outcome = "tool_error" if _failed(answer) else "ok"
+            recording.outcome = "tool_error" if _failed(answer) else "ok"
+            recording.answer = answer
             return await self._guard.result(call, answer)
         except MeshError as e:
-            outcome = e.kind
+            recording.failed(e)
             if isinstance(e, OutcomeUnknown):
                 # Whoever asks what became of it needs to know whom; told alike next door and across the mesh.
                 e.data.setdefault("owner", server.owner.id.name)
             raise
         except asyncio.CancelledError:
-            outcome = CANCELLED
+            recording.outcome = CANCELLED
             raise
         except Exception as e:
             fault = Fault()
@@ -141,24 +133,11 @@ class Attempts:
             if not self.in_flight:
                 self._idle.set()
             outcomes = self.counters.outcomes
-            outcomes[outcome] = outcomes.get(outcome, 0) + 1
-            self._guard.settle(call, outcome)
-            self.recent.append(
-                CallRecord(
-                    at_ms=int(time.time() * 1000),
-                    call_id=call.call_id,
-                    subject=call.principal.subject,
-                    server=route.name,
-                    method=call.method,
-                    tool=asked,
-                    entry=call.via[0] if call.via else "",
-                    owner=server.owner.id.name,
-                    region=server.owner.id.region,
-                    outcome=outcome,
-                    took_ms=round((time.perf_counter() - started) * 1000, 3),
-                    attempts=len(tried),
-                )
-            )
+            outcomes[recording.outcome] = outcomes.get(recording.outcome, 0) + 1
+            recording.attempts = len(tried)
+            ended = recording.ended(call, route.name, asked, server)
+            self.recent.append(ended.record)
+            self._guard.settle(call, ended)
 
     def _another(
         self, route: Route, call: Call, asked: str, session: str, tried: list[str], error: MeshError
@@ -241,6 +220,12 @@ def _attempt(call: Call, server: Server, n: int, started: float, error: MeshErro
         raise error or Expired(f"the call's {call.budget_ms} ms were over before an owner took it")
     call_id = call.call_id if n == 1 else f"{call.call_id}-{n}"
     return replace(call, call_id=call_id, server=server.name, budget_ms=left_ms)
+
+
+def _narrowed(route: Route, resources: Sequence[Resource], allowed: Sequence[Resource]) -> Route:
+    """The members where the guard lets the call run."""
+    pairs = zip(route.servers, resources, strict=True)
+    return Route(route.name, tuple(s for s, r in pairs if any(r is a for a in allowed)), route.service)
 
 
 def _failed(answer: Answer) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from federation.events import Liveness
 from node.balance import Place
-from node.facts import Change, Offered, member_body, server_body, speaks_anew
+from node.facts import Change, Offered, hints, member_body, server_body, speaks_anew
 from node.ports import Resource, Visibility
 from proto.errors import Conflict, MeshError, Unknown
 from proto.names import NodeId, qualified, split_member, split_qualified
@@ -103,13 +103,19 @@ class Server:
     def qualified(self) -> str:
         return qualified(self.name, self.owner.id.name)
 
-    def resource(self, tool: str = "") -> Resource:
+    def resource(self, name: str = "", kind: Kind = Kind.TOOL) -> Resource:
+        """What a guard is asked about: something that the server offers, or may offer, or the server as a whole."""
+        info = self.info or {}
+        offered = self.members[kind].get(name) if kind is Kind.TOOL and name else None
         return Resource(
             server=self.name,
             owner=self.owner.id.name,
             region=self.owner.id.region,
-            tool=tool,
-            labels=(self.info or {}).get("labels") or {},
+            tool=name,
+            labels=info.get("labels") or {},
+            kind=kind.value if name else "server",
+            service=info.get("service") or "",
+            annotations=hints(offered.definition) if offered is not None else {},
         )
 
     def __repr__(self) -> str:

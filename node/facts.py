@@ -13,6 +13,7 @@ Offered = tuple[Kind, str]
 """Something that a server offers: its kind, and its name (of resources the URI, of templates the template)."""
 
 _NAME_FIELD = {Kind.TOOL: "name", Kind.PROMPT: "name", Kind.RESOURCE: "uri", Kind.TEMPLATE: "uriTemplate"}
+_HINTS = tuple((name, f"{name}Hint") for name in ("readOnly", "destructive", "idempotent", "openWorld"))
 _SERVER_OBJECTS = ("health", "labels", "serverInfo", "capabilities", "modernCapabilities")
 _SERVER_STRINGS = ("service", "instructions")
 
@@ -45,6 +46,14 @@ def speaks_anew(before: dict[str, Any] | None, after: dict[str, Any]) -> bool:
     """Whether a server says something else of itself, so that its tools are to be read anew; its health is no such
     thing: a server that comes and goes would cost as much as all of its tools, each time."""
     return before is None or {**before, "health": None} != {**after, "health": None}
+
+
+def hints(definition: dict[str, Any]) -> dict[str, bool]:
+    """What a tool's server says of it (MCP `ToolAnnotations`), by short name; only what it says in so many words."""
+    annotations = definition.get("annotations")
+    if not isinstance(annotations, dict):
+        return {}
+    return {name: said for name, key in _HINTS if isinstance(said := annotations.get(key), bool)}
 
 
 class Change:

@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from node.attempts import CANCELLED, Attempts, CallRecord, Counters
+from node.attempts import CANCELLED, Attempts, Counters
 from node.balance import Candidate
 from node.catalog import Catalog, Member, Route, Server, unknown_server
 from node.choosing import NAMED, Chooser, not_up
-from node.ports import Action, Caller, Guard, Visibility
+from node.ports import Action, Caller, CallRecord, Guard, Visibility
 from node.relaying import LISTEN, LISTEN_MS, TELL_MS, NodeHandler, Relays, stopping, tellable
 from node.standing import Standing
 from node.task_ids import TaskExchange, heard_of, holder, split
@@ -71,7 +71,7 @@ class Gateway:
         self._remote = remote
         self._state_at = state_at
         self._chooser = Chooser(catalog, draw, clock)
-        self._attempts = Attempts(guard, self._chooser, self._target, clock)
+        self._attempts = Attempts(catalog.me.name, guard, self._chooser, self._target, clock)
         self._relays = Relays(catalog.me.name, guard, self._target, remote)
         self.draining = False
         self.loading = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from proto.calls import Answer, Call, Exchange
 from proto.names import NodeId
@@ -26,13 +26,26 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What an action is about. `tool` is empty where the server as a whole is meant."""
+    """What an action is about: something that a server offers, a server as a whole, or a node.
+
+    `kind` is one of `tool`, `prompt`, `resource`, `template`, `server`, `node`; `tool` is the name of what is offered
+    (of a resource its URI, of a template the template), empty for a server and a node. `tenant` is whose the server
+    is (empty: everybody's), `teams` the groups of that tenant that it is there for (none: all of it). `annotations`
+    are the hints of a tool, as its server gives them (MCP `ToolAnnotations`): `readOnly`, `destructive`, `idempotent`,
+    `openWorld`. `scopes` are all those that using it takes.
+    """
 
     server: str
     owner: str
     region: str = ""
     tool: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "server"
+    tenant: str = ""
+    teams: tuple[str, ...] = ()
+    service: str = ""
+    annotations: Mapping[str, bool] = field(default_factory=dict)
+    scopes: tuple[str, ...] = ()
 
 
 class Visibility(Protocol):
@@ -50,43 +63,126 @@ class Visibility(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a caller presented, transport-neutral. `peer` is the remote address, for limits and logs only."""
+    """What a caller presented, transport-neutral.
 
-    bearer: str = ""
-    basic: str = ""
-    api_key: str = ""
-    certificate: bytes = b""
+    `basic` is `USER:PASSWORD`, `certificate` the DER that the TLS handshake has verified, `peer` the remote address,
+    `resource` the path of the URL asked for, which a token may be bound to (RFC 8707).
+    """
+
+    bearer: str = field(default="", repr=False)
+    basic: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+    certificate: bytes = field(default=b"", repr=False)
     peer: str = ""
+    resource: str = ""
 
 
 class Authenticator(Protocol):
     async def authenticate(self, credentials: Credentials) -> Principal:
-        """Who this is. Raises `Unauthenticated`; never guesses."""
+        """Who this is; never guesses.
+
+        Raises `Unauthenticated`, `ScopeRequired` where the issuer of a token is only taken with certain scopes, and
+        `Exhausted` or `Unavailable` where it cannot be found out now.
+        """
+
+    def valid(self, principal: Principal) -> bool:
+        """Is what proved this principal, here or at another node, neither revoked nor past its end? Takes ~1 µs."""
 
     def principals(self) -> Mapping[str, Principal]:
         """Everyone who can be named beforehand, by name: for operators' questions."""
+
+
+class Lease(Protocol):
+    """A place among what runs at once."""
+
+    def leave(self) -> None:
+        """Give it back; a second time it does nothing. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A call may run: `call` is what was decided on and what is to be sent, `allowed` at which of the resources."""
+
+    call: Call
+    decision: Decision
+    allowed: tuple[Resource, ...]
+    lease: Lease | None = None
+
+
+class CallRecord(NamedTuple):
+    """One finished call: who asked what of whom, where it ran, how it went. No arguments.
+
+    `subject`, `issuer`, `tenant`, `principal_kind`, `actors` and `credential` are the principal's. `tool` is what was
+    named (a tool, a prompt, a URI), or empty. `entry` is the node that the call came in at; `side` is `entry` where
+    that is this node, otherwise `owner`. `outcome` is `ok`, `tool_error`, `cancelled`, or a `MeshError`'s kind; `rule`
+    is the guard's. `took_ms` counts from the guard's first question to the end.
+    """
+
+    at_ms: int
+    call_id: str
+    subject: str
+    server: str
+    method: str
+    tool: str
+    entry: str
+    owner: str
+    region: str
+    outcome: str
+    took_ms: float
+    attempts: int
+    issuer: str = ""
+    tenant: str = ""
+    principal_kind: str = ""
+    actors: tuple[str, ...] = ()
+    credential: str = ""
+    side: str = "entry"
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a call. `decision` is None where nothing was decided, `answer` where there was none.
+
+    A call that was refused has a decision that does not allow it; its `reason` is for operators, whatever the caller
+    was told.
+    """
+
+    record: CallRecord
+    decision: Decision | None = None
+    answer: Answer | None = None
+    lease: Lease | None = None
 
 
 class Guard(Protocol):
     """Asked at every place where something could leak or run. Fails closed."""
 
     def visible(self, principal: Principal, action: Action) -> Visibility:
-        """The filter for lists, search and lookup alike."""
+        """The filter for lists, search and lookup alike.
+
+        It lets through what the action is permitted for and what using it (`call`, or `read` where nothing is called)
+        is not surely refused: arguments or a scope may still be missing.
+        """
 
     def explain(self, principal: Principal, action: Action, resource: Resource) -> Decision:
         """What `visible` decides of this resource, and by which rule; `reason` says why not. For operators only."""
 
-    async def admit(self, call: Call, resource: Resource) -> Decision:
-        """Before anything is sent: may this call run? `call` is the inner call, already unwrapped.
+    def may(self, principal: Principal, action: Action, resource: Resource) -> Decision:
+        """Whether the principal may do this now, scopes included; for acts without arguments. Never raises."""
 
-        Raises `Forbidden` (shown as unknown), `ScopeRequired` or `Exhausted`.
+    async def admit(self, call: Call, *resources: Resource) -> Admission:
+        """Before anything is sent: may this call run, and at which of the resources that could run it?
+
+        `call` is the inner call, already unwrapped. Changes to its arguments are made here, and what is decided on is
+        what they leave. Raises `Forbidden` (shown as unknown), `ScopeRequired` naming every missing scope, `Invalid`
+        for arguments that are not permitted at what the caller may see, `Exhausted` or `Unavailable`; the `rule` of
+        the error is the guard's.
         """
 
     async def result(self, call: Call, answer: Answer) -> Answer:
         """The answer as this caller may see it."""
 
-    def settle(self, call: Call, outcome: str) -> None:
-        """After the end, whatever it was: `ok`, `tool_error`, `cancelled`, or a `MeshError`'s kind. Never raises."""
+    def settle(self, call: Call, ended: Ended) -> None:
+        """After the end, whatever it was, once for each `admit`: leases, records. Never raises, never blocks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from node.catalog import Server
 from node.ports import Guard
+from node.recording import Recording
 from proto.calls import Answer, Call, Exchange, Notification, Target
 from proto.errors import MeshError, Unavailable, Unknown
 from proto.names import NodeId
@@ -174,20 +175,21 @@ class Relays:
     # ---- all of them ----------------------------------------------------------------------------
 
     async def _admitted(self, call: Call, server: Server, run: Callable[[], Awaitable[Answer]]) -> Answer:
-        outcome = "fault"
+        recording = Recording(self._me)
         try:
-            await self._guard.admit(call, server.resource())
+            recording.admission = await self._guard.admit(call, server.resource())
+            recording.attempts = 1
             answer = await run()
-            outcome = "ok"
+            recording.outcome = "ok"
             return answer
         except MeshError as e:
-            outcome = e.kind
+            recording.failed(e)
             raise
         except asyncio.CancelledError:
-            outcome = "cancelled"
+            recording.outcome = "cancelled"
             raise
         finally:
-            self._guard.settle(call, outcome)
+            self._guard.settle(call, recording.ended(call, server.name, "", server))
 
     async def _lasts(self, work: Awaitable[Answer]) -> Answer:
         """Until it ends, or this node stops."""

@@ -28,10 +28,12 @@ from typing import Any, ClassVar
 class MeshError(Exception):
     """Root of the tree.
 
-    `message` is one sentence for a person; `data` is a JSON object for a program.
+    `message` is one sentence for a person; `data` is a JSON object for a program. `rule` names what decided a
+    refusal, for operators and the audit: it is neither shown to callers nor sent to other nodes.
     """
 
     kind: ClassVar[str] = "mesh_error"
+    rule: str = ""
 
     def __init__(self, message: str, /, **data: Any) -> None:
         super().__init__(message)

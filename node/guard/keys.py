@@ -9,7 +9,7 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from node.ports import Action, Credentials, Resource, Visibility
+from node.ports import Action, Admission, Credentials, Ended, Resource, Visibility
 from proto.calls import Answer, Call
 from proto.errors import Forbidden, Unauthenticated
 from proto.names import qualified
@@ -55,6 +55,9 @@ class KeyAuthenticator:
             # The same words whether no key, a wrong one or another scheme was shown.
             raise Unauthenticated("a valid key is needed: send 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
         return found
+
+    def valid(self, principal: Principal) -> bool:
+        return True
 
     def principals(self) -> Mapping[str, Principal]:
         return {principal.subject: principal for _, principal in self._known}
@@ -111,16 +114,22 @@ class KeyGuard:
         shown = ", ".join(globs.globs[:GLOBS_SHOWN_MAX]) + ", …" * (len(globs.globs) > GLOBS_SHOWN_MAX)
         return Decision(allowed=False, rule=rule, reason=f"{rule} lets through {shown or 'no server'}")
 
-    async def admit(self, call: Call, resource: Resource) -> Decision:
+    def may(self, principal: Principal, action: Action, resource: Resource) -> Decision:
+        return self.explain(principal, action, resource)
+
+    async def admit(self, call: Call, *resources: Resource) -> Admission:
         visibility, rule = self._decide(call.principal)
-        if not visibility.allows(resource):
-            raise Forbidden(f"{call.principal.subject!r} may not use server {resource.server!r} by {rule}", rule=rule)
-        return Decision(allowed=True, rule=rule)
+        allowed = tuple(r for r in resources if visibility.allows(r))
+        if not allowed:
+            refused = Forbidden(f"{call.principal.subject!r} may not use server {call.server!r} by {rule}")
+            refused.rule = rule
+            raise refused
+        return Admission(call, Decision(allowed=True, rule=rule), allowed)
 
     async def result(self, call: Call, answer: Answer) -> Answer:
         return answer
 
-    def settle(self, call: Call, outcome: str) -> None:
+    def settle(self, call: Call, ended: Ended) -> None:
         return
 
     def _decide(self, principal: Principal) -> tuple[ServerGlobs, str]:

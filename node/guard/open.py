@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
-from node.ports import Action, Credentials, Resource, Visibility
+from node.ports import Action, Admission, Credentials, Ended, Resource, Visibility
 from proto.calls import Answer, Call
 from proto.records import ANONYMOUS, Decision, Principal
 
@@ -32,13 +32,16 @@ class OpenGuard:
     def explain(self, principal: Principal, action: Action, resource: Resource) -> Decision:
         return _ALLOWED
 
-    async def admit(self, call: Call, resource: Resource) -> Decision:
+    def may(self, principal: Principal, action: Action, resource: Resource) -> Decision:
         return _ALLOWED
+
+    async def admit(self, call: Call, *resources: Resource) -> Admission:
+        return Admission(call, _ALLOWED, resources)
 
     async def result(self, call: Call, answer: Answer) -> Answer:
         return answer
 
-    def settle(self, call: Call, outcome: str) -> None:
+    def settle(self, call: Call, ended: Ended) -> None:
         return
 
 
@@ -47,6 +50,9 @@ class OpenAuthenticator:
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         return ANONYMOUS
+
+    def valid(self, principal: Principal) -> bool:
+        return True
 
     def principals(self) -> Mapping[str, Principal]:
         return {ANONYMOUS.subject: ANONYMOUS}

@@ -222,7 +222,7 @@ class SearchAnswer(TypedDict):
 
 
 class CallStatus(TypedDict):
-    """One finished call, without its arguments. `outcome` is ok, tool_error, cancelled, or a `MeshError`'s kind."""
+    """One finished call, without its arguments: `node.ports.CallRecord` says what the fields are."""
 
     at_ms: int
     call_id: str
@@ -236,6 +236,13 @@ class CallStatus(TypedDict):
     outcome: str
     took_ms: float
     attempts: int
+    issuer: str
+    tenant: str
+    principal_kind: str
+    actors: tuple[str, ...]
+    credential: str
+    side: str
+    rule: str
 
 
 class Operator(Protocol):

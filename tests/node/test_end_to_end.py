@@ -22,7 +22,7 @@ from federation.ca import init_ca, issue
 from node.app import App
 from node.config import parse
 from node.guard.open import OpenGuard
-from node.ports import Caller
+from node.ports import Admission, Caller
 from proto.calls import Answer, Call, Notification
 from proto.errors import (
     ERRORS,
@@ -40,7 +40,6 @@ from proto.errors import (
     Unknown,
 )
 from proto.names import NodeId
-from proto.records import Decision
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -385,7 +384,7 @@ class Refusing(OpenGuard):
     def __init__(self, error: MeshError) -> None:
         self._error = error
 
-    async def admit(self, call: Call, resource: Any) -> Decision:
+    async def admit(self, call: Call, *resources: Any) -> Admission:
         raise self._error
 
 

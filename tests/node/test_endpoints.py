@@ -159,7 +159,7 @@ async def test_refusals_are_results_but_a_missing_scope_stays_a_protocol_error(
     catalog: Catalog, nodes: Nodes, make_server: MakeServer
 ) -> None:
     class Scoped(KeyGuard):
-        async def admit(self, call: Call, resource: Any) -> Any:
+        async def admit(self, call: Call, *resources: Any) -> Any:
             raise ScopeRequired("needs a scope", scopes=["pages:read"])
 
     house = House(catalog, Scoped(KEYS, "mesh.test"))

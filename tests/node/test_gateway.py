@@ -345,14 +345,14 @@ async def test_the_guard_is_asked_about_the_inner_tool_and_told_the_outcome(
         def __init__(self) -> None:
             self.log: list[tuple[str, ...]] = []
 
-        async def admit(self, call: Call, resource: Any) -> Any:
-            self.log.append(("admit", resource.server, resource.tool))
-            if resource.tool == "drop":
+        async def admit(self, call: Call, *resources: Any) -> Any:
+            self.log.append(("admit", resources[0].server, resources[0].tool))
+            if resources[0].tool == "drop":
                 raise Forbidden("no")
-            return await super().admit(call, resource)
+            return await super().admit(call, *resources)
 
-        def settle(self, call: Call, outcome: str) -> None:
-            self.log.append(("settle", outcome))
+        def settle(self, call: Call, ended: Any) -> None:
+            self.log.append(("settle", ended.record.outcome))
 
     guard = Strict()
     world = World(catalog, guard)

@@ -8,7 +8,7 @@ import pytest
 
 from node.guard.keys import ApiKey, KeyGuard
 from node.guard.open import OpenGuard
-from node.ports import Action, Guard, Resource
+from node.ports import Action, CallRecord, Ended, Guard, Resource
 from proto.calls import Call
 from proto.errors import ERRORS, Forbidden
 from proto.records import ANONYMOUS, Principal
@@ -26,9 +26,9 @@ PRINCIPALS = [
 ]
 RESOURCES = [
     Resource("time", "eu-1", "eu"),
-    Resource("time", "us-1", "us", "now"),
-    Resource("git", "eu-1", "eu", "log"),
-    Resource("git", "us-1", "us", "log", {"team": "x"}),
+    Resource("time", "us-1", "us", "now", kind="tool"),
+    Resource("git", "eu-1", "eu", "log", kind="tool"),
+    Resource("git", "us-1", "us", "log", {"team": "x"}, "tool"),
 ]
 
 
@@ -49,12 +49,16 @@ def call(principal: Principal, resource: Resource) -> Call:
 @pytest.mark.parametrize(("principal", "resource"), list(product(PRINCIPALS, RESOURCES)))
 async def test_admission_agrees_with_visibility(guard: Guard, principal: Principal, resource: Resource) -> None:
     if guard.visible(principal, Action.CALL).allows(resource):
-        decision = await guard.admit(call(principal, resource), resource)
-        assert decision.allowed
-        assert decision.rule
+        asked = call(principal, resource)
+        admission = await guard.admit(asked, resource)
+        assert admission.decision.allowed
+        assert admission.decision.rule
+        assert admission.call is asked
+        assert admission.allowed == (resource,)
     else:
-        with pytest.raises(Forbidden):
+        with pytest.raises(Forbidden) as e:
             await guard.admit(call(principal, resource), resource)
+        assert e.value.rule
 
 
 @pytest.mark.parametrize(("principal", "resource"), list(product(PRINCIPALS, RESOURCES)))
@@ -87,4 +91,5 @@ async def test_an_answer_that_nothing_masks_is_the_same_object(guard: Guard) -> 
 
 def test_settling_never_raises(guard: Guard) -> None:
     for outcome in ("ok", "tool_error", *ERRORS, "nonsense"):
-        guard.settle(call(ANONYMOUS, RESOURCES[0]), outcome)
+        record = CallRecord(0, "c-1", "anonymous", "time", "tools/call", "", "", "", "", outcome, 0.0, 0)
+        guard.settle(call(ANONYMOUS, RESOURCES[0]), Ended(record))

@@ -116,7 +116,7 @@ def test_a_foreign_issuer_or_tenant_sees_nothing(keys: list[ApiKey], principal: 
 async def test_the_rule_behind_a_refusal_is_kept_for_the_audit(keys: list[ApiKey]) -> None:
     with pytest.raises(Forbidden) as e:
         await KeyGuard(keys, MESH).admit(Call("c", "git", "tools/call", {}, keys[2].principal(MESH)), GIT_EU)
-    assert e.value.data["rule"] == "auth.keys 'none'"
+    assert e.value.rule == "auth.keys 'none'"
 
 
 async def test_without_keys_everyone_is_anonymous() -> None:
