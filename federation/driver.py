@@ -27,6 +27,7 @@ from federation.events import (
     Event,
     Expel,
     Forget,
+    Governs,
     Listed,
     Liveness,
     Opened,
@@ -44,7 +45,8 @@ from federation.lending import Lender, Loan
 from federation.listening import bind
 from federation.log import Log, Subscriber
 from federation.peer import Peer
-from federation.ports import Answerer, Discovery, ViewListener, ViewStore
+from federation.ports import Answerer, Discovery, Governor, Ungoverned, ViewListener, ViewStore
+from federation.publishing import publish
 from federation.refusals import Reason, Refusals, reason_of_alarm
 from federation.restoring import Restoration
 from federation.roster import Roster
@@ -94,6 +96,7 @@ class Federation:
         software: str,
         lender: Lender | None = None,
         clock: Clock | None = None,
+        governor: Governor | None = None,
     ) -> None:
         self._me = me
         self._mesh = mesh
@@ -103,6 +106,7 @@ class Federation:
         self._discoveries = tuple(discoveries)
         self._store = store
         self._listener = Teller(listener)
+        self._governor: Governor = governor or Ungoverned()
         self._answer = answer
         self._software = software
         self._clock: Clock = clock or SystemClock()
@@ -176,11 +180,7 @@ class Federation:
 
     def publish(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> None:
         """This node's own records; equal digests change nothing. A record that cannot be one is left out."""
-        try:
-            changed = self._log.publish(puts, deletes)
-        except MeshError:
-            changed = self._publish_each(puts, deletes)
-        if changed:
+        if publish(self._log, self.refusals, puts, deletes):
             self._service.wake()
 
     def set_loaded(self) -> None:
@@ -269,18 +269,6 @@ class Federation:
         view = View(node, self._mesh, software=self._software, speaker=self._log.instance)
         return Peer(view, self._clock.now_ms())
 
-    def _publish_each(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> bool:
-        changed = self._log.publish((), deletes)
-        for record in puts:
-            try:
-                changed |= self._log.publish((record,), ())
-            except MeshError as e:
-                named = f"{record.kind} record {record.id!r}"
-                message = e.message if e.message.startswith(named) else f"{named}: {e.message}"
-                log.error("left out of what this node owns: %s", message)
-                self.refusals.note("here", self._me.uri, Reason.RECORD, message)
-        return changed
-
     async def _run_call(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:
         self._calls += 1
         try:
@@ -293,6 +281,7 @@ class Federation:
     def link_opened(self, peer: NodeId, credentials: Credentials | None) -> None:
         authority = credentials is not None and credentials.authority
         address = known.link.address if (known := self._roster.get(peer)) is not None else ""
+        self._governor.role(peer, authority=authority)
         self._handle(peer, Opened(authority, address))
 
     def link_received(self, peer: NodeId, frame: Down) -> None:
@@ -364,6 +353,7 @@ class Federation:
         for known in self._roster:
             known.traffic.tick(now_ms)
             self._handle(known.node, Tick(lag_ms))
+        self._governor.heard([k.node for k in self._roster if k.core.governs(now_ms)])
 
     def beat(self, *, hashed: bool) -> None:
         """Peers are told that this node lives, and how."""
@@ -402,8 +392,12 @@ class Federation:
                     self._listener.changed(node, puts, deletes)
                 case Save():
                     self._saver.save(node, effect)
-                case Forget():
+                case Governs(records, refused, whole):
+                    self._governor.governs(node, records, refused, whole=whole)
+                case Forget(left):
                     self._saver.forget(node)
+                    if left:
+                        self._governor.left(node)
                 case Close(cause, refusal):
                     known.last_error = cause
                     if refusal:

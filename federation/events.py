@@ -120,6 +120,17 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Governs:
+    """All that an owner in the role of authority lays down by now; `refused` are records of it that were rejected, and
+    why. Not `whole`: the owner is still starting, and may say more.
+    """
+
+    records: tuple[Record, ...]
+    refused: Mapping[RecordKey, str] = field(default_factory=dict)
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Make the view durable: cursor and records in one transaction."""
 
@@ -140,7 +151,9 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Delete what is saved of the view."""
+    """Delete what is saved of the view. `left`: its owner has said goodbye for good."""
+
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,5 +205,19 @@ class Alarm:
     message: str
 
 
-Effect = Send | Close | Changed | Save | Forget | SaveEpoch | Listed | Became | Probe | AskWitnesses | Expel | Alarm
+Effect = (
+    Send
+    | Close
+    | Changed
+    | Governs
+    | Save
+    | Forget
+    | SaveEpoch
+    | Listed
+    | Became
+    | Probe
+    | AskWitnesses
+    | Expel
+    | Alarm
+)
 Effects = list[Effect]

@@ -28,6 +28,10 @@ class Peer:
     def __repr__(self) -> str:
         return f"Peer({self.view!r} {self.pulse!r})"
 
+    def governs(self, now_ms: int) -> bool:
+        """Whether what it lays down is known here as it is now: it has the role and is heard."""
+        return self.view.authority and self.view.phase is Phase.LIVE and self.pulse.hears(now_ms)
+
     def handle(self, event: Event, now_ms: int) -> Effects:
         match event:
             case Received() if self.view.phase is Phase.IDLE:

@@ -91,5 +91,43 @@ class ViewListener(Protocol):
         """How the owner fares; not `listed`: its tools leave listings, but are kept for its return."""
 
 
+class Governor(Protocol):
+    """Told what authorities lay down, on the loop, whole and before they are told that it has arrived. Must not raise;
+    a change may be written to disk meanwhile.
+    """
+
+    def role(self, node: NodeId, *, authority: bool) -> None:
+        """A stream to this node has opened, whose certificate carries the role or does not."""
+
+    def governs(
+        self, authority: NodeId, records: Sequence[Record], refused: Mapping[RecordKey, str], *, whole: bool
+    ) -> None:
+        """All that it lays down, as in `events.Governs`."""
+
+    def heard(self, authorities: Sequence[NodeId]) -> None:
+        """Each second: what these lay down is known here as it is now."""
+
+    def left(self, node: NodeId) -> None:
+        """It said goodbye for good."""
+
+
+class Ungoverned:
+    """The twin of a `Governor` for a mesh that is not governed."""
+
+    def role(self, node: NodeId, *, authority: bool) -> None:
+        return
+
+    def governs(
+        self, authority: NodeId, records: Sequence[Record], refused: Mapping[RecordKey, str], *, whole: bool
+    ) -> None:
+        return
+
+    def heard(self, authorities: Sequence[NodeId]) -> None:
+        return
+
+    def left(self, node: NodeId) -> None:
+        return
+
+
 Answerer = Callable[[Call, Exchange, NodeId], Awaitable[Answer]]
 """Runs a call for a peer (the NodeId that TLS proved): what `target.call` does at the owner's side."""

@@ -27,6 +27,7 @@ from federation.events import (
     Effects,
     Event,
     Forget,
+    Governs,
     Listed,
     Opened,
     Received,
@@ -93,7 +94,7 @@ class View:
         self._mesh = mesh
         self._software = software
         self._speaker = speaker
-        self._authority = False
+        self.authority = False
         self._governed = False
         self._held = Holdings()
         self._kept_since_ms = 0
@@ -179,7 +180,7 @@ class View:
 
         With the role comes what was turned away without it: by name, since which it was is not kept on disk.
         """
-        self._authority = authority
+        self.authority = authority
         if authority:
             self._afresh |= not self._governed
             return self._greet()
@@ -289,7 +290,7 @@ class View:
         if reason is Farewell.RESTART:
             return self._broken(now_ms)
         self._broken(now_ms)
-        return self._delete_all()
+        return self._delete_all(left=reason is Farewell.LEAVE)
 
     def _broken(self, now_ms: int) -> Effects:
         self.phase, self._assembly = Phase.IDLE, None
@@ -312,11 +313,11 @@ class View:
             self.version, self.instance, self._cloned_epoch = NOTHING_KNOWN, b"", 0
         return effects
 
-    def _delete_all(self) -> Effects:
+    def _delete_all(self, *, left: bool = False) -> Effects:
         gone = self._held.clear()
         self.rejected, self.hash_matches, self._assembly = {}, None, None
         self.version, self.loaded = Version(self.version.epoch, 0), False
-        return [*([Changed(deletes=gone)] if gone else []), Forget()]
+        return [*([Changed(deletes=gone)] if gone else []), Forget(left)]
 
     # ---- records --------------------------------------------------------------------------------
 
@@ -347,9 +348,10 @@ class View:
                     gone.add(record.key)
         self.version = Version(self.version.epoch, d.to_seq)
         self.owner_seq = max(self.owner_seq, d.to_seq)
+        about = None if d.loaded and not self.loaded else (*(r.key for r in d.puts), *d.deletes)
         if d.loaded:
             gone |= self._settle()
-        return self._changed(puts, gone - puts.keys()) + self._answer(rejects)
+        return self._changed(puts, gone - puts.keys()) + self._governs(about) + self._answer(rejects)
 
     def _snapshot(self, s: Snapshot, now_ms: int) -> Effects:
         assembly = self._assembly
@@ -371,14 +373,14 @@ class View:
         if not self._held.kept:
             self._kept_since_ms = now_ms
         self._held.replace(said, assembly.all.keys())
-        self.loaded, self._afresh, self._governed = False, False, self._authority
+        self.loaded, self._afresh, self._governed = False, False, self.authority
         if s.loaded:
             self._settle()
         self.phase, self._assembly, self._foreign = Phase.LIVE, None, assembly.foreign
         self.version, self.instance = Version(assembly.epoch, s.to_seq), assembly.instance
         self.owner_seq = max(self.owner_seq, s.to_seq)
         rejects = [Reject(s.to_seq, key, reason) for key, (_, reason) in self.rejected.items()]
-        return self._changed(puts, before - self._held.keys()) + self._answer(rejects) + self._fresh()
+        return self._changed(puts, before - self._held.keys()) + self._governs() + self._answer(rejects) + self._fresh()
 
     def _beat(self, b: Beat, now_ms: int) -> Effects:
         if self.phase is not Phase.LIVE:
@@ -393,7 +395,7 @@ class View:
             if not self.hash_matches:
                 return self._resync(f"the view of {self.owner} at {self.version} differs from its own", now_ms)
         if b.loaded and not self.loaded:
-            return self._changed({}, self._settle())
+            return self._changed({}, self._settle()) + self._governs()
         return []
 
     def hash(self) -> bytes:
@@ -405,7 +407,7 @@ class View:
     def _fault(self, record: Record) -> str | None:
         """Why the owner may not say this; None if it may."""
         try:
-            check_record(record, self.owner, authority=self._authority)
+            check_record(record, self.owner, authority=self.authority)
         except Invalid as e:
             return e.message
         return None
@@ -430,6 +432,14 @@ class View:
         """The owner has started its servers: what it has not said again is gone."""
         self.loaded = True
         return self._held.settle()
+
+    def _governs(self, about: Iterable[RecordKey] | None = None) -> Effects:
+        """What an authority lays down, if something was said about that (None: about everything)."""
+        if not self.authority or (about is not None and GOVERNANCE.isdisjoint(k.kind for k in about)):
+            return []
+        records = tuple(r for k, r in self._held.all().items() if k.kind in GOVERNANCE)
+        refused = {k: reason for k, (_, reason) in self.rejected.items() if k.kind in GOVERNANCE}
+        return [Governs(records, refused, self.loaded)]
 
     def _answer(self, rejects: list[Reject]) -> Effects:
         return [Send(Ack(self.version.seq)), *(Send(r) for r in rejects[:REJECTS_MAX])]

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from federation.admission import view_hash
-from federation.events import Alarm, Broken, Changed, Close, Effects, Forget, Listed, Opened, Received, Save, Send, Tick
+from federation.events import (
+    Alarm,
+    Broken,
+    Changed,
+    Close,
+    Effects,
+    Forget,
+    Governs,
+    Listed,
+    Opened,
+    Received,
+    Save,
+    Send,
+    Tick,
+)
 from federation.view import GRACE_MS, KEEP_MS, LOADING_MS, Phase, View
 from proto.frames import Ack, Beat, Bye, Delta, Down, Farewell, Hello, Mode, Reject, Snapshot, Welcome
 from proto.names import NodeId
@@ -240,7 +256,7 @@ def test_its_return_lists_it_again_without_a_change_of_records() -> None:
 def test_leaving_deletes_the_view_but_not_the_memory_of_its_epoch() -> None:
     """Rule 9."""
     v = live(A)
-    assert feed(v, Bye(Farewell.LEAVE)) == [Changed((), (A.key,)), Forget()]
+    assert feed(v, Bye(Farewell.LEAVE)) == [Changed((), (A.key,)), Forget(left=True)]
     v.handle(Opened(), 10)
     assert isinstance(feed(v, welcome(4))[0], Alarm)
 
@@ -325,6 +341,50 @@ def test_a_restored_view_governs_as_it_was_saved_until_its_owner_is_met() -> Non
     assert ids(v) == {"p", "srv/a"}
     v.handle(Opened(), 110)
     assert ids(v) == {"srv/a"}
+
+
+def governs(effects: Effects) -> list[Governs]:
+    return [e for e in effects if isinstance(e, Governs)]
+
+
+def test_what_an_authority_lays_down_is_told_whole_before_it_is_acknowledged() -> None:
+    v = governed()
+    more = Record.of(Kind.KEY, "k", {})
+    effects = feed(v, Delta(5, 2, 4, (more, B)))
+    assert governs(effects) == [Governs((POLICY, more))]
+    assert effects[-2:] == [Governs((POLICY, more)), Send(Ack(4))]
+    assert governs(feed(v, Delta(5, 4, 5, (C,)))) == []
+    assert governs(feed(v, Delta(5, 5, 6, (), (POLICY.key,)))) == [Governs((more,))]
+
+
+def test_what_an_authority_lays_down_and_is_rejected_is_told_with_the_reason() -> None:
+    v = governed()
+    (told,) = governs(feed(v, Delta(5, 2, 3, (replace(POLICY, digest=bytes(32)),))))
+    assert (told.records, list(told.refused)) == ((), [POLICY.key])
+    assert "digest" in told.refused[POLICY.key]
+
+
+def test_an_authority_that_still_starts_is_told_as_not_whole_and_then_as_whole() -> None:
+    v = governed()
+    v.handle(Opened(authority=True), 20)
+    assert governs(feed(v, welcome(6, instance=TWO), snapshot(epoch=6, seq=1, loaded=False))) == [
+        Governs((POLICY,), whole=False)
+    ]
+    assert governs(feed(v, Delta(6, 1, 1, loaded=True))) == [Governs(())]
+
+
+def test_nobody_governs_by_a_view_that_is_only_let_go_or_without_the_role() -> None:
+    v = governed()
+    v.handle(Broken("gone"), 0)
+    v.handle(Tick(), 1)
+    assert governs(v.handle(Tick(), 1 + KEEP_MS)) == []
+    v = governed()
+    assert governs(v.handle(Opened(), 20)) == []
+    assert governs(feed(governed(), Bye(Farewell.LEAVE))) == []
+
+
+def test_a_peer_that_no_longer_peers_has_not_left() -> None:
+    assert feed(live(A), Bye(Farewell.UNPEERED)) == [Changed((), (A.key,)), Forget()]
 
 
 def test_tools_are_counted_through_every_way_in_and_out() -> None:

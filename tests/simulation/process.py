@@ -14,6 +14,7 @@ from federation.events import (
     Event,
     Expel,
     Forget,
+    Governs,
     Listed,
     Liveness,
     Opened,
@@ -223,6 +224,8 @@ class Process:
                     self.heard[name].update((r.key, r) for r in puts)
                 case Save():
                     self.save(node_id(name), effect)
+                case Governs():
+                    pass  # which is the view's, held against it at each step
                 case Forget():
                     self.pending.pop(node_id(name), None)
                     self.disk.forget(node_id(name))
