@@ -1,10 +1,11 @@
 """`requestState`: what a modern client brings back to go on with its call, sealed, and held against the call it is in.
 
-Three kinds, by what the retry does:
+Four kinds, by what the retry does:
 
     parked   the call is still running at a legacy server and waits for these answers
     again    nothing runs: a legacy server wanted a URL opened first, and the call is made anew
     inner    a modern server's own state, with the place where it is understood
+    consent  nothing ran: its caller had to sign in at the server first, and the call is made anew
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from proto.calls import Call
 from proto.errors import Invalid
 
 PURPOSE = "requestState"
-Kind = Literal["parked", "again", "inner"]
+Kind = Literal["parked", "again", "inner", "consent"]
 
 _NOT_THE_CALLS = frozenset({RESPONSES, STATE, "_meta"})
 """Members of params that a retry may change. `_meta` says how it is asked (tracing, progress), not what."""
@@ -59,6 +60,9 @@ class States:
 
     def again(self, call: Call, ttl_s: float) -> str:
         return self._seal("again", call, digest_of(call), ttl_s, {})
+
+    def consent(self, call: Call, ttl_s: float) -> str:
+        return self._seal("consent", call, digest_of(call), ttl_s, {})
 
     def inner(self, call: Call, inner: Any) -> str:
         """Without an expiry of ours: the server says itself how long its state is good."""
