@@ -66,8 +66,10 @@ class UpstreamCredentials(Protocol):
         """For requests on behalf of a principal, or (None) for the server's lists. The same object while nothing
         changes. Raises `ConsentNeeded`, or `Unavailable` naming the server, the cause and the mend."""
 
-    async def refused(self, principal: Principal | None, status: int, www_authenticate: str) -> bool:
-        """The server answered 401 or 403 to those headers: may the request be sent once more, with new ones?
+    async def refused(
+        self, principal: Principal | None, status: int, www_authenticate: str, sent: Mapping[str, str]
+    ) -> bool:
+        """The server answered 401 or 403 to the headers `sent`: may the request be sent once more, with new ones?
 
         Raises as `headers`.
         """
