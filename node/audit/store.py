@@ -1,0 +1,334 @@
+"""Where a node's records lie: `audit.db` in its data directory, and a twin in memory.
+
+One writer (the audit's thread) and readers beside it (WAL). Every append is one transaction, synced to the disk before
+it returns (synchronous=FULL): what was told to be written survives a power cut. Lines are kept as they were hashed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from node.audit.chain import Head
+from node.audit.query import Query
+from proto.errors import Exhausted, Invalid, Unavailable
+
+FILE = "audit.db"
+SCHEMA = 1
+BUSY_S = 1.0
+QUERY_S = 10.0
+"""A question that takes longer is ended; it can be narrowed."""
+
+_TABLES = """
+CREATE TABLE records (
+    seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL, tenant TEXT NOT NULL,
+    server TEXT NOT NULL, tool TEXT NOT NULL, outcome TEXT NOT NULL, call_id TEXT NOT NULL, hash BLOB NOT NULL,
+    total INTEGER NOT NULL, line BLOB NOT NULL
+) STRICT;
+CREATE INDEX by_who ON records (who) WHERE who <> '';
+CREATE INDEX by_server ON records (server) WHERE server <> '';
+CREATE INDEX by_tenant ON records (tenant) WHERE tenant <> '';
+CREATE INDEX by_call ON records (call_id) WHERE call_id <> '';
+CREATE INDEX by_outcome ON records (outcome) WHERE outcome <> 'ok';
+CREATE INDEX by_kind ON records (kind) WHERE kind <> 'call';
+CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash BLOB NOT NULL) STRICT
+"""
+
+
+class Row(NamedTuple):
+    """One record and what it is found by. `line` has no line break; `at_ms` is never less than that of the row before,
+    even where the clock was set back, so that a span of time is a span of rows."""
+
+    seq: int
+    at_ms: int
+    kind: str
+    who: str
+    tenant: str
+    server: str
+    tool: str
+    outcome: str
+    call_id: str
+    hash: bytes
+    line: bytes
+
+
+class Kept(NamedTuple):
+    """What is there: records `first` to `last` (0: none), their lines' bytes, the head as it was last written."""
+
+    first: int
+    last: int
+    bytes: int
+    head: Head | None
+
+
+class AuditStore(Protocol):
+    """Raises `Unavailable` for what the disk does; rows are appended in the order of `seq`, without gaps."""
+
+    def open(self) -> None:
+        """Raises `Invalid` if a newer release wrote it."""
+
+    def append(self, rows: Sequence[Row]) -> None: ...
+
+    def kept(self) -> Kept: ...
+
+    def find(self, query: Query) -> list[Row]:
+        """At most `query.limit`, newest first, or oldest first if the query says so. Raises `Exhausted` where that
+        takes too long."""
+
+    def before(self, at_ms: int) -> int:
+        """The last record older than that; 0 where there is none."""
+
+    def beyond(self, bytes_max: int) -> int:
+        """The last record that does not fit if `bytes_max` of lines are kept; 0 if all do."""
+
+    def row(self, seq: int) -> Row | None: ...
+
+    def remove_to(self, seq: int, most: int) -> int:
+        """Remove the oldest records up to `seq`, `most` of them at most; returns how many."""
+
+    def close(self) -> None: ...
+
+
+_COLUMNS = "seq, at_ms, kind, who, tenant, server, tool, outcome, call_id, hash, line"
+
+
+class SqliteAuditStore:
+    """An `AuditStore` in one file; `file` is made by `open`."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._db: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+        self._total = 0
+
+    def __repr__(self) -> str:
+        return f"SqliteAuditStore({self.file.name}, {'open' if self._db else 'closed'})"
+
+    def open(self) -> None:
+        """Raises `sqlite3.DatabaseError` itself for a file that is damaged: whoever opens it decides what becomes of it."""
+        if self._db is not None:
+            return
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self.file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.OperationalError) as e:
+            raise self._unavailable(e) from None
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("BEGIN IMMEDIATE")
+            (schema,) = db.execute("PRAGMA user_version").fetchone()
+            if schema > SCHEMA:
+                raise Invalid(f"{self.file} was written by a newer release (schema {schema}): run that release")
+            if schema == 0:
+                for statement in _TABLES.split(";"):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {SCHEMA}")
+            db.execute("COMMIT")
+            found = db.execute("SELECT total FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+        except sqlite3.OperationalError as e:
+            db.close()
+            raise self._unavailable(e) from None
+        except (sqlite3.Error, Invalid):
+            db.close()
+            raise
+        self._total = int(found[0]) if found else 0
+        self._db = db
+        self.file.chmod(0o600)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
+        total, given = self._total, []
+        for row in rows:
+            total += len(row.line) + 1
+            given.append((*row[:-1], total, row.line))
+        with self._transaction() as db:
+            db.executemany(f"INSERT INTO records VALUES ({', '.join('?' * 12)})", given)
+            db.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?)", (rows[-1].seq, rows[-1].hash))
+        self._total = total
+
+    def kept(self) -> Kept:
+        with self._read() as db:
+            ends = "SELECT seq, total, length(line) FROM records ORDER BY seq"
+            first = db.execute(f"{ends} LIMIT 1").fetchone()
+            last = db.execute(f"{ends} DESC LIMIT 1").fetchone()
+            head = db.execute("SELECT seq, hash FROM head").fetchone()
+        noted = Head(int(head[0]), bytes(head[1])) if head else None
+        if first is None:
+            return Kept(0, 0, 0, noted)
+        return Kept(first[0], last[0], last[1] - first[1] + first[2] + 1, noted)
+
+    def find(self, query: Query) -> list[Row]:
+        until = time.monotonic() + QUERY_S
+        with self._read() as db:
+            start = self._first_at(db, query.since_ms) if query.since_ms else 0
+            end = self._first_at(db, query.until_ms) if query.until_ms else 0
+            where, given = query.sql(start, end)
+            order = "ASC" if query.oldest_first else "DESC"
+            db.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+            try:
+                found = db.execute(
+                    f"SELECT {_COLUMNS} FROM records WHERE {where} ORDER BY seq {order} LIMIT ?",  # noqa: S608
+                    (*given, query.limit),
+                ).fetchall()
+            except sqlite3.OperationalError as e:
+                if "interrupted" in str(e):
+                    raise Exhausted(
+                        f"the question took longer than {QUERY_S:g} s; ask for a shorter time, or name who or a server"
+                    ) from None
+                raise
+            finally:
+                db.set_progress_handler(None, 0)
+        return [Row(*r) for r in found]
+
+    def before(self, at_ms: int) -> int:
+        with self._read() as db:
+            return self._first_at(db, at_ms) - 1
+
+    def beyond(self, bytes_max: int) -> int:
+        with self._read() as db:
+            return self._bisect(db, "total > ?", self._total - bytes_max) - 1
+
+    def row(self, seq: int) -> Row | None:
+        with self._read() as db:
+            found = db.execute(f"SELECT {_COLUMNS} FROM records WHERE seq = ?", (seq,)).fetchone()  # noqa: S608
+        return Row(*found) if found else None
+
+    def remove_to(self, seq: int, most: int) -> int:
+        with self._transaction() as db:
+            first = db.execute("SELECT min(seq) FROM records").fetchone()[0]
+            if first is None:
+                return 0
+            return db.execute("DELETE FROM records WHERE seq <= ?", (min(seq, first + most - 1),)).rowcount
+
+    def close(self) -> None:
+        """Waits for a reader that is at work."""
+        with self._writing, self._reading:
+            for db in (self._reader, self._db):
+                if db is not None:
+                    db.close()
+            self._db = self._reader = None
+
+    def _first_at(self, db: sqlite3.Connection, at_ms: int) -> int:
+        """The first record of that time or later; one more than the last where there is none, 1 where nothing is."""
+        return self._bisect(db, "at_ms >= ?", at_ms)
+
+    def _bisect(self, db: sqlite3.Connection, holds: str, value: int) -> int:
+        low, last = db.execute("SELECT min(seq), max(seq) FROM records").fetchone()
+        if low is None:
+            return 1
+        high = last + 1
+        while low < high:
+            middle = (low + high) // 2
+            # Numbers have no gaps here, unless somebody has made one: then the next that is there decides.
+            found = db.execute(
+                f"SELECT {holds} FROM records WHERE seq >= ? ORDER BY seq LIMIT 1",  # noqa: S608
+                (value, middle),
+            ).fetchone()
+            if found is None or found[0]:
+                high = middle
+            else:
+                low = middle + 1
+        return int(low)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._writing:
+            if self._db is None:
+                raise Unavailable(f"{self.file} is not open")
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._db
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):
+                        # Where the disk is full SQLite has rolled back already.
+                        self._db.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as e:
+                raise self._unavailable(e) from None
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        with self._reading:
+            if self._db is None:
+                raise Unavailable(f"{self.file} is not open")
+            try:
+                if self._reader is None:
+                    self._reader = reading(self.file)
+                yield self._reader
+            except sqlite3.Error as e:
+                raise self._unavailable(e) from None
+
+    def _unavailable(self, error: Exception) -> Unavailable:
+        why = getattr(error, "strerror", None) or error
+        return Unavailable(f"the audit's {self.file} cannot be used: {why}; check the disk and the rights to the file")
+
+
+def reading(file: Path) -> sqlite3.Connection:
+    """A connection that only reads, beside whoever writes. Raises `sqlite3.Error`."""
+    db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, check_same_thread=False)
+    db.execute("PRAGMA query_only = 1")
+    return db
+
+
+class MemoryAuditStore:
+    """`AuditStore` for as long as the process lives."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self._head: Head | None = None
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        return
+
+    def append(self, rows: Sequence[Row]) -> None:
+        with self._lock:
+            self._rows.extend(rows)
+            if rows:
+                self._head = Head(rows[-1].seq, rows[-1].hash)
+
+    def kept(self) -> Kept:
+        with self._lock:
+            if not self._rows:
+                return Kept(0, 0, 0, self._head)
+            size = sum(len(r.line) + 1 for r in self._rows)
+            return Kept(self._rows[0].seq, self._rows[-1].seq, size, self._head)
+
+    def find(self, query: Query) -> list[Row]:
+        with self._lock:
+            found = [r for r in self._rows if query.matches(r)]
+        return (found if query.oldest_first else found[::-1])[: query.limit]
+
+    def before(self, at_ms: int) -> int:
+        return next((r.seq for r in reversed(self._rows) if r.at_ms < at_ms), 0)
+
+    def beyond(self, bytes_max: int) -> int:
+        left = bytes_max
+        for row in reversed(self._rows):
+            left -= len(row.line) + 1
+            if left < 0:
+                return row.seq
+        return 0
+
+    def row(self, seq: int) -> Row | None:
+        return next((r for r in self._rows if r.seq == seq), None)
+
+    def remove_to(self, seq: int, most: int) -> int:
+        with self._lock:
+            going = min(most, sum(r.seq <= seq for r in self._rows))
+            del self._rows[:going]
+        return going
+
+    def close(self) -> None:
+        return
