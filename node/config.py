@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError
 
 from node.settings.auth import AuthSection
 from node.settings.explain import explain, line
+from node.settings.limits import LimitsSection
+from node.settings.outbound import OutboundSection
 from node.settings.rules import broken_rules
 from node.settings.sections import FederationSection, HttpSection, LogSection, NodeSection, SearchSection
 from node.settings.servers import ServerConfig
@@ -31,6 +33,8 @@ class NodeConfig(Section):
     catalogue: dict[ServerName, ServerConfig] = Field(default_factory=dict, max_length=SERVERS_MAX)
     auth: AuthSection = AuthSection()
     search: SearchSection = SearchSection()
+    limits: LimitsSection = Field(default_factory=LimitsSection)
+    outbound: OutboundSection = OutboundSection()
     log: LogSection = LogSection()
 
     @property

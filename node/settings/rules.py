@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from node.settings.doors import door_rules
 from node.settings.endpoint import endpoint_rules
 from node.settings.values import is_loopback, is_unspecified, split_host_port
 from node.settings.vectors import store_rules
@@ -125,4 +126,4 @@ def _search(config: NodeConfig) -> Iterator[Broken]:
         yield ("search", "aliases"), "names the same twice; name each once"
 
 
-_RULES = (_listeners, _federation, _etcd, _names, _auth, _search, endpoint_rules, store_rules)
+_RULES = (_listeners, _federation, _etcd, _names, _auth, _search, door_rules, endpoint_rules, store_rules)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from federation.etcd.settings import ENDPOINTS_MAX, Endpoint
+from node.settings.doors import AddressesSection, HostName, NetworkTexts
 from node.settings.endpoint import Adapter, EndpointSection
 from node.settings.values import (
     Dialable,
@@ -65,11 +66,20 @@ Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class HttpSection(Section):
-    """The listener that agents and operators dial."""
+    """The listener that agents and operators dial.
+
+    `allowed_hosts`: names that it is called by, besides its own. `addresses`: who may come, by network.
+    `trusted_proxies`: networks whose word counts about whom a request comes from (X-Forwarded-For, Forwarded).
+    """
 
     listen: HostPort = "127.0.0.1:7400"
     tls: HttpTls | None = None
     allowed_origins: tuple[Origin, ...] = ()
+    allowed_hosts: tuple[HostName, ...] = Field(default=(), max_length=1_000)
+    addresses: AddressesSection = AddressesSection()
+    trusted_proxies: NetworkTexts = ()
+    connections_max: int = Field(default=16_384, ge=1, le=1_000_000)
+    connections_per_address_max: int = Field(default=1_024, ge=1, le=1_000_000)
     body_bytes_max: int = Field(default=4 * 1024 * 1024, ge=1_024, le=256 * 1024 * 1024)
     page_items: int = Field(default=1_000, ge=1, le=10_000)
     start_wait_s: float = Field(default=10, ge=0, le=300)

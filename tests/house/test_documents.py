@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pytest
 import typer
@@ -48,7 +48,8 @@ def leaves(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo
         path = f"{prefix}{info.alias or name}"
         below = model_of(info.annotation)
         if below is not None and below is not KeyConfig:
-            yield from leaves(below, path + ".")
+            named = "NAME." if get_origin(info.annotation) is dict else ""
+            yield from leaves(below, f"{path}.{named}")
         else:
             yield path, info
 
