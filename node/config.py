@@ -13,6 +13,7 @@ from node.settings.explain import explain, line
 from node.settings.limits import LimitsSection
 from node.settings.outbound import OutboundSection
 from node.settings.rules import broken_rules
+from node.settings.secrets import SecretsSection, StoredSecrets
 from node.settings.sections import FederationSection, HttpSection, LogSection, NodeSection, SearchSection
 from node.settings.servers import ServerConfig
 from node.settings.source import Document, overlay, read_environment, read_yaml
@@ -32,6 +33,7 @@ class NodeConfig(Section):
     servers: dict[ServerName, ServerConfig] = Field(default_factory=dict, max_length=SERVERS_MAX)
     catalogue: dict[ServerName, ServerConfig] = Field(default_factory=dict, max_length=SERVERS_MAX)
     auth: AuthSection = AuthSection()
+    secrets: SecretsSection = SecretsSection()
     search: SearchSection = SearchSection()
     limits: LimitsSection = Field(default_factory=LimitsSection)
     outbound: OutboundSection = OutboundSection()
@@ -61,10 +63,13 @@ def parse(data: Mapping[str, Any], base: Path) -> NodeConfig:
 def _check(document: Document, base: Path) -> NodeConfig:
     # A section left out is read as an empty one, so that its relative defaults start at `base` too.
     data = {name: {} for name in NodeConfig.model_fields} | document.data
+    stored = StoredSecrets(data, base)
     try:
-        config = NodeConfig.model_validate(data, context={"base": base})
+        config = NodeConfig.model_validate(data, context={"base": base, "secrets": stored})
     except ValidationError as e:
         raise Invalid("\n".join(explain(e, NodeConfig, document))) from None
+    finally:
+        stored.close()
     broken = broken_rules(config)
     if broken:
         raise Invalid("\n".join(line(document, path, message) for path, message in broken))

@@ -1,6 +1,7 @@
 """The kinds of value that a configuration is made of, each checked where it stands.
 
-Validators take `{"base": Path}` as pydantic's context: the directory that relative paths are read from.
+Validators take `{"base": Path, "secrets": StoredSecrets}` as pydantic's context: the directory that relative paths are
+read from, and what `{store: NAME}` leads to.
 """
 
 from __future__ import annotations
@@ -177,10 +178,20 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
             return read_secret_file(where, info)
         if how == "env" and isinstance(where, str):
             return read_secret_env(where)
-    raise ValueError("must be text (in quotes), {file: PATH} or {env: VARIABLE}")
+        if how == "store" and isinstance(where, str):
+            return _stored(where, info)
+    raise ValueError("must be text (in quotes), {file: PATH}, {env: VARIABLE} or {store: NAME}")
+
+
+def _stored(name: str, info: ValidationInfo) -> str:
+    found = (info.context or {}).get("secrets")
+    if found is None:
+        raise ValueError("a secret of the store cannot be used here")
+    value: str = found.get(name)
+    return value
 
 
 Secret = Annotated[SecretStr, BeforeValidator(_resolve)]
-"""A literal, `{file: PATH}` or `{env: VARIABLE}`, read once; never shown by repr or in an error."""
+"""A literal, `{file: PATH}`, `{env: VARIABLE}` or `{store: NAME}`, read once; never shown by repr or in an error."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
