@@ -14,8 +14,9 @@ from typing import Any
 
 from federation.events import Liveness
 from node.balance import Place
-from node.facts import Change, Offered, hints, member_body, server_body, speaks_anew
+from node.facts import Change, Offered, member_body, server_body, speaks_anew
 from node.ports import Resource, Visibility
+from node.resources import Resources
 from proto.errors import Conflict, MeshError, Unknown
 from proto.names import NodeId, qualified, split_member, split_qualified
 from proto.records import MEMBERS, Kind, Record, RecordKey
@@ -56,6 +57,7 @@ class Server:
     info: dict[str, Any] | None = None
     revision: int = 0
     members: dict[Kind, dict[str, Member]] = field(default_factory=lambda: {kind: {} for kind in MEMBERS})
+    _resources: Resources = field(default_factory=Resources, repr=False)
 
     @property
     def tools(self) -> dict[str, Member]:
@@ -105,18 +107,7 @@ class Server:
 
     def resource(self, name: str = "", kind: Kind = Kind.TOOL) -> Resource:
         """What a guard is asked about: something that the server offers, or may offer, or the server as a whole."""
-        info = self.info or {}
-        offered = self.members[kind].get(name) if kind is Kind.TOOL and name else None
-        return Resource(
-            server=self.name,
-            owner=self.owner.id.name,
-            region=self.owner.id.region,
-            tool=name,
-            labels=info.get("labels") or {},
-            kind=kind.value if name else "server",
-            service=info.get("service") or "",
-            annotations=hints(offered.definition) if offered is not None else {},
-        )
+        return self._resources.of(self, kind, name)
 
     def __repr__(self) -> str:
         return f"Server({self.qualified} {len(self.tools)} tools {'up' if self.up else 'not up'})"

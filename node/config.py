@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from node.settings.auth import AuthSection
 from node.settings.explain import explain, line
+from node.settings.guard import GuardSection
 from node.settings.limits import LimitsSection
 from node.settings.outbound import OutboundSection
 from node.settings.rules import broken_rules
@@ -33,6 +34,7 @@ class NodeConfig(Section):
     servers: dict[ServerName, ServerConfig] = Field(default_factory=dict, max_length=SERVERS_MAX)
     catalogue: dict[ServerName, ServerConfig] = Field(default_factory=dict, max_length=SERVERS_MAX)
     auth: AuthSection = AuthSection()
+    guard: GuardSection = GuardSection()
     secrets: SecretsSection = SecretsSection()
     search: SearchSection = SearchSection()
     limits: LimitsSection = Field(default_factory=LimitsSection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from node.ownership import ownership_of
 from proto.errors import Invalid
 from proto.jsons import type_name
 from proto.names import check_server_name, split_member
@@ -30,6 +31,7 @@ def server_body(record: Record) -> dict[str, Any]:
             raise Invalid(f"{name!r} is {type_name(body[name])}, where a string is needed")
     if body.get("service"):
         check_server_name(body["service"])
+    ownership_of(body)
     return body
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from node.guard.globs import pattern_of
 from node.upstreams.modern import MODERN_VERSION
 from node.upstreams.offer import Offer
 from proto import jsons
@@ -70,6 +71,7 @@ def _body(offer: Offer) -> dict[str, Any]:
         "service": spec.service,
         "stateless": spec.stateless,
         "labels": dict(spec.labels),
+        **_ownership(offer),
         # `since` tells one life of the server from the next: with the first, the state that it held is gone.
         "health": {"state": offer.health.state, "cause": offer.health.cause, "since": offer.health.since_ms},
         "serverInfo": offer.server_info,
@@ -84,6 +86,14 @@ def _body(offer: Offer) -> dict[str, Any]:
     return body
 
 
+def _ownership(offer: Offer) -> dict[str, Any]:
+    """Only what is laid down: records of older nodes, and of servers that are everybody's, look alike."""
+    spec = offer.spec
+    scopes = {glob: list(needed) for glob, needed in spec.scopes.items()}
+    laid_down = {"tenant": spec.tenant, "teams": list(spec.teams), "scopes": scopes}
+    return {name: value for name, value in laid_down.items() if value}
+
+
 def _capabilities(offer: Offer) -> dict[str, Any]:
     """As the server says; without `tasks/list`, which is not relayed to a session that everybody shares."""
     spec, tasks = offer.spec, offer.capabilities.get("tasks")
@@ -92,9 +102,22 @@ def _capabilities(offer: Offer) -> dict[str, Any]:
     return {**offer.capabilities, "tasks": {key: value for key, value in tasks.items() if key != "list"}}
 
 
+def _offered(offer: Offer) -> Iterator[dict[str, Any]]:
+    """The tools without those that the configuration leaves out: they are published to nobody, and so run by nobody."""
+    spec = offer.spec
+    if not spec.tools_allow and not spec.tools_block:
+        yield from offer.tools
+        return
+    allowed, blocked = pattern_of(spec.tools_allow or ("*",)), pattern_of(spec.tools_block)
+    for tool in offer.tools:
+        name = tool.get("name")
+        if isinstance(name, str) and allowed.match(name) and not blocked.match(name):
+            yield tool
+
+
 def _members(offer: Offer) -> Iterator[tuple[RecordKey, dict[str, Any]]]:
     lists = (
-        (Kind.TOOL, "name", offer.tools),
+        (Kind.TOOL, "name", _offered(offer)),
         (Kind.PROMPT, "name", offer.prompts),
         (Kind.RESOURCE, "uri", offer.resources),
         (Kind.TEMPLATE, "uriTemplate", offer.templates),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import hmac
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
+from node.guard.globs import pattern_of
 from node.ports import Action, Admission, Credentials, Ended, Resource, Visibility
 from proto.calls import Answer, Call
 from proto.errors import Forbidden, Unauthenticated
@@ -76,8 +76,7 @@ class ServerGlobs:
     @classmethod
     def of(cls, globs: Sequence[str]) -> ServerGlobs:
         unique = tuple(sorted(set(globs)))
-        # An alternation of nothing would match the empty string; `(?!)` matches none.
-        return cls(unique, re.compile("|".join(map(fnmatch.translate, unique)) or "(?!)"))
+        return cls(unique, pattern_of(unique))
 
     @property
     def key(self) -> Hashable:

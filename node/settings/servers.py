@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_validator, model_validator
 
+from node.settings.guard import Glob, Scopes, ToolLists, Word
 from node.settings.values import FilePath, Seconds, Secret, Section, ServiceName
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class ServerConfig(Section):
     `service` joins declared replicas under one name; `stateless` lets any of them take any call. `retry_safe`: running
     a tool twice does no harm; all of them, or those that are named.
 
+    `tenant` and `teams` say whose it is (empty: everybody's), `tools` which of its tools are offered at all, `scopes`
+    what a caller needs for those whose names match a glob.
+
     `sessions`: whose calls may meet in one session with the server, where it needs sessions at all. `survey`: look
     once what it lists for clients that can do everything. `limits` are for a `command`.
     """
@@ -70,6 +74,10 @@ class ServerConfig(Section):
     stateless: bool = False
     retry_safe: RetrySafe = False
     labels: dict[str, str] = Field(default_factory=dict, max_length=64)
+    tenant: str = Field(default="", max_length=64)
+    teams: tuple[Word, ...] = Field(default=(), max_length=64)
+    tools: ToolLists | None = None
+    scopes: dict[Glob, Scopes] = Field(default_factory=dict, max_length=256)
     start_timeout_s: Seconds = 30
     call_timeout_s: Seconds = 300
     probe_every_s: Seconds = 15
@@ -166,6 +174,11 @@ class ServerConfig(Section):
             stateless=self.stateless,
             retry_safe=self.retry_safe,
             labels=self.labels,
+            tenant=self.tenant,
+            teams=self.teams,
+            scopes=self.scopes,
+            tools_allow=self.tools.allow if self.tools else (),
+            tools_block=self.tools.block if self.tools else (),
             start_timeout_s=self.start_timeout_s,
             call_timeout_s=self.call_timeout_s,
             probe_every_s=self.probe_every_s,

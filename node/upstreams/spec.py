@@ -33,6 +33,9 @@ class UpstreamSpec:
     the rest of the node's own environment stays with the node. `headers` go with every HTTP request. Errors of a
     field are raised as `Invalid` naming it. `retry_safe`: every tool, or those that are named, may be run twice.
 
+    `tenant` and `teams` say whose it is, `scopes` what using its parts takes, by glob over their names. Of its tools
+    those matching `tools_allow` (none: all) and not `tools_block` are published.
+
     `sessions_max` bounds the sessions beside the main one, each ended after `session_idle_s` without use; with 0
     everybody shares the main one, which can ask nobody. `ask_timeout_s` bounds what a server asks a client. `survey`:
     look once what the server lists for clients that declare everything. `limits` of a command's process: `LIMITS`.
@@ -51,6 +54,11 @@ class UpstreamSpec:
     stateless: bool = False
     retry_safe: bool | tuple[str, ...] = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    tenant: str = ""
+    teams: tuple[str, ...] = ()
+    scopes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tools_allow: tuple[str, ...] = ()
+    tools_block: tuple[str, ...] = ()
     start_timeout_s: float = 30.0
     call_timeout_s: float = 300.0
     probe_every_s: float = 15.0
