@@ -58,7 +58,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time passes, at least once a second. `lag_ms`: how much later than planned this node itself came to it."""
+    """Time passes, at least once a second. `lag_ms`: for how long this node itself stood still since the last tick."""
 
     lag_ms: int = 0
 

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 
 from federation.credentials import Credentials
 from federation.refusals import MESSAGE_CHARS_MAX, Reason, Refusals, Side, reason_of, side_of
+from federation.silence import heard_within
 from federation.statuses import ERROR_KEY, error_of
 from federation.tls import MeshTls, learn_identity
 from federation.traffic import Traffic
@@ -49,7 +50,8 @@ AFRESH_S = 1.0
 than this: TCP repeats what was lost after 1 s, then 2 s, 4 s, so that a cut may be over long before it notices."""
 
 FRAME_S = 10.0
-"""A stream that brings no frame for so long (beats come each second) has ended, whatever TCP says."""
+"""A stream that brings no frame for so long (beats come each second) has ended, whatever TCP says. What this node
+itself slept through does not count."""
 
 FRAME_BYTES_MAX = 8 * 1024 * 1024
 """Of one Sync message. Below what gRPC takes, so that a frame in between is refused by name on both sides."""
@@ -336,7 +338,7 @@ class Link:
 
     async def _read(self, call: Any) -> str:
         while True:
-            async with asyncio.timeout(FRAME_S):
+            async with heard_within(FRAME_S):
                 data = await call.read()
             if data is grpc.aio.EOF:
                 if await call.code() is not grpc.StatusCode.OK:

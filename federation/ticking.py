@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from federation.clock import Clock
 
@@ -26,6 +26,46 @@ class TickUser(Protocol):
     def note_heard(self) -> None: ...
 
 
+class Came(NamedTuple):
+    """One tick: for how long this node stood still since the one before, and whether others are to hear of it."""
+
+    lag_ms: int
+    beats: bool
+
+
+class Rhythm:
+    """When ticks are planned, and how late they come. Pure.
+
+    Ticks that were missed are not made up for, but the time of a beat that passed with them has come: whoever woke
+    from a freeze says so at once, since others count its silence.
+    """
+
+    def __init__(self, now_ms: int, tick_ms: int = TICK_MS, beat_ticks: int = BEAT_TICKS) -> None:
+        self._tick_ms = tick_ms
+        self._beat_ticks = beat_ticks
+        self.planned_ms = now_ms + tick_ms
+        self.late_ms = 0
+        self._behind_ms = 0
+        """How late the plan that holds was kept last."""
+        self._count = beat_ticks - 1
+
+    def __repr__(self) -> str:
+        return f"Rhythm({self.late_ms} ms late)"
+
+    def came(self, now_ms: int) -> Came:
+        self.late_ms = max(0, now_ms - self.planned_ms)
+        # Where each tick is as late as the one before, no time was lost between the two.
+        lag_ms = max(0, self.late_ms - self._behind_ms)
+        missed = self.late_ms // self._tick_ms
+        self._count += 1 + missed
+        beats = self._count >= self._beat_ticks
+        if beats:
+            self._count = 0
+        self._behind_ms = 0 if missed else self.late_ms
+        self.planned_ms = (now_ms if missed else self.planned_ms) + self._tick_ms
+        return Came(lag_ms, beats)
+
+
 class Ticker:
     """`lag_ms`: how much later than planned the loop came to the latest tick."""
 
@@ -38,19 +78,17 @@ class Ticker:
         return f"Ticker({self.lag_ms} ms late)"
 
     async def run(self) -> None:
-        """Until cancelled. Ticks that a frozen loop has missed are not made up for: their lag is told once."""
-        planned, count, noted = self._clock.now_ms(), 0, self._clock.now_ms()
+        """Until cancelled."""
+        rhythm, beats, noted = Rhythm(self._clock.now_ms()), 0, self._clock.now_ms()
         while True:
-            planned += TICK_MS
-            await asyncio.sleep(max(0, planned - self._clock.now_ms()) / 1000)
+            await asyncio.sleep(max(0, rhythm.planned_ms - self._clock.now_ms()) / 1000)
             now = self._clock.now_ms()
-            self.lag_ms = max(0, now - planned)
-            if self.lag_ms > TICK_MS:
-                planned = now
-            self._user.tick(now, self.lag_ms)
-            if count % BEAT_TICKS == 0:
-                self._user.beat(hashed=count // BEAT_TICKS % HASH_BEATS == HASH_BEATS - 1)
-            count += 1
+            came = rhythm.came(now)
+            self.lag_ms = rhythm.late_ms
+            self._user.tick(now, came.lag_ms)
+            if came.beats:
+                self._user.beat(hashed=beats % HASH_BEATS == HASH_BEATS - 1)
+                beats += 1
             if now - noted >= HEARD_MS:
                 noted = now
                 self._user.note_heard()

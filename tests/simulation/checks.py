@@ -184,7 +184,7 @@ class Checks:
         view, pulse = peer.view, peer.pulse
         where = f"{process}'s view of {name}"
         # Before its next tick a process that was late could not know.
-        on_time = process.ticks > 0 and process.planned_ms + SLACK_MS >= now
+        on_time = process.ticks > 0 and process.rhythm.planned_ms + SLACK_MS >= now
         alive = pulse.state in (Liveness.ALIVE, Liveness.DRAINING)
         if view.stale_since_ms is None:
             if not view.listed:

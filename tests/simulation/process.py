@@ -29,6 +29,7 @@ from federation.events import (
 from federation.log import Log, Subscriber
 from federation.memory import MemoryViewStore
 from federation.peer import Peer
+from federation.ticking import Rhythm
 from federation.view import View
 from proto.errors import Conflict
 from proto.frames import Ack, Bye, Down, Farewell, Hello, Up
@@ -73,8 +74,10 @@ class Process:
         """How likely a tick is to find the disk free."""
         self.doomed: int | None = None
         """So many effects are still carried out, then it crashes."""
-        self.planned_ms = world.now_ms
-        self.ticks = 0
+        self.rhythm = Rhythm(world.now_ms - 2 * TICK_MS, TICK_MS, BEAT_TICKS)
+        # The first beat comes with the second tick: who has just started is known by its greetings.
+        self.rhythm.came(world.now_ms - TICK_MS)
+        self.ticks = self._beats = 0
         instance = world.rng.randbytes(16)
         if epoch is None:
             epoch = disk.begin_epoch(world.wall_ms(name), instance)
@@ -138,8 +141,7 @@ class Process:
 
     def tick(self) -> None:
         now = self.world.now_ms
-        lag = max(0, now - self.planned_ms)
-        self.planned_ms = now + TICK_MS
+        lag, beats = self.rhythm.came(now)
         for name in list(self.peers):
             self.handle(name, Tick(lag))
             if not self.alive:
@@ -150,10 +152,13 @@ class Process:
             if self.ticks % CHECK_TICKS == 0:
                 self.world.touch(self, name)
         self.world.offers.after_tick(self)
-        if self.ticks % BEAT_TICKS == 0:
-            hashed = self.ticks // BEAT_TICKS % HASH_BEATS == 0
+        if beats:
+            self._beats += 1
+            hashed = self._beats % HASH_BEATS == 0
             wall = self.world.wall_ms(self.name)
-            beat = self.log.beat(load=0.0, lag_ms=lag, draining=self.draining, wall_ms=wall, hashed=hashed)
+            beat = self.log.beat(
+                load=0.0, lag_ms=self.rhythm.late_ms, draining=self.draining, wall_ms=wall, hashed=hashed
+            )
             for stream in self.subscribers:
                 stream.beat = beat
         self.pump()
