@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from node.settings.values import FilePath, Section
+from node.settings.values import FilePath, NodeName, Section
 
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 
@@ -72,9 +72,11 @@ class PolicyFile(Section):
 class GuardSection(Section):
     """Once any policy is enforced, or any role is given, what none permits is refused.
 
-    Beyond `governance_age_s` since an authority was last heard, what rests on its word is refused too.
+    Beyond `governance_age_s` since an authority was last heard, what rests on its word is refused too. Until each node
+    named in `authorities` has been heard once, everything is.
     """
 
     policies: tuple[PolicyFile, ...] = Field(default=(), max_length=1_000)
     roles: dict[RoleName, RoleConfig] = Field(default_factory=dict, max_length=1_000)
     governance_age_s: Annotated[float, Field(ge=10, le=30 * 86_400)] = 86_400
+    authorities: tuple[NodeName, ...] = Field(default=(), max_length=16)
