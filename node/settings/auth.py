@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from node.settings.issuers import IssuerConfig, Scope
+from node.settings.people import CertificateConfig, UserConfig
 from node.settings.values import Section, read_secret_env, read_secret_file
 
 KEY_CHARACTERS_MIN = 20
@@ -15,8 +19,22 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SOURCES = ("sha256", "file", "env")
 
 
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is not a network; write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.7"
+        ) from None
+
+
+Network = Annotated[str, AfterValidator(_network)]
+
+
 class KeyConfig(Section):
     """One API key. `servers` are globs over server names, bare or qualified (`NAME--NODE`).
+
+    It counts until `expires` (UTC unless it names a zone), and from `addresses` only, if any are given.
 
     A key is given by `sha256` (hex of its UTF-8 text), or by `file` or `env` holding the key itself: whichever it
     was, only the digest is kept, in `sha256`.
@@ -30,6 +48,8 @@ class KeyConfig(Section):
     groups: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     servers: tuple[str, ...] = ("*",)
+    expires: datetime | None = None
+    addresses: tuple[Network, ...] = Field(default=(), max_length=1_000)
 
     @model_validator(mode="before")
     @classmethod
@@ -62,6 +82,13 @@ class KeyConfig(Section):
         """SHA-256 of the key, 32 bytes."""
         return bytes.fromhex(self.sha256)
 
+    @property
+    def expires_s(self) -> int:
+        """Unix seconds; 0: never."""
+        if self.expires is None:
+            return 0
+        return int((self.expires if self.expires.tzinfo else self.expires.replace(tzinfo=UTC)).timestamp())
+
 
 class PeersConfig(Section):
     """What callers that other nodes of this mesh vouch for may see here, unless a key of their name says otherwise."""
@@ -70,5 +97,30 @@ class PeersConfig(Section):
 
 
 class AuthSection(Section):
+    """`required`: nobody is anonymous; so it is where any way to prove oneself is configured, unless it says otherwise.
+
+    `scopes` are announced to clients beside those that issuers require (RFC 9728, `scopes_supported`).
+    """
+
     keys: tuple[KeyConfig, ...] = Field(default=(), max_length=10_000)
+    users: tuple[UserConfig, ...] = Field(default=(), max_length=1_000)
+    issuers: tuple[IssuerConfig, ...] = Field(default=(), max_length=100)
+    certificates: tuple[CertificateConfig, ...] = Field(default=(), max_length=1_000)
+    scopes: tuple[Scope, ...] = Field(default=(), max_length=1_000)
+    required: bool | None = None
     peers: PeersConfig = PeersConfig()
+
+    @property
+    def ways(self) -> list[str]:
+        """The ways to prove oneself that are configured, as an operator calls them."""
+        named = (
+            ("keys", self.keys),
+            ("users", self.users),
+            ("issuers", self.issuers),
+            ("certificates", self.certificates),
+        )
+        return [name for name, given in named if given]
+
+    @property
+    def demanded(self) -> bool:
+        return bool(self.ways) if self.required is None else self.required
