@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from node.ingress.duplex import Duplex
@@ -51,6 +51,12 @@ class Connections:
                 self._open.discard(duplex)
                 if not self._open:
                     self.none_left.set()
+
+    def recheck(self, valid: Callable[[Principal], bool]) -> None:
+        """Close the connections of callers that are not `valid` any more."""
+        for duplex in self._open:
+            if not valid(duplex.incoming.principal):
+                duplex.outbox.close()
 
     async def close(self) -> None:
         """End every connection. The edges come first: what they say to their subscribers is still written."""

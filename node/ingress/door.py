@@ -1,14 +1,11 @@
-"""What every HTTP request of an agent passes first, whichever transport it opens: origin, credentials, body."""
+"""What every HTTP request of an agent passes once the node's doors (node/doors) let it in: credentials, body."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from mcp_types.jsonrpc import INVALID_REQUEST, PARSE_ERROR
-from multidict import istr
 
 from node.ingress import envelope
 from node.ingress.errors import refusal as error_of
@@ -19,8 +16,6 @@ from node.ports import Authenticator
 from proto.errors import Unauthenticated
 from proto.records import Principal
 
-_ORIGIN = istr("Origin")
-
 
 class Door:
     """One per node, shared by its transports. Once `closed`, everybody is turned away."""
@@ -30,12 +25,10 @@ class Door:
         self._settings = settings
         self.closed = False
 
-    def turned_away(self, request: web.Request) -> web.Response | None:
+    def turned_away(self) -> web.Response | None:
         """Why the request is not even looked at; None: it is."""
         if self.closed:
             return refusal(503, INVALID_REQUEST, "this node is shutting down")
-        if not self._origin_allowed(request):
-            return refusal(403, INVALID_REQUEST, "this Origin may not call; add it to allowed_origins")
         return None
 
     async def authenticate(self, request: web.Request) -> Principal | web.Response:
@@ -47,7 +40,7 @@ class Door:
             cause: Exception = e
         except Exception as e:  # the edge where every failure becomes protocol
             cause = e
-        refused = error_of(cause, resource_metadata_url=self._settings.resource_metadata_url)
+        refused = error_of(cause)
         body = envelope.error(None, refused.code, refused.message, refused.data)
         status = refused.status if refused.status != 200 else 500
         return Outcome(body, status, refused.headers).response()
@@ -78,34 +71,6 @@ class Door:
 
     def _too_large(self) -> web.Response:
         return refusal(413, INVALID_REQUEST, f"the body is longer than {self._settings.body_bytes_max} bytes")
-
-    def _origin_allowed(self, request: web.Request) -> bool:
-        """Against DNS rebinding (streamable-http, Security Warning): a browser always names the page's origin."""
-        origin = request.headers.get(_ORIGIN)
-        if origin is None or origin.lower() in self._settings.allowed_origins:
-            return True
-        return _is_loopback(_host_of(origin)) and _listens_on_loopback(request)
-
-
-def _host_of(origin: str) -> str:
-    try:
-        return urlsplit(origin).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _listens_on_loopback(request: web.Request) -> bool:
-    name = request.transport.get_extra_info("sockname") if request.transport is not None else None
-    return isinstance(name, tuple) and _is_loopback(str(name[0]))
 
 
 def refusal(status: int, code: int, message: str, headers: dict[str, str] | None = None) -> web.Response:

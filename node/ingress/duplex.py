@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from mcp_types.jsonrpc import INVALID_REQUEST, PARSE_ERROR, UNSUPPORTED_PROTOCOL_VERSION
@@ -79,6 +80,13 @@ class Duplex:
     def belongs_to(self, name: str | None, principal: Principal) -> bool:
         """Was it opened at this address by this principal?"""
         return self.incoming.name == name and self.incoming.principal.identity == principal.identity
+
+    def renew(self, principal: Principal) -> None:
+        """The caller has proved itself anew."""
+        if self.incoming.principal is not principal and self.incoming.principal != principal:
+            self.incoming = replace(self.incoming, principal=principal)
+            if self._session is not None:
+                self._session.renew(principal)
 
     # ---- what comes -----------------------------------------------------------------------------
 

@@ -88,9 +88,7 @@ class Refusal:
         return self.status if self.status in (401, 403) else 200
 
 
-def refusal(
-    cause: Exception, *, method: str = "", params: Mapping[str, Any] | None = None, resource_metadata_url: str = ""
-) -> Refusal:
+def refusal(cause: Exception, *, method: str = "", params: Mapping[str, Any] | None = None) -> Refusal:
     """What the caller is told of `cause`. Logs, once, what the caller must not see."""
     error = cause if isinstance(cause, MeshError) and cause.kind in TABLE else _fault(cause)
     if isinstance(error, Unknown | Forbidden):
@@ -102,7 +100,7 @@ def refusal(
         return Refusal(row.code, "internal error", {"kind": "fault", "fault_id": error.data["fault_id"]}, row.status)
     headers: dict[str, str] = {}
     if isinstance(error, Unauthenticated | ScopeRequired):
-        headers["WWW-Authenticate"] = challenge(error, resource_metadata_url)
+        headers["WWW-Authenticate"] = challenge(error)
     retry_after_s = error.data.get("retry_after_s")
     if row.status in (429, 503) and isinstance(retry_after_s, int | float) and math.isfinite(retry_after_s):
         headers["Retry-After"] = str(max(0, math.ceil(retry_after_s)))
@@ -133,8 +131,8 @@ def _fault(cause: Exception) -> Fault:
     return Fault(f"{type(cause).__name__} reached the ingress")
 
 
-def challenge(error: MeshError, resource_metadata_url: str = "") -> str:
-    """The WWW-Authenticate value of a 401 or 403 (RFC 6750 §3, RFC 9728 §5.1)."""
+def challenge(error: MeshError) -> str:
+    """The WWW-Authenticate value of a 401 or 403 (RFC 6750 §3); what every challenge names is added at the end."""
     parts: list[str] = []
     if isinstance(error, ScopeRequired):
         parts.append('error="insufficient_scope"')
@@ -143,8 +141,6 @@ def challenge(error: MeshError, resource_metadata_url: str = "") -> str:
     scopes = [s for s in error.data.get("scopes") or () if isinstance(s, str) and _SCOPE_TOKEN.fullmatch(s)]
     if scopes:
         parts.append(f'scope="{" ".join(scopes)}"')
-    if resource_metadata_url:
-        parts.append(f'resource_metadata="{resource_metadata_url}"')
     return f"Bearer {', '.join(parts)}" if parts else "Bearer"
 
 

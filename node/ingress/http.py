@@ -7,6 +7,7 @@ its POST. Calls of legacy sessions are shielded from it.
 from __future__ import annotations
 
 import logging
+import time
 
 from aiohttp import web
 from mcp_types.jsonrpc import INVALID_REQUEST, PARSE_ERROR
@@ -41,7 +42,6 @@ EVERYTHING_PATH = "/mcp-all"
 _VERSION = istr(inbound.MCP_PROTOCOL_VERSION_HEADER)
 _ACCEPT = istr("Accept")
 _CONTENT_TYPE = istr("Content-Type")
-_ORIGIN = istr("Origin")
 
 
 class McpIngress:
@@ -59,6 +59,7 @@ class McpIngress:
     ) -> None:
         self._settings = settings or IngressSettings()
         self._endpoints = endpoints
+        self._authenticator = authenticator
         self._door = Door(authenticator, self._settings)
         self._feed = ChangeFeed()
         self._modern = ModernEdge(endpoints, self._settings, self._feed)
@@ -85,6 +86,16 @@ class McpIngress:
             "modern_requests": self._modern.served,
         }
 
+    def recheck(self) -> None:
+        """End what is open of callers that are not valid any more: sessions, streams, listens, connections.
+
+        To be called where something was revoked, and every few seconds, since proofs end by themselves.
+        """
+        valid = self._authenticator.valid
+        self._legacy.sessions.recheck(valid, time.time())
+        self._modern.recheck(valid)
+        self.connections.recheck(valid)
+
     async def close(self) -> None:
         """Take nothing more, end every stream and session. Call it from the application's `on_shutdown`."""
         if self._door.closed:
@@ -107,7 +118,7 @@ class McpIngress:
         return await self._serve(request, EVERYTHING)
 
     async def _serve(self, request: web.Request, name: str | None) -> web.StreamResponse:
-        if (turned_away := self._door.turned_away(request)) is not None:
+        if (turned_away := self._door.turned_away()) is not None:
             return turned_away
         method = request.method
         version = request.headers.get(_VERSION, "")

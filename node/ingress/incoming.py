@@ -71,9 +71,16 @@ def prefers_stream(accept: str) -> bool:
 
 
 def credentials_of(request: web.Request) -> Credentials:
-    """What was presented. Raises `Unauthenticated` for an Authorization header that cannot be read."""
-    authorization = request.headers.get(AUTHORIZATION, "")
-    api_key = request.headers.get(API_KEY, "")
+    """What was presented, in headers and by TLS; a query is never looked at, since logs and histories keep it.
+
+    Raises `Unauthenticated` for an Authorization header that cannot be read, and for one header that comes twice: who
+    stands in front of this node may have looked at the other.
+    """
+    headers = request.headers
+    authorization, api_key = headers.get(AUTHORIZATION, ""), headers.get(API_KEY, "")
+    for name, value in ((AUTHORIZATION, authorization), (API_KEY, api_key)):
+        if value and len(headers.getall(name)) > 1:
+            raise Unauthenticated(f"{name} is given more than once; give it once", presented=True)
     transport = request.transport
     ssl = transport.get_extra_info("ssl_object") if transport is not None else None
     certificate = (ssl.getpeercert(True) or b"") if ssl is not None else b""
@@ -88,7 +95,7 @@ def credentials_of(request: web.Request) -> Credentials:
                 basic = _decoded(value)
             case _:
                 raise Unauthenticated("Authorization must be 'Bearer TOKEN' or 'Basic CREDENTIALS'", presented=True)
-    return Credentials(bearer, basic, api_key, certificate, request.remote or "")
+    return Credentials(bearer, basic, api_key, certificate, request.remote or "", request.rel_url.raw_path)
 
 
 def _decoded(credentials: str) -> str:

@@ -114,7 +114,10 @@ class LegacyEdge:
 
     def find(self, session_id: str, incoming: Incoming) -> Session | None:
         """The session, if it is known here, to this caller, at this address."""
-        return self.sessions.find(session_id, incoming.name, incoming.principal.identity, _now_s())
+        session = self.sessions.find(session_id, incoming.name, incoming.principal.identity, _now_s())
+        if session is not None:
+            session.renew(incoming.principal)
+        return session
 
     def start(
         self, incoming: Incoming, session: Session, message: dict[str, Any], out: Out
@@ -219,9 +222,7 @@ class LegacyEdge:
             log.exception("%r: %s could not be passed on", session, method)
 
     def _refused(self, request_id: RequestId, cause: Exception, method: str, params: dict[str, Any]) -> Outcome:
-        refused = refusal(
-            cause, method=method, params=params, resource_metadata_url=self._settings.resource_metadata_url
-        )
+        refused = refusal(cause, method=method, params=params)
         error = refused.error
         if method == "resources/read" and refused.data["kind"] == "unknown" and refused.code != METHOD_NOT_FOUND:
             error["code"] = RESOURCE_NOT_FOUND

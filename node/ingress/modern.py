@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 from aiohttp import web
@@ -28,6 +28,7 @@ from node.ports import Caller, Endpoint, Endpoints
 from node.sdk import inbound
 from proto.calls import Answer
 from proto.errors import Exhausted, Unknown
+from proto.records import Principal
 
 log = logging.getLogger("toolmesh.ingress")
 
@@ -56,7 +57,7 @@ class ModernEdge:
         self._endpoints = endpoints
         self._settings = settings
         self._feed = feed
-        self._listens: set[asyncio.Event] = set()
+        self._listens: dict[asyncio.Event, Principal] = {}
         self.served = 0
 
     @property
@@ -67,6 +68,12 @@ class ModernEdge:
         """End every listen gracefully, each with its result."""
         for closed in self._listens:
             closed.set()
+
+    def recheck(self, valid: Callable[[Principal], bool]) -> None:
+        """End the listens of callers that are not `valid` any more, each with its result."""
+        for closed, principal in self._listens.items():
+            if not valid(principal):
+                closed.set()
 
     # ---- over HTTP ------------------------------------------------------------------------------
 
@@ -118,13 +125,13 @@ class ModernEdge:
             caller = _caller(incoming, params)
             kinds = promised(endpoint.describe(caller), incoming.name)[1] & asked.kinds
             hearing = listening.Listening(request_id, kinds, out, listening.log_level(params), closed.set)
-            self._listens.add(closed)
+            self._listens[closed] = incoming.principal
             subscription = self._feed.subscribe(incoming.name, kinds, hearing.changed, incoming.principal)
             try:
                 answer = await listening.hear(endpoint, asked, params, caller, hearing, closed)
             finally:
                 subscription.end()
-                self._listens.discard(closed)
+                self._listens.pop(closed, None)
             if "error" in answer:
                 return self._answered(request_id, LISTEN, answer)
             return Outcome(envelope.result(request_id, {"resultType": "complete", "_meta": hearing.meta}))
@@ -193,9 +200,7 @@ class ModernEdge:
         return Outcome(envelope.result(request_id, self._completed("server/discover", result)))
 
     def _refused(self, request_id: RequestId, cause: Exception, method: str, params: dict[str, Any]) -> Outcome:
-        refused = refusal(
-            cause, method=method, params=params, resource_metadata_url=self._settings.resource_metadata_url
-        )
+        refused = refusal(cause, method=method, params=params)
         return Outcome(envelope.refused(request_id, refused.error), refused.status, refused.headers)
 
 

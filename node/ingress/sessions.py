@@ -7,7 +7,8 @@ import hashlib
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from node.ingress.changes import Subscription
@@ -247,6 +248,17 @@ class Session:
         for message, _ in unsent:
             self.notify(message)
 
+    def renew(self, principal: Principal) -> None:
+        """The caller has proved itself anew: from now on that proof is what the session rests on."""
+        if self.caller.principal is not principal and self.caller.principal != principal:
+            self.caller = replace(self.caller, principal=principal)
+
+    def disconnect(self) -> None:
+        """Close the streams; the session stays, and its client may come back for what they did not tell."""
+        for stream in self._streams:
+            if isinstance(stream, ResumableStream) and stream.connection is not None:
+                stream.connection.close()
+
     def send(self, message: bytes, *, keep: bool = False) -> bool:
         """To one stream only, as MCP asks. False: none is open."""
         return any(stream.send(message, keep=keep) for stream in reversed(self._streams))
@@ -332,6 +344,20 @@ class Sessions:
 
     def end_all(self) -> list[asyncio.Task[Any]]:
         return [task for session in list(self._sessions.values()) for task in self.end(session)]
+
+    def recheck(self, valid: Callable[[Principal], bool], now_s: float) -> None:
+        """End the sessions of callers that are not `valid` any more; `now_s` in unix seconds.
+
+        Where only the proof has ended, the streams end: with a new one the client comes back to its session.
+        """
+        for session in list(self._sessions.values()):
+            principal = session.caller.principal
+            if not valid(principal):
+                if 0 < principal.expires_s <= now_s:
+                    session.disconnect()
+                else:
+                    log.info("%r ends: its caller is not valid any more", session)
+                    self.end(session)
 
     def sweep(self, now_s: float) -> int:
         """Forget what has expired; returns how many. Cost: only the expired and the busy among the oldest."""

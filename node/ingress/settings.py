@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,8 +11,6 @@ class Configured(Protocol):
 
     @property
     def body_bytes_max(self) -> int: ...
-    @property
-    def allowed_origins(self) -> Sequence[str]: ...
     @property
     def sessions_max(self) -> int: ...
     @property
@@ -32,9 +29,6 @@ class IngressSettings:
 
     `body_bytes_max`       a longer POST body is refused (413).
     `body_read_s`          a body that takes longer to arrive is refused (408).
-    `allowed_origins`      browser origins (`scheme://host[:port]`, lower case) that may call; others get 403. A request
-                           without Origin passes; a loopback origin passes where the listener is on loopback.
-    `resource_metadata_url` RFC 9728 document named in every 401 and 403 challenge; empty: not named.
     `connections_max`      two-way connections (`/sse`, `/ws`); one more is refused (503).
     `sessions_max`         legacy sessions; the longest idle one makes room, 503 if none is idle.
     `session_idle_s`       a session without a request, a running call or an open stream for so long is forgotten (404).
@@ -60,8 +54,6 @@ class IngressSettings:
 
     body_bytes_max: int = 4 * 1024 * 1024
     body_read_s: float = 30.0
-    allowed_origins: frozenset[str] = frozenset()
-    resource_metadata_url: str = ""
     connections_max: int = 10_000
     sessions_max: int = 10_000
     session_idle_s: float = 1_800.0
@@ -86,7 +78,6 @@ class IngressSettings:
     def of(cls, http: Configured) -> IngressSettings:
         return cls(
             body_bytes_max=http.body_bytes_max,
-            allowed_origins=frozenset(http.allowed_origins),
             sessions_max=http.sessions_max,
             session_idle_s=http.session_idle_s,
             session_events_max=http.session_events_max,

@@ -47,7 +47,7 @@ class SseTransport:
         return await self._serve(request.match_info["name"], request)
 
     async def _serve(self, name: str | None, request: web.Request) -> web.StreamResponse:
-        if (turned_away := self._door.turned_away(request)) is not None:
+        if (turned_away := self._door.turned_away()) is not None:
             return turned_away
         if request.method not in ("GET", "POST"):
             return refusal(405, INVALID_REQUEST, f"{request.method} is not served here", {"Allow": "GET, POST"})
@@ -101,6 +101,7 @@ class SseTransport:
         if duplex is None or not duplex.belongs_to(name, principal):
             why = "no stream with this id is open at this node; GET a new one, and send both to the same node"
             return refusal(404, INVALID_REQUEST, why)
+        duplex.renew(principal)
         body = await self._door.body(request)
         if isinstance(body, web.Response):
             return body

@@ -43,7 +43,7 @@ class WebSocketTransport:
         return await self._serve(request.match_info["name"], request)
 
     async def _serve(self, name: str | None, request: web.Request) -> web.StreamResponse:
-        if (turned_away := self._door.turned_away(request)) is not None:
+        if (turned_away := self._door.turned_away()) is not None:
             return turned_away
         principal = await self._door.authenticate(request)
         if isinstance(principal, web.Response):

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from node.ingress.errors import challenge
 from proto import jsons
 from proto.errors import MeshError
 
@@ -68,13 +69,10 @@ def problem(error: MeshError) -> web.Response:
 
 
 def _headers(error: MeshError, data: Mapping[str, Any]) -> dict[str, str]:
-    headers = {"Cache-Control": "no-store"}
+    headers: dict[str, str] = {}
     match error.kind:
-        case "unauthenticated":
-            headers["WWW-Authenticate"] = "Bearer"
-        case "scope_required":
-            scopes = " ".join(data.get("scopes", ()))
-            headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{scopes}"'
+        case "unauthenticated" | "scope_required":
+            headers["WWW-Authenticate"] = challenge(error)
         case "exhausted" if "retry_after_s" in data:
             headers["Retry-After"] = str(max(1, round(data["retry_after_s"])))
     return headers

@@ -13,6 +13,8 @@ import orjson
 import pytest
 from aiohttp import web
 
+from node.doors.door import DoorSettings
+from node.doors.listener import Listener
 from node.ingress.http import IngressSettings, McpIngress
 from node.ports import EVERYTHING, Caller, Carrier, ChangeListener, Credentials
 from proto.calls import Answer, Exchange
@@ -141,6 +143,7 @@ class TwinAuthenticator:
     def __init__(self) -> None:
         self.seen: list[Credentials] = []
         self.open = True
+        self.revoked: set[str] = set()
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         self.seen.append(credentials)
@@ -148,6 +151,12 @@ class TwinAuthenticator:
         if token == "wrong" or (not token and not self.open):
             raise Unauthenticated("show a token")
         return Principal(token, "twin", kind="user") if token else ANONYMOUS
+
+    def valid(self, principal: Principal) -> bool:
+        return principal.subject not in self.revoked
+
+    def principals(self) -> dict[str, Principal]:
+        return {}
 
 
 @dataclass
@@ -278,16 +287,13 @@ async def served(settings: IngressSettings | None = None, carrier: Carrier | Non
     app = web.Application()
     app.add_routes(ingress.routes())
     app.on_shutdown.append(lambda _: ingress.close())
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
+    listener = Listener(app, DoorSettings(), "127.0.0.1", 0)
+    await listener.start()
     async with aiohttp.ClientSession(read_bufsize=2**24) as http:
         try:
-            yield Served(f"http://127.0.0.1:{port}/mcp", ingress, endpoints, authenticator, http)
+            yield Served(f"http://127.0.0.1:{listener.port}/mcp", ingress, endpoints, authenticator, http)
         finally:
-            await runner.cleanup()
+            await listener.stop()
 
 
 @pytest.fixture

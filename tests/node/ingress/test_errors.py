@@ -73,11 +73,9 @@ def test_when_to_try_again_is_told_in_whole_seconds(kind, retry_after_s, header)
 
 def test_every_missing_scope_is_in_one_challenge_and_none_breaks_out_of_it():
     scopes = ["tools:call", 'evil", realm="x', "line\r\nbreak", 7, "files:read"]
-    told = refusal(ScopeRequired("more is needed", scopes=scopes), resource_metadata_url="https://m/x")
+    told = refusal(ScopeRequired("more is needed", scopes=scopes))
     assert told.status == told.legacy_status == 403
-    assert told.headers["WWW-Authenticate"] == (
-        'Bearer error="insufficient_scope", scope="tools:call files:read", resource_metadata="https://m/x"'
-    )
+    assert told.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="tools:call files:read"'
     assert challenge(ERRORS["unauthenticated"]("who?")) == "Bearer"
 
 

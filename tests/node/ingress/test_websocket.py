@@ -59,7 +59,7 @@ async def test_an_opening_without_good_credentials_is_401(edge):
 
 async def test_a_page_of_another_origin_is_403(edge):
     status, why = await refused(edge, Origin="https://evil.example.org")
-    assert (status, why) == (403, "this Origin may not call; add it to allowed_origins")
+    assert (status, why) == (403, "this Origin may not call; add it to http.allowed_origins")
 
 
 async def test_a_request_without_the_upgrade_is_426(edge):
