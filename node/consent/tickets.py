@@ -14,7 +14,7 @@ from proto.errors import Invalid
 
 PURPOSE = "consent ticket"
 TICKET_S = 600.0
-TICKET_CHARS_MAX = 8_192
+TICKET_CHARS_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True)
