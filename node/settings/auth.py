@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from node.settings.doors import NetworkTexts
 from node.settings.issuers import IssuerConfig, Scope
 from node.settings.people import CertificateConfig, UserConfig
 from node.settings.values import Section, read_secret_env, read_secret_file
@@ -17,18 +17,6 @@ from node.settings.values import Section, read_secret_env, read_secret_file
 KEY_CHARACTERS_MIN = 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SOURCES = ("sha256", "file", "env")
-
-
-def _network(value: str) -> str:
-    try:
-        return str(ipaddress.ip_network(value))
-    except ValueError:
-        raise ValueError(
-            f"{value!r} is not a network; write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.7"
-        ) from None
-
-
-Network = Annotated[str, AfterValidator(_network)]
 
 
 class KeyConfig(Section):
@@ -49,7 +37,7 @@ class KeyConfig(Section):
     scopes: tuple[str, ...] = ()
     servers: tuple[str, ...] = ("*",)
     expires: datetime | None = None
-    addresses: tuple[Network, ...] = Field(default=(), max_length=1_000)
+    addresses: NetworkTexts = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from node.settings.auth_rules import auth_rules
 from node.settings.doors import door_rules
 from node.settings.endpoint import endpoint_rules
 from node.settings.values import is_loopback, is_unspecified, split_host_port
@@ -23,8 +24,8 @@ def broken_rules(config: NodeConfig) -> list[Broken]:
 
 def _listeners(config: NodeConfig) -> Iterator[Broken]:
     http, auth = config.http, config.auth
-    if not (is_loopback(http.host) or http.insecure_beyond_loopback or (http.tls and auth.keys)):
-        missing = [what for what, there in (("http.tls", http.tls), ("auth.keys", auth.keys)) if not there]
+    if not (is_loopback(http.host) or http.insecure_beyond_loopback or (http.tls and auth.demanded)):
+        missing = [what for what, there in (("http.tls", http.tls), ("auth.keys", auth.demanded)) if not there]
         lacking = " and ".join(missing) + (" is missing: add it" if len(missing) == 1 else " are missing: add both")
         yield (
             ("http", "listen"),
@@ -98,22 +99,6 @@ def _names(config: NodeConfig) -> Iterator[Broken]:
         yield ("catalogue", name), "is in servers too; keep one of them"
 
 
-def _auth(config: NodeConfig) -> Iterator[Broken]:
-    names: dict[str, int] = {}
-    digests: dict[str, int] = {}
-    for i, key in enumerate(config.auth.keys):
-        if names.setdefault(key.name, i) != i:
-            yield ("auth", "keys", i, "name"), f"{key.name!r} is used by an earlier key; names must differ"
-        if digests.setdefault(key.sha256, i) != i:
-            yield ("auth", "keys", i), f"is the same key as that of {config.auth.keys[digests[key.sha256]].name!r}"
-    if not config.auth.keys and config.auth.peers.servers != ("*",):
-        yield (
-            ("auth", "peers", "servers"),
-            "needs auth.keys: without keys every caller is anonymous, here and at peers; "
-            "add a key ('toolmesh key new') or remove auth.peers",
-        )
-
-
 def _search(config: NodeConfig) -> Iterator[Broken]:
     search = config.search
     if search.read_only_tool and not search.believe_hints:
@@ -126,4 +111,4 @@ def _search(config: NodeConfig) -> Iterator[Broken]:
         yield ("search", "aliases"), "names the same twice; name each once"
 
 
-_RULES = (_listeners, _federation, _etcd, _names, _auth, _search, door_rules, endpoint_rules, store_rules)
+_RULES = (_listeners, _federation, _etcd, _names, auth_rules, _search, door_rules, endpoint_rules, store_rules)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from federation.etcd.settings import ENDPOINTS_MAX, Endpoint
 from node.settings.doors import AddressesSection, HostName, NetworkTexts
 from node.settings.endpoint import Adapter, EndpointSection
+from node.settings.issuers import protected_url
 from node.settings.values import (
     Dialable,
     FilePath,
@@ -45,10 +46,20 @@ class NodeSection(Section):
 
 
 class HttpTls(Section):
-    """PEM files of the listener that agents dial."""
+    """PEM files of the listener that agents dial.
+
+    With `client_ca` a client may show a certificate of these authorities, or must (`required`); what it proves is said
+    in `auth.certificates`.
+    """
 
     cert: FilePath
     key: FilePath
+    client_ca: FilePath | None = None
+    client_certificates: Literal["optional", "required"] = "optional"
+
+
+def _public_url(value: str) -> str:
+    return protected_url(value).rstrip("/") if value else value
 
 
 def _origin(value: str) -> str:
@@ -68,11 +79,13 @@ Origin = Annotated[str, AfterValidator(_origin)]
 class HttpSection(Section):
     """The listener that agents and operators dial.
 
+    `public_url`: the URL by which clients reach it, where that is another than `listen` says: what tokens are for.
     `allowed_hosts`: names that it is called by, besides its own. `addresses`: who may come, by network.
     `trusted_proxies`: networks whose word counts about whom a request comes from (X-Forwarded-For, Forwarded).
     """
 
     listen: HostPort = "127.0.0.1:7400"
+    public_url: Annotated[str, AfterValidator(_public_url)] = ""
     tls: HttpTls | None = None
     allowed_origins: tuple[Origin, ...] = ()
     allowed_hosts: tuple[HostName, ...] = Field(default=(), max_length=1_000)
