@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Audit(Protocol):
-    """One method for each kind of record. All are called on the node's loop; none blocks, waits or raises.
+    """One method for each kind of record. All are called on the node's loop. None blocks; only `ready` ever raises.
 
     Nothing that is given is copied or looked at before the method returns: JSON values (params, answers, `before`,
     `after`) must not change afterwards. Texts are cut at their bounds; no secret may be among them.
     """
 
-    def ready(self) -> bool:
-        """False: no call may be admitted, because it could not be recorded (`audit.overflow: refuse`)."""
+    def ready(self) -> None:
+        """Raises `Unavailable` if no call may begin, because it could not be recorded (`audit.overflow: refuse`)."""
 
     def call(self, call: Call, ended: Ended) -> None:
         """A call has ended at this node, as entry or as owner; `call` is the one that was admitted or refused."""
@@ -70,8 +70,8 @@ class Audit(Protocol):
 class NoAudit:
     """`Audit` of a node that keeps no record, and of tests."""
 
-    def ready(self) -> bool:
-        return True
+    def ready(self) -> None:
+        return
 
     def call(self, call: Call, ended: Ended) -> None:
         return

@@ -1,4 +1,4 @@
-"""Where a node's records lie: `audit.db` in its data directory, and a twin in memory.
+"""Where a node's records lie: `audit.db` in its data directory.
 
 One writer (the audit's thread) and readers beside it (WAL). Every append is one transaction, synced to the disk before
 it returns (synchronous=FULL): what was told to be written survives a power cut. Lines are kept as they were hashed.
@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 from node.audit.chain import Head
-from node.audit.query import Query
+from node.audit.query import USUAL, Query
+from node.audit.rows import Kept, Row
 from proto.errors import Exhausted, Invalid, Unavailable
 
 FILE = "audit.db"
@@ -24,74 +24,18 @@ BUSY_S = 1.0
 QUERY_S = 10.0
 """A question that takes longer is ended; it can be narrowed."""
 
-_TABLES = """
-CREATE TABLE records (
-    seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL, tenant TEXT NOT NULL,
-    server TEXT NOT NULL, tool TEXT NOT NULL, outcome TEXT NOT NULL, call_id TEXT NOT NULL, hash BLOB NOT NULL,
-    total INTEGER NOT NULL, line BLOB NOT NULL
-) STRICT;
-CREATE INDEX by_who ON records (who) WHERE who <> '';
-CREATE INDEX by_server ON records (server) WHERE server <> '';
-CREATE INDEX by_tenant ON records (tenant) WHERE tenant <> '';
-CREATE INDEX by_call ON records (call_id) WHERE call_id <> '';
-CREATE INDEX by_outcome ON records (outcome) WHERE outcome <> 'ok';
-CREATE INDEX by_kind ON records (kind) WHERE kind <> 'call';
-CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash BLOB NOT NULL) STRICT
-"""
-
-
-class Row(NamedTuple):
-    """One record and what it is found by. `line` has no line break; `at_ms` is never less than that of the row before,
-    even where the clock was set back, so that a span of time is a span of rows."""
-
-    seq: int
-    at_ms: int
-    kind: str
-    who: str
-    tenant: str
-    server: str
-    tool: str
-    outcome: str
-    call_id: str
-    hash: bytes
-    line: bytes
-
-
-class Kept(NamedTuple):
-    """What is there: records `first` to `last` (0: none), their lines' bytes, the head as it was last written."""
-
-    first: int
-    last: int
-    bytes: int
-    head: Head | None
-
-
-class AuditStore(Protocol):
-    """Raises `Unavailable` for what the disk does; rows are appended in the order of `seq`, without gaps."""
-
-    def open(self) -> None:
-        """Raises `Invalid` if a newer release wrote it."""
-
-    def append(self, rows: Sequence[Row]) -> None: ...
-
-    def kept(self) -> Kept: ...
-
-    def find(self, query: Query) -> list[Row]:
-        """At most `query.limit`, newest first, or oldest first if the query says so. Raises `Exhausted` where that
-        takes too long."""
-
-    def before(self, at_ms: int) -> int:
-        """The last record older than that; 0 where there is none."""
-
-    def beyond(self, bytes_max: int) -> int:
-        """The last record that does not fit if `bytes_max` of lines are kept; 0 if all do."""
-
-    def row(self, seq: int) -> Row | None: ...
-
-    def remove_to(self, seq: int, most: int) -> int:
-        """Remove the oldest records up to `seq`, `most` of them at most; returns how many."""
-
-    def close(self) -> None: ...
+_TABLES = (
+    """
+    CREATE TABLE records (
+        seq INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL, tenant TEXT NOT NULL,
+        server TEXT NOT NULL, tool TEXT NOT NULL, outcome TEXT NOT NULL, call_id TEXT NOT NULL, hash BLOB NOT NULL,
+        total INTEGER NOT NULL, line BLOB NOT NULL
+    ) STRICT
+    """,
+    "CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL, hash BLOB NOT NULL) STRICT",
+    *(f"CREATE INDEX by_{column} ON records ({column}) WHERE {column} <> '{usual}'" for column, usual in USUAL.items()),
+)
+_INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 12)})"  # noqa: S608
 
 
 _COLUMNS = "seq, at_ms, kind, who, tenant, server, tool, outcome, call_id, hash, line"
@@ -112,7 +56,7 @@ class SqliteAuditStore:
         return f"SqliteAuditStore({self.file.name}, {'open' if self._db else 'closed'})"
 
     def open(self) -> None:
-        """Raises `sqlite3.DatabaseError` itself for a file that is damaged: whoever opens it decides what becomes of it."""
+        """For a file that is damaged it raises `sqlite3.DatabaseError` itself: its opener decides what comes of it."""
         if self._db is not None:
             return
         try:
@@ -128,7 +72,7 @@ class SqliteAuditStore:
             if schema > SCHEMA:
                 raise Invalid(f"{self.file} was written by a newer release (schema {schema}): run that release")
             if schema == 0:
-                for statement in _TABLES.split(";"):
+                for statement in _TABLES:
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {SCHEMA}")
             db.execute("COMMIT")
@@ -151,7 +95,7 @@ class SqliteAuditStore:
             total += len(row.line) + 1
             given.append((*row[:-1], total, row.line))
         with self._transaction() as db:
-            db.executemany(f"INSERT INTO records VALUES ({', '.join('?' * 12)})", given)
+            db.executemany(_INSERT, given)
             db.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?)", (rows[-1].seq, rows[-1].hash))
         self._total = total
 
@@ -279,56 +223,3 @@ def reading(file: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, check_same_thread=False)
     db.execute("PRAGMA query_only = 1")
     return db
-
-
-class MemoryAuditStore:
-    """`AuditStore` for as long as the process lives."""
-
-    def __init__(self) -> None:
-        self._rows: list[Row] = []
-        self._head: Head | None = None
-        self._lock = threading.Lock()
-
-    def open(self) -> None:
-        return
-
-    def append(self, rows: Sequence[Row]) -> None:
-        with self._lock:
-            self._rows.extend(rows)
-            if rows:
-                self._head = Head(rows[-1].seq, rows[-1].hash)
-
-    def kept(self) -> Kept:
-        with self._lock:
-            if not self._rows:
-                return Kept(0, 0, 0, self._head)
-            size = sum(len(r.line) + 1 for r in self._rows)
-            return Kept(self._rows[0].seq, self._rows[-1].seq, size, self._head)
-
-    def find(self, query: Query) -> list[Row]:
-        with self._lock:
-            found = [r for r in self._rows if query.matches(r)]
-        return (found if query.oldest_first else found[::-1])[: query.limit]
-
-    def before(self, at_ms: int) -> int:
-        return next((r.seq for r in reversed(self._rows) if r.at_ms < at_ms), 0)
-
-    def beyond(self, bytes_max: int) -> int:
-        left = bytes_max
-        for row in reversed(self._rows):
-            left -= len(row.line) + 1
-            if left < 0:
-                return row.seq
-        return 0
-
-    def row(self, seq: int) -> Row | None:
-        return next((r for r in self._rows if r.seq == seq), None)
-
-    def remove_to(self, seq: int, most: int) -> int:
-        with self._lock:
-            going = min(most, sum(r.seq <= seq for r in self._rows))
-            del self._rows[:going]
-        return going
-
-    def close(self) -> None:
-        return

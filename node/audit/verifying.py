@@ -75,13 +75,15 @@ def verify(
     after: Head | None = None,
     heads: Iterable[Head] = (),
     node: str = "",
+    of: str = "",
 ) -> Verdict:
     """Lines in the order in which they were written, of one node's log or of a part of it.
 
     `after`: the part begins behind this record. `heads`: records that are known to have been there. `node`: whose log
-    it must be, where that is known. Never raises for what the lines hold.
+    it must be, where that is known. `of`: where the lines lie ("store"), if only what was removed there may be missing.
+    Never raises for what the lines hold.
     """
-    reading = _Reading(trust or AnyKey(), after, {h.seq: h for h in heads if h.seq}, node)
+    reading = _Reading(trust or AnyKey(), after, {h.seq: h for h in heads if h.seq}, node, of)
     for line in lines:
         flaw = reading.read(line)
         if flaw is not None:
@@ -92,11 +94,12 @@ def verify(
 
 
 class _Reading:
-    def __init__(self, trust: Trust, after: Head | None, heads: dict[int, Head], node: str) -> None:
+    def __init__(self, trust: Trust, after: Head | None, heads: dict[int, Head], node: str, of: str) -> None:
         self.verdict = Verdict(node=node)
         self._trust = trust
         self._after = after
         self._heads = heads
+        self._of = of
         self._head: Head | None = None
         self._unsigned = 0
         # Of a log that does not begin with its first record: what it begins after, until a record explains that.
@@ -194,11 +197,19 @@ class _Reading:
         # The checkpoint that seals a stop comes after it.
         if not (system and record.get("action") == "checkpoint"):
             self._stopped = system and record.get("action") == "stop"
-        if self._unexplained is not None and system and record.get("action") == "retention":
-            removed = record.get("removed")
-            if removed == {"seq": self._unexplained[0].seq, "hash": self._unexplained[0].hash.hex()}:
-                self._unexplained = None
-                verdict.begins = "retention"
+        retained = system and record.get("action") == "retention"
+        if retained and self._unexplained and self._explains(record.get("removed"), self._unexplained[0]):
+            self._unexplained = None
+            verdict.begins = "retention"
+
+    def _explains(self, removed: Any, before: Head) -> bool:
+        """Does a record of retention say that what came up to `before` was to go? More may have been to go yet."""
+        if not isinstance(removed, dict) or (self._of and removed.get("of") != self._of):
+            return False
+        seq = removed.get("seq")
+        if not isinstance(seq, int) or seq < before.seq:
+            return False
+        return seq > before.seq or removed.get("hash") == before.hash.hex()
 
     def _signed(self, line: Line, link: Link) -> Flaw | None:
         checkpoint = link.record.get("checkpoint")
