@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from node.credentials.challenge import Challenge, parse_challenge
 from node.credentials.discovery import Discovery
-from node.credentials.ports import Asked, ConsentNeeded, Token, TokenSource
+from node.credentials.ports import EVERYBODY, Asked, ConsentNeeded, Token, TokenSource
 from node.credentials.single_flight import SingleFlight
 from node.credentials.tokens import TokenRefused
 from proto.errors import Unavailable
@@ -50,6 +50,7 @@ class _Held:
 class BearerCredentials:
     """`UpstreamCredentials`. `base` are the server's fixed headers.
 
+    `node` is this node's name. `whose` tells callers apart, by (principal, did it come in here); None: all are one.
     `eager`: the lists, too, are asked for with a token from the first request on; otherwise the server has to ask for
     one, and so says which scopes it wants. `steps_up`: scopes may be asked for that nobody configured. `clock` gives
     unix seconds. Failures, too, are kept for `HELD_MAX` principals at most.
@@ -60,6 +61,7 @@ class BearerCredentials:
         server: str,
         source: TokenSource,
         *,
+        node: str = "",
         whose: Whose | None = None,
         base: Mapping[str, str] | None = None,
         discovery: Discovery | None = None,
@@ -69,6 +71,7 @@ class BearerCredentials:
     ) -> None:
         self._server = server
         self._source = source
+        self._node = node
         self._whose = whose
         self._base = dict(base or {})
         self._discovery = discovery
@@ -79,8 +82,7 @@ class BearerCredentials:
         self._held: OrderedDict[tuple[str, ...], _Held] = OrderedDict()
         self._failed: OrderedDict[tuple[str, ...], tuple[float, Unavailable]] = OrderedDict()
         self._flights: SingleFlight[_Held] = SingleFlight()
-        self.on_forgotten: Callable[[tuple[str, ...]], None] = lambda _whose: None
-        """Told whose connections must not be used any more."""
+        self._on_forgotten: Callable[[tuple[str, ...]], None] = lambda _whose: None
 
     def __repr__(self) -> str:
         return f"BearerCredentials({self._server} {type(self._source).__name__} tokens={len(self._held)})"
@@ -89,8 +91,14 @@ class BearerCredentials:
     def per_principal(self) -> bool:
         return self._whose is not None
 
-    def whose(self, principal: Principal, *, local: bool) -> tuple[str, ...]:
-        return self._whose(principal, local) if self._whose is not None else ()
+    def whose(self, principal: Principal, via: tuple[str, ...]) -> tuple[str, ...]:
+        if self._whose is None:
+            return EVERYBODY
+        # Between nodes, TLS proves whom `via` names: a peer cannot say that a caller came in here.
+        return self._whose(principal, all(name == self._node for name in via))
+
+    def describe(self) -> str:
+        return "the token that its 'auth' gets is not taken; look at the scopes, resource and issuer there"
 
     async def headers(self, principal: Principal | None) -> Mapping[str, str]:
         key = self._key(principal)
@@ -127,7 +135,10 @@ class BearerCredentials:
         key = self._key(principal)
         self._held.pop(key, None)
         self._failed.pop(key, None)
-        self.on_forgotten(key)
+        self._on_forgotten(key)
+
+    def when_forgotten(self, do: Callable[[tuple[str, ...]], None]) -> None:
+        self._on_forgotten = do
 
     async def close(self) -> None:
         await self._flights.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,15 +56,18 @@ class UpstreamCredentials(Protocol):
     def per_principal(self) -> bool:
         """Does the server see different callers for different principals?"""
 
-    def whose(self, principal: Principal, *, local: bool) -> tuple[str, ...]:
+    def whose(self, principal: Principal, via: tuple[str, ...]) -> tuple[str, ...]:
         """Principals of whom this is equal share tokens and connections; `EVERYBODY`: all do.
 
-        `local`: the caller came in at this very node. Raises `Unavailable` for a caller who cannot be served at all.
+        `via` names the nodes that the call passed. Raises `Unavailable` for a caller who cannot be served at all.
         """
 
     async def headers(self, principal: Principal | None) -> Mapping[str, str]:
-        """For requests on behalf of a principal, or (None) for the server's lists. The same object while nothing
-        changes. Raises `ConsentNeeded`, or `Unavailable` naming the server, the cause and the mend."""
+        """All that goes with requests on behalf of a principal, or (None) for the server's lists, the server's fixed
+        headers among it. The same object while nothing changes.
+
+        Raises `ConsentNeeded`, or `Unavailable` naming the server, the cause and the mend.
+        """
 
     async def refused(
         self, principal: Principal | None, status: int, www_authenticate: str, sent: Mapping[str, str]
@@ -73,6 +76,12 @@ class UpstreamCredentials(Protocol):
 
         Raises as `headers`.
         """
+
+    def describe(self) -> str:
+        """Where an operator looks if the server refuses them: `credentials in its 'headers' are …`."""
+
+    def when_forgotten(self, do: Callable[[tuple[str, ...]], None]) -> None:
+        """`do` is told of whom (`whose`) connections must not be used any more."""
 
     async def close(self) -> None: ...
 

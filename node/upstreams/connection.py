@@ -19,6 +19,7 @@ from node.upstreams.subscribing import Subscriptions
 from node.upstreams.wire import SessionLost, logger
 from proto.calls import Answer, Exchange
 from proto.errors import MeshError, Unavailable
+from proto.records import Principal
 
 _NONE: dict[str, Any] = {}
 
@@ -26,6 +27,7 @@ _NONE: dict[str, Any] = {}
 class Connection:
     """Built closed, in one era: `modern` is 2026-07-28, otherwise `capabilities` are declared in a handshake.
 
+    `principal` is whom it signs in for, where the server tells callers apart; None: for its lists.
     `open` may raise; `close` must be called in any case.
     """
 
@@ -37,10 +39,11 @@ class Connection:
         *,
         modern: bool = False,
         capabilities: dict[str, Any] = _NONE,
+        principal: Principal | None = None,
     ) -> None:
         self.spec = spec
         self.modern = modern
-        wire = build_wire(spec, transport)
+        wire = build_wire(spec, transport, principal=principal)
         self.channel = Channel(
             spec.name, wire, on_changed, may_ask=bool(capabilities), ask_timeout_s=spec.ask_timeout_s
         )

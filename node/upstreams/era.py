@@ -13,6 +13,7 @@ from typing import Any, Literal
 from node.upstreams.handshake import HANDSHAKE_VERSIONS
 from node.upstreams.http import HttpWire
 from node.upstreams.http_sse import SseWire
+from node.upstreams.login import Login
 from node.upstreams.modern import MODERN_VERSION, discover_message, envelope
 from node.upstreams.refusals import Refused
 from node.upstreams.spec import UpstreamSpec
@@ -21,6 +22,7 @@ from node.upstreams.websocket import WebSocketWire
 from node.upstreams.wire import Wire, logger
 from proto.calls import Answer
 from proto.errors import MeshError, OutcomeUnknown, Unavailable
+from proto.records import Principal
 
 Transport = Literal["stdio", "http", "sse", "websocket"]
 
@@ -83,17 +85,22 @@ def transport_of(spec: UpstreamSpec) -> Transport:
     return spec.transport
 
 
-def build_wire(spec: UpstreamSpec, transport: Transport, grace_s: float | None = None) -> Wire:
-    """A closed wire. `grace_s` (stdio): how long the process has to end before it is killed."""
+def build_wire(
+    spec: UpstreamSpec, transport: Transport, grace_s: float | None = None, principal: Principal | None = None
+) -> Wire:
+    """A closed wire, signed in for `principal`, or (None) for the server's lists.
+
+    `grace_s` (stdio): how long the process has to end before it is killed.
+    """
     match transport:
         case "stdio":
             return StdioWire(spec) if grace_s is None else StdioWire(spec, grace_s=grace_s)
         case "sse":
-            return SseWire(spec)
+            return SseWire(spec, Login(spec, principal))
         case "websocket":
-            return WebSocketWire(spec)
+            return WebSocketWire(spec, Login(spec, principal))
         case "http":
-            return HttpWire(spec)
+            return HttpWire(spec, Login(spec, principal))
 
 
 class _Ear:
@@ -159,7 +166,7 @@ def _is_modern(name: str, answer: Answer | None) -> bool:
 
 
 async def _serves_sse(spec: UpstreamSpec) -> bool:
-    wire = SseWire(spec)
+    wire = SseWire(spec, Login(spec))
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             await wire.open(_Ear())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import aiohttp
 from yarl import URL
 
 from node.upstreams.client import CLOSE_TIMEOUT_S, broken, client_for, in_words
+from node.upstreams.login import TRIES_MAX, Login
 from node.upstreams.posting import Posts, Reply, fields
 from node.upstreams.refusals import judge
 from node.upstreams.spec import UpstreamSpec
@@ -52,10 +53,11 @@ class Streamed(Protocol):
 class HttpWire:
     """One pooled client session for one server. Redirects are not followed: credentials stay with their address."""
 
-    def __init__(self, spec: UpstreamSpec) -> None:
+    def __init__(self, spec: UpstreamSpec, login: Login) -> None:
         self.envelope: Envelope | None = None
         """Set for a stateless revision: no session, no GET stream, no DELETE."""
         self._spec = spec
+        self._login = login
         self._url = URL(spec.url)
         self._session_id = ""
         self._protocol_version = ""
@@ -63,6 +65,8 @@ class HttpWire:
         self._posts: Posts | None = None
         self._head = b""
         """Of every POST of this session but the first; empty until it is needed."""
+        self._signed: Mapping[str, str] = {}
+        """What we sign in with, in `_head`."""
         self._sink: Sink | None = None
         self._listening: asyncio.Task[None] | None = None
         self._tuned_in = asyncio.Event()
@@ -83,7 +87,6 @@ class HttpWire:
         if posts is None or sink is None:
             raise Unavailable(f"server {self._spec.name!r} is not connected")
         body = jsons.dumps(message)
-        head, more, has_session = self._head_of(message, posts)
         left = False
 
         def leaving() -> None:
@@ -93,7 +96,17 @@ class HttpWire:
 
         reply: Reply | None = None
         try:
-            reply = await posts.send(head, more, body, leaving)
+            for tries_left in reversed(range(TRIES_MAX)):
+                signed = await self._sign()
+                head, more, has_session = self._head_of(message, posts)
+                reply = await posts.send(head, more, body, leaving)
+                if reply.status in (401, 403) and tries_left and await self._login.again(reply, signed):
+                    reply.close()
+                    reply = None
+                    continue
+                break
+            if reply is None:
+                return
             await self._take(message, reply, sink, had_session=has_session)
             self._let_go(reply)
             reply = None
@@ -154,8 +167,15 @@ class HttpWire:
             self._head = posts.head(self._headers())
         return self._head, b"", bool(self._session_id)
 
+    async def _sign(self) -> Mapping[str, str]:
+        """What we sign in with now, into `_signed`. Raises `ConsentNeeded` or `Unavailable`."""
+        signed = await self._login.headers()
+        if signed is not self._signed:
+            self._signed, self._head = signed, b""
+        return signed
+
     def _headers(self, *, session: bool = True) -> dict[str, str]:
-        headers = {**self._spec.headers, "Accept": _ACCEPT}
+        headers = {**self._signed, "Accept": _ACCEPT}
         if self._protocol_version:
             headers["MCP-Protocol-Version"] = self._protocol_version
         if session and self._session_id:
@@ -167,7 +187,9 @@ class HttpWire:
         request_id: int | None = message["id"] if asked else None
         if response.status >= 300:
             text = await self._body(response)
-            answer = judge(self._spec.name, response, text, asked=asked, had_session=had_session)
+            answer = judge(
+                self._spec.name, response, text, asked=asked, had_session=had_session, login=self._login.mend
+            )
             if answer is not None:
                 sink.received({"jsonrpc": "2.0", "id": request_id, **answer}, request_id)
             return
@@ -221,8 +243,9 @@ class HttpWire:
             await asyncio.sleep(wait_ms / 1000)
             before, parser = parser.last_event_id, parser.successor()
             heard = False
-            headers = {**self._headers(), "Last-Event-ID": before}
             try:
+                await self._sign()
+                headers = {**self._headers(), "Last-Event-ID": before}
                 async with self._client.get(self._url, headers=headers, allow_redirects=False) as resumed:
                     if resumed.status == 200 and resumed.content_type == "text/event-stream":
                         if await self._events(resumed, parser, request_id, sink):
@@ -230,7 +253,7 @@ class HttpWire:
                         heard = parser.last_event_id != before or parser.retry_ms is not None
                     elif resumed.status < 500:
                         break
-            except (aiohttp.ClientError, OSError, TimeoutError) as e:
+            except (aiohttp.ClientError, OSError, TimeoutError, Unavailable) as e:
                 logger.debug("server %s: an answer stream could not be resumed: %s", self._spec.name, e)
             attempts = 0 if heard else attempts + 1
         raise OutcomeUnknown(f"server {self._spec.name!r} ended the answer stream before it answered")
@@ -278,20 +301,23 @@ class HttpWire:
         parser = SseParser(self._spec.message_bytes_max)
         wait_s = REOPEN_FIRST_S
         while self._client is not None:
-            headers = {**self._headers(), "Accept": "text/event-stream"}
-            if parser.last_event_id:
-                headers["Last-Event-ID"] = parser.last_event_id
             try:
+                signed = await self._sign()
+                headers = {**self._headers(), "Accept": "text/event-stream"}
+                if parser.last_event_id:
+                    headers["Last-Event-ID"] = parser.last_event_id
                 async with self._client.get(self._url, headers=headers, allow_redirects=False) as response:
                     self._tuned_in.set()
                     if response.status != 200 or response.content_type != "text/event-stream":
                         logger.debug("server %s: no GET stream (status %d)", self._spec.name, response.status)
-                        if response.status < 500 and response.status not in _BUSY:
+                        if await self._login.again(response, signed):
+                            pass
+                        elif response.status < 500 and response.status not in _BUSY:
                             return
                     else:
                         wait_s = REOPEN_FIRST_S
                         await self._events(response, parser, None, sink)
-            except (aiohttp.ClientError, OSError, TimeoutError, Invalid) as e:
+            except (aiohttp.ClientError, OSError, TimeoutError, Invalid, Unavailable) as e:
                 logger.debug("server %s: the GET stream broke: %s", self._spec.name, e)
             self._tuned_in.set()
             parser = parser.successor()

@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from node.upstreams.client import CLOSE_TIMEOUT_S, Body, broken, client_for, in_words
+from node.upstreams.login import TRIES_MAX, Login
 from node.upstreams.refusals import judge
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.sse import SseEvent, SseParser
@@ -28,8 +29,9 @@ class SseWire:
     Nothing says to which request a message belongs: `related` is never given.
     """
 
-    def __init__(self, spec: UpstreamSpec) -> None:
+    def __init__(self, spec: UpstreamSpec, login: Login) -> None:
         self._spec = spec
+        self._login = login
         self._url = URL(spec.url)
         self._sink: Sink | None = None
         self._client: aiohttp.ClientSession | None = None
@@ -43,14 +45,19 @@ class SseWire:
     async def open(self, sink: Sink) -> None:
         self._sink = sink
         self._client = client_for()
-        headers = {**self._spec.headers, "Accept": "text/event-stream", "Cache-Control": "no-store"}
-        try:
-            stream = self._stream = await self._client.get(self._url, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientError, OSError, TimeoutError) as e:
-            raise broken(self._spec, e, sent=False) from e
+        for tries_left in reversed(range(TRIES_MAX)):
+            signed = await self._login.headers()
+            headers = {**signed, "Accept": "text/event-stream", "Cache-Control": "no-store"}
+            try:
+                stream = self._stream = await self._client.get(self._url, headers=headers, allow_redirects=False)
+            except (aiohttp.ClientError, OSError, TimeoutError) as e:
+                raise broken(self._spec, e, sent=False) from e
+            if not tries_left or not await self._login.again(stream, signed):
+                break
+            stream.close()
         if stream.status != 200:
             text = await stream.content.read(_REFUSAL_BYTES_MAX)
-            judge(self._spec.name, stream, text, asked=True, had_session=False)
+            judge(self._spec.name, stream, text, asked=True, had_session=False, login=self._login.mend)
         if stream.status != 200 or stream.content_type != "text/event-stream":
             raise Unavailable(
                 f"server {self._spec.name!r} answered the GET of {self._spec.where} with status {stream.status} and "
@@ -62,21 +69,31 @@ class SseWire:
     async def carry(self, message: Message, sent: Callable[[], None]) -> None:
         if self._client is None or self._sink is None or self._reading is None or self._reading.done():
             raise Unavailable(f"server {self._spec.name!r} has ended its event stream")
-        body = Body(jsons.dumps(message), sent)
+        text_sent = jsons.dumps(message)
+        for tries_left in reversed(range(TRIES_MAX)):
+            if not await self._post(self._client, message, Body(text_sent, sent), self._sink, last=not tries_left):
+                return
+
+    async def _post(
+        self, client: aiohttp.ClientSession, message: Message, body: Body, sink: Sink, *, last: bool
+    ) -> bool:
+        """Whether it has to be sent once more, signed in anew."""
         asked = "method" in message and "id" in message
+        signed = await self._login.headers()
         try:
-            async with self._client.post(
-                await self._endpoint, data=body, headers=self._spec.headers, allow_redirects=False
-            ) as response:
+            async with client.post(await self._endpoint, data=body, headers=signed, allow_redirects=False) as response:
+                if not last and await self._login.again(response, signed):
+                    return True
                 text = await response.content.read(_REFUSAL_BYTES_MAX)
                 if response.status < 300:
-                    return
-                if response.status == 404:
+                    return False
+                if response.status == 404 and self._reading is not None:
                     # The session that the address stands for is over; waiting for its stream to end would take long.
                     self._reading.cancel()
-                answer = judge(self._spec.name, response, text, asked=asked, had_session=False)
+                answer = judge(self._spec.name, response, text, asked=asked, had_session=False, login=self._login.mend)
                 if answer is not None:
-                    self._sink.received({"jsonrpc": "2.0", "id": message["id"], **answer})
+                    sink.received({"jsonrpc": "2.0", "id": message["id"], **answer})
+                return False
         except (aiohttp.ClientError, OSError, TimeoutError) as e:
             raise broken(self._spec, e, sent=body.leaving) from e
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from node.credentials.ports import ConsentNeeded
 from node.upstreams.backoff import Backoff
 from node.upstreams.connection import Connection
 from node.upstreams.era import Era, Transport, detect, transport_of
@@ -71,6 +72,9 @@ class Keeper:
         self._closing: asyncio.Task[None] | None = None
         self._revived: asyncio.Future[Connection] | None = None
         self._wake = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self.waits_for_consent = False
+        """It is down because nobody has agreed yet that this node may sign in there."""
         self._doubted = False
 
     @property
@@ -125,6 +129,11 @@ class Keeper:
         self._doubted = True
         self._wake.set()
 
+    def wake(self) -> None:
+        """What kept it down may be over: the next attempt is due now."""
+        if self.connection is None:
+            self._at_once.set()
+
     # ---- from attempt to attempt -----------------------------------------------------------------
 
     async def _supervise(self) -> None:
@@ -137,7 +146,10 @@ class Keeper:
             level = logging.DEBUG if cause == before else logging.WARNING
             logger.log(level, "server %s: down: %s; next attempt in %.1f s", self.spec.name, cause, wait_s)
             before = cause
-            await asyncio.sleep(wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._at_once.wait()
+            self._at_once.clear()
             health = replace(self.health, restarts=self.health.restarts + 1)
             self.offer = replace(self.offer, health=health)
 
@@ -153,6 +165,7 @@ class Keeper:
                 self.relisting.begin(connection)
                 lists: dict[str, Any] = await connection.lists(CAPABILITIES)
             up_at = loop.time()
+            self.waits_for_consent = False
             self._up(connection, lists)
             cause = await self._watch(connection)
         except TimeoutError:
@@ -161,6 +174,7 @@ class Keeper:
             cause = f"did not finish its start within {self.spec.start_timeout_s:g} s{said}"
         except MeshError as e:
             cause = e.message
+            self.waits_for_consent = isinstance(e, ConsentNeeded)
         except Exception:
             # The supervisor outlives our own bugs: the server is down, the others are not touched.
             logger.exception("server %s: internal error", self.spec.name)
@@ -197,6 +211,8 @@ class Keeper:
             try:
                 await connection.open()
             except MeshError as e:
+                if isinstance(e, ConsentNeeded):
+                    raise
                 if declined is not None:
                     logger.debug("server %s: is not of the other era either: %s", self.spec.name, e)
                     raise declined from e

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from node.upstreams.connection import Connection
 from proto import jsons
+from proto.records import Principal
 
 SHARED: tuple[str, ...] = ()
 """The owner of what everybody may use."""
@@ -39,17 +40,18 @@ def declared(capabilities: dict[str, Any]) -> str:
 
 
 class Slot:
-    """One session, or one that is being opened (`connection` is None).
+    """One session, or one that is being opened (`connection` is None), of `principal` where callers are told apart.
 
     `holder` is the client session that has it, or had it last. Of `listeners`, who keep it open, `pins` also keep
     others out. `tasks` (MCP 2025-11-25) that were begun in it are known in no other, by id, each until a moment.
     """
 
-    __slots__ = ("connection", "holder", "key", "listeners", "pins", "running", "tasks", "used_at")
+    __slots__ = ("connection", "holder", "key", "listeners", "pins", "principal", "running", "tasks", "used_at")
 
     def __init__(self, key: Key, now: float) -> None:
         self.key = key
         self.connection: Connection | None = None
+        self.principal: Principal | None = None
         self.holder = ""
         self.running = 0
         self.listeners = 0
@@ -123,7 +125,7 @@ class Pool:
 
     def has_room(self, key: Key) -> bool:
         """`MODERN` has, always: it is no session."""
-        if self._count < self.slots_max or key.modern:
+        if self._count < self.slots_max or key == MODERN:
             return True
         return key not in self._slots and len(self._slots) < self.keys_max
 

@@ -13,6 +13,9 @@ from proto.errors import Invalid, OutcomeUnknown, Unavailable
 _NOT_EXECUTED_5XX = (501, 503)
 _QUOTED_CHARS_MAX = 200
 
+FIXED = "credentials in its 'headers' are missing, wrong or expired"
+"""What may be wrong where it is signed in to with fixed headers."""
+
 
 class Refused(Unavailable):
     """An HTTP `status`, without a JSON-RPC error in the body, which says that the request was not run."""
@@ -31,11 +34,13 @@ class Answered(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
 
-def judge(name: str, response: Answered, text: bytes, *, asked: bool, had_session: bool) -> Answer | None:
+def judge(
+    name: str, response: Answered, text: bytes, *, asked: bool, had_session: bool, login: str = FIXED
+) -> Answer | None:
     """The JSON-RPC error that the body holds, if a request was `asked`; None where the status may be ignored.
 
-    Raises `SessionLost` (404 with a session: MCP 2025-11-25, session management), `Refused` (before it ran)
-    or `OutcomeUnknown` (a server error after which it may have run).
+    `login` says what may be wrong with the credentials. Raises `SessionLost` (404 with a session: MCP 2025-11-25,
+    session management), `Refused` (before it ran) or `OutcomeUnknown` (a server error after which it may have run).
     """
     status = response.status
     error = _error_in(text)
@@ -45,7 +50,7 @@ def judge(name: str, response: Answered, text: bytes, *, asked: bool, had_sessio
         return {"error": error}
     if status in (401, 403):
         raise Refused(
-            f"server {name!r} refused with status {status}: credentials in its 'headers' are missing, wrong or expired",
+            f"server {name!r} refused with status {status}: {login}",
             status,
         )
     if status < 400:

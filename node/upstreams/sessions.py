@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from node.credentials.ports import ConsentNeeded
 from node.upstreams.connection import Connection
 from node.upstreams.era import Transport
 from node.upstreams.pool import Key, Pool, Slot
@@ -13,6 +14,7 @@ from node.upstreams.spec import UpstreamSpec
 from node.upstreams.wire import logger
 from proto.calls import Exchange
 from proto.errors import Exhausted, MeshError, Unavailable
+from proto.records import Principal
 
 KEYS_MAX = 1000
 """Sessions at a `url`, of so many principals and capabilities, one each: they cost this node no process."""
@@ -58,9 +60,11 @@ class Sessions:
         listens: bool = False,
         pins: bool = False,
         task: str = "",
+        principal: Principal | None = None,
     ) -> tuple[Slot, Connection]:
         """An open session for one call, or for one who `listens`; give the slot back with `release`, alike.
 
+        `principal` is whom a new session signs in for, where the server tells callers apart; `key.owner` is its alone.
         A call about a `task` goes to where that was begun. What the server asks while it opens goes to `exchange`.
         Raises `Exhausted` where all sessions stay taken for `WAIT_MAX_S`, `Unavailable` where none can be opened.
         """
@@ -70,6 +74,7 @@ class Sessions:
             slot.holder = holder
         try:
             if slot.connection is None:
+                slot.principal = slot.principal or principal
                 await self._opened(slot, capabilities, exchange, transport)
             connection = slot.connection
             if connection is None:
@@ -89,6 +94,12 @@ class Sessions:
         if self._sweep is None and not slot.running and not slot.listeners and not self._stopped:
             self._sweep = self._loop.call_later(self._spec.session_idle_s, self._end_unused)
         self._wake()
+
+    def forget(self, owner: tuple[str, ...]) -> None:
+        """End the sessions that were opened in the name of `owner`, with whatever runs in them."""
+        for slot in tuple(self.pool):
+            if slot.key.owner[: len(owner)] == owner:
+                self._let_go(slot, "its principal may no longer sign in there")
 
     async def stop(self, cause: str) -> None:
         """Close all; what is still being opened, too. Nothing is left when this returns."""
@@ -188,6 +199,7 @@ class Sessions:
             self._on_changed if slot.key.modern or self._spec.url else _nothing,
             modern=slot.key.modern,
             capabilities=capabilities if slot.key.leased else {},
+            principal=slot.principal,
         )
         connection.channel.opener = exchange
         try:
@@ -200,7 +212,7 @@ class Sessions:
             if isinstance(e, TimeoutError):
                 why = f"did not finish its start within {self._spec.start_timeout_s:g} s"
                 raise Unavailable(f"a session with server {name!r} {why}", server=name) from None
-            if isinstance(e, MeshError):
+            if isinstance(e, MeshError) and not isinstance(e, ConsentNeeded):
                 raise Unavailable(
                     f"a session with server {name!r} could not be opened: {e.message}", server=name
                 ) from e

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from node.credentials.ports import UpstreamCredentials
 from proto.errors import Invalid
 from proto.names import check_server_name
 
@@ -70,6 +71,7 @@ class UpstreamSpec:
     ask_timeout_s: float = 600.0
     survey: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
+    credentials: UpstreamCredentials | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_server_name(self.name)

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from node.credentials.ports import ConsentNeeded
 from node.upstreams.channel import LISTEN, LOG_LEVEL
 from node.upstreams.clock import CallClock
 from node.upstreams.connection import Connection
@@ -27,6 +28,7 @@ from node.upstreams.spec import UpstreamSpec
 from node.upstreams.tasks import note, task_of
 from proto.calls import Answer, Call, Exchange
 from proto.errors import Expired, OutcomeUnknown, Unavailable
+from proto.records import Principal
 
 __all__ = ["Health", "Offer", "Upstream"]
 
@@ -60,6 +62,11 @@ class Upstream:
         """Whose the main session is; None: of the first who comes."""
         self._tenancy: Connection | None = None
         self._learning = Learning(self._keeper)
+        credentials = spec.credentials
+        self._credentials = credentials if credentials is not None and credentials.per_principal else None
+        """Where the server tells callers apart: then nobody shares a connection with another, nor with our lists."""
+        if self._credentials is not None:
+            self._credentials.when_forgotten(self._sessions.forget)
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -106,6 +113,10 @@ class Upstream:
         self._following.offered(offer, keeper.transport, both_eras=both_eras)
         self._on_offer(offer)
 
+    def wake(self) -> None:
+        """Its credentials have changed, or what kept it down may be over: try now."""
+        self._keeper.wake()
+
     async def learn(self) -> None:
         """Settle `modern`. Never raises."""
         if self._keeper.modern is None:
@@ -133,8 +144,10 @@ class Upstream:
         limit_s = min(call.budget_ms / 1000, self.spec.call_timeout_s)
         if limit_s <= 0:
             raise Expired(f"the time for the call ran out before it reached server {self.spec.name!r}", started=False)
-        self._keeper.connected()
         deadline = asyncio.get_running_loop().time() + limit_s
+        if self._credentials is not None:
+            await self._signed_in(call, deadline)
+        self._keeper.connected()
         await self._gate.enter(deadline)
         started = asyncio.Event()
         try:
@@ -150,6 +163,8 @@ class Upstream:
         except OutcomeUnknown as e:
             self._keeper.doubt()
             raise OutcomeUnknown(e.message, **{**e.data, "call_id": call.call_id}) from e
+        except ConsentNeeded:
+            raise
         except Unavailable:
             self._keeper.doubt()
             raise
@@ -162,6 +177,10 @@ class Upstream:
     def _key(self, call: Call) -> Key | None:
         """Which session a call belongs to; None: the main one."""
         keeper = self._keeper
+        if self._credentials is not None:
+            owner = self._owner(call)
+            modern = not keeper.legacy or (call.era == MODERN_VERSION and keeper.modern)
+            return Key(owner, "", modern=True) if modern else Key(owner, declared(call.client_capabilities))
         if not keeper.legacy:
             return None
         if call.era == MODERN_VERSION and keeper.modern and not self.main_will_do(call):
@@ -181,15 +200,24 @@ class Upstream:
         One that declares nothing can be asked nothing, so the main session, if it may have that, is as good.
         """
         keeper = self._keeper
-        if call.client_capabilities or keeper.transport != "stdio" or not keeper.legacy or keeper.main_is_modern:
+        if (
+            self._credentials is not None
+            or call.client_capabilities
+            or keeper.transport != "stdio"
+            or not keeper.legacy
+            or keeper.main_is_modern
+        ):
             return False
         owner = self._owner(call)
         return owner == self._main_tenant(owner)
 
     def _owner(self, call: Call) -> tuple[str, ...]:
-        if self._shared:
+        if self._credentials is not None:
+            identity = self._credentials.whose(call.principal, call.via)
+        elif self._shared:
             return SHARED
-        identity = call.principal.identity
+        else:
+            identity = call.principal.identity
         # A server asks for roots once in a session and keeps them: what one agent opened is not another's to read.
         own = self.spec.sessions == "session" or ("roots" in call.client_capabilities and call.era != MODERN_VERSION)
         return (*identity, call.session_key) if own else identity
@@ -201,6 +229,25 @@ class Upstream:
         if self._tenant is None:
             self._tenant = owner
         return self._tenant
+
+    async def _signed_in(self, call: Call, deadline: float) -> None:
+        """Until this caller's token is at hand, and the server, should that have waited for somebody's consent, is up.
+
+        Raises `ConsentNeeded`, or `Unavailable` where the caller cannot be served.
+        """
+        if self._credentials is None:
+            return
+        self._credentials.whose(call.principal, call.via)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._credentials.headers(call.principal)
+                if self._keeper.waits_for_consent:
+                    self._keeper.wake()
+                    await self._keeper.revived()
+        except TimeoutError:
+            raise Expired(
+                f"signing in to server {self.spec.name!r} took too long; nothing ran", started=False
+            ) from None
 
     async def _request(
         self,
@@ -239,11 +286,17 @@ class Upstream:
     ) -> Answer:
         holder = _holder(call)
         slot, connection = await self._sessions.take(
-            key, holder, call.client_capabilities, exchange, self._keeper.transport, task=task_of(call)
+            key,
+            holder,
+            call.client_capabilities,
+            exchange,
+            self._keeper.transport,
+            task=task_of(call),
+            principal=self._signs(call),
         )
         clock = CallClock(limit, self._gate)
         try:
-            if key is MODERN and connection.adopted is not self.offer.tools:
+            if key.modern and connection.adopted is not self.offer.tools:
                 connection.adopt_tools(self.offer.tools)
             answer = await self._request(connection, call, exchange, started, holder, clock)
             note(slot, call, answer, asyncio.get_running_loop().time())
@@ -251,6 +304,9 @@ class Upstream:
         finally:
             clock.stop()
             self._sessions.release(slot)
+
+    def _signs(self, call: Call) -> Principal | None:
+        return call.principal if self._credentials is not None else None
 
     def _expired(self, call: Call, limit_s: float, started: bool) -> Expired:
         what = f"{call.method} on server {self.spec.name!r}"
@@ -284,6 +340,7 @@ class Upstream:
                 self._keeper.transport,
                 listens=True,
                 pins=pins,
+                principal=self._signs(call),
             )
             try:
                 yield connection

@@ -6,11 +6,13 @@ No revision standardises it. Both eras run over it, as over pipes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import aiohttp
 
 from node.upstreams.client import CLOSE_TIMEOUT_S, broken, client_for, in_words, stay
+from node.upstreams.login import TRIES_MAX, Login
 from node.upstreams.spec import UpstreamSpec
 from node.upstreams.wire import TURN_MESSAGES, Message, Sink, logger
 from proto import jsons
@@ -21,14 +23,21 @@ HEARTBEAT_S = 20.0
 """Between pings of the transport's own; without a pong in half of it the connection counts as lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    status: int
+    headers: Mapping[str, str]
+
+
 class WebSocketWire:
     """One connection, which is the session. A frame beyond `message_bytes_max` ends it (RFC 6455 §7.4.1, 1009).
 
     Nothing says to which request a message belongs: `related` is never given.
     """
 
-    def __init__(self, spec: UpstreamSpec) -> None:
+    def __init__(self, spec: UpstreamSpec, login: Login) -> None:
         self._spec = spec
+        self._login = login
         self._client: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse[bool] | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -38,20 +47,30 @@ class WebSocketWire:
 
     async def open(self, sink: Sink) -> None:
         self._client = client_for(stay)
-        try:
-            self._socket = await self._client.ws_connect(
-                self._spec.url,
-                protocols=(SUBPROTOCOL,),
-                headers=self._spec.headers,
-                heartbeat=HEARTBEAT_S,
-                max_msg_size=self._spec.message_bytes_max,
-                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
-            )
-        except aiohttp.WSServerHandshakeError as e:
-            raise Unavailable(self._refused(e.status)) from e
-        except (aiohttp.ClientError, OSError, TimeoutError) as e:
-            raise broken(self._spec, e, sent=False) from e
-        self._reading = asyncio.create_task(self._read(self._socket, sink))
+        for tries_left in reversed(range(TRIES_MAX)):
+            signed = await self._login.headers()
+            try:
+                self._socket = await self._connect(self._client, signed)
+                break
+            except aiohttp.WSServerHandshakeError as e:
+                if not tries_left or not await self._login.again(_Refusal(e.status, e.headers or {}), signed):
+                    raise Unavailable(self._refused(e.status)) from e
+            except (aiohttp.ClientError, OSError, TimeoutError) as e:
+                raise broken(self._spec, e, sent=False) from e
+        if self._socket is not None:
+            self._reading = asyncio.create_task(self._read(self._socket, sink))
+
+    async def _connect(
+        self, client: aiohttp.ClientSession, headers: Mapping[str, str]
+    ) -> aiohttp.ClientWebSocketResponse[bool]:
+        return await client.ws_connect(
+            self._spec.url,
+            protocols=(SUBPROTOCOL,),
+            headers=headers,
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=self._spec.message_bytes_max,
+            timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
+        )
 
     async def carry(self, message: Message, sent: Callable[[], None]) -> None:
         text = jsons.dumps(message)
@@ -111,8 +130,5 @@ class WebSocketWire:
     def _refused(self, status: int) -> str:
         name, where = self._spec.name, self._spec.where
         if status in (401, 403):
-            return (
-                f"server {name!r} refused with status {status}: credentials in its 'headers' are missing, wrong or "
-                "expired"
-            )
+            return f"server {name!r} refused with status {status}: {self._login.mend}"
         return f"server {name!r} answered with status {status}; is {where} the address of a WebSocket?"
