@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import secrets
@@ -55,6 +56,9 @@ class Authority:
     revoked: list[str] = field(default_factory=list)
     refreshed: int = 0
     registered: int = 0
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    """A refresh has come in, and waits for `go_on`."""
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
     base: str = ""
     resource_path: str = "/mcp"
 
@@ -69,6 +73,7 @@ class Authority:
         ]
 
     async def serve(self) -> web.AppRunner:
+        self.go_on.set()
         app = web.Application()
         app.add_routes(self.routes())
         runner = web.AppRunner(app, access_log=None)
@@ -156,6 +161,8 @@ class Authority:
                 return web.json_response({"error": "invalid_grant"}, status=400)
             held = Refresh(code.client, code.resource, code.scope, code.account, secrets.token_hex(4))
             return self._given(held)
+        self.arrived.set()
+        await self.go_on.wait()
         token = str(form.get("refresh_token"))
         if token in self.used:
             # RFC 9700 §4.14.2: one that comes twice was stolen; the whole family ends.
