@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import signal
-import ssl
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +22,9 @@ from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
 from node.data_dir import DataDir
 from node.discoveries import discoveries_of
+from node.doors.configured import door_settings
+from node.doors.listener import Listener
+from node.doors.tls import server_context
 from node.draining import Draining, DrainState
 from node.embedding import embedder_of
 from node.embedding_http import HttpEmbedder
@@ -30,16 +32,20 @@ from node.endpoints.addresses import MeshEndpoints
 from node.endpoints.meta import MetaEndpoint, MetaSettings
 from node.gateway import Gateway
 from node.guard.choose import guard_of
-from node.half_open import KEEPALIVE_S, HalfOpen, quiet
+from node.guard.measuring import MeasuredLimits
 from node.hosting import Hosting
+from node.identity.choose import authenticator_of
 from node.indexing import Indexing
 from node.ingress.http import IngressSettings, McpIngress
+from node.ingress.rechecking import Rechecks
+from node.ingress.well_known import WellKnown
 from node.learning import FILE as FEEDBACK_FILE
 from node.learning import Learning, feedback_of
 from node.leaving import Leaving
 from node.mesh_keys import sealer_of
 from node.operations import Operations
 from node.operator.api import OperatorApi
+from node.outbound.outbound import Outbound
 from node.ports import Action, Caller, Resource
 from node.store import AddedServers
 from node.vectors import NodeVectors
@@ -62,9 +68,6 @@ _YOUNG_MAX = 10_000
 """At 700, the default, it looks for garbage because 16 calls run at once, and finds none."""
 
 SOFTWARE = f"toolmesh/{version('toolmesh')}"
-HTTP_CLOSE_S = 5.0
-HTTP_LINE_BYTES_MAX = 32 * 1024
-"""The longest question that a search takes, in characters of four bytes, percent-encoded, and then some."""
 
 
 class App:
@@ -76,8 +79,13 @@ class App:
         data_dir = config.node.data_dir
         self.data_dir = DataDir(data_dir)
         me = config.node_id
+        self.outbound = Outbound(config.outbound.allow)
+        self.limits = MeasuredLimits(config.limits, config.node.mesh)
         self.catalog = Catalog(me)
-        self.authenticator, self.guard = guard_of(config.auth, config.node.mesh)
+        self.authenticator = authenticator_of(
+            config.auth, config.node.mesh, outbound=self.outbound, public_url=config.http.public_url
+        )
+        self.guard = guard_of(config.auth, config.node.mesh)[1]
         embedder = embedder_of(config.search)
         self._asked_over_http = embedder if isinstance(embedder, HttpEmbedder) else None
         self.vectors = NodeVectors(config, embedder) if embedder else None
@@ -115,6 +123,7 @@ class App:
             IngressSettings.of(config.http),
             carrier=self.gateway,
         )
+        self.rechecks = Rechecks(self.ingress.recheck)
         self.draining = Draining(self.gateway, self._tell_draining, lambda: self.ingress.stats()["sessions"])
         self.tls = self._mesh_tls()
         self.federation = self._federation(self.tls) if self.tls is not None else None
@@ -125,8 +134,7 @@ class App:
         self.software = SOFTWARE
         self.loaded = False
         self.gateway.loading = True
-        self._runner: web.AppRunner | None = None
-        self._half_open: HalfOpen | None = None
+        self._listener: Listener | None = None
         self._loading: asyncio.Task[None] | None = None
         self.http_port = 0
 
@@ -145,6 +153,7 @@ class App:
         if self.learning is not None:
             await self.learning.start()
         await self._listen()
+        self.rechecks.start()
         # Not before agents are served: loading the model would take the processor from it.
         if self._asked_over_http is not None:
             await self._asked_over_http.open()
@@ -193,20 +202,25 @@ class App:
             parts.push_async_callback(self._stop_search)
             if self.vectors is not None:
                 parts.push_async_callback(self.vectors.stop)
-            if self._runner is not None:
-                parts.push_async_callback(self._runner.cleanup)
-            if self._half_open is not None:
-                parts.callback(self._half_open.stop)
+            if self._listener is not None:
+                parts.push_async_callback(self._listener.stop)
             # Before the listener, which waits for answers: calls of a server that ends get theirs, an error.
             parts.push_async_callback(self.hosting.stop)
             parts.push_async_callback(self.bridge.close)
             parts.push_async_callback(self.ingress.close)
+            parts.push_async_callback(self.authenticator.close)
+            parts.callback(self.rechecks.stop)
             if self.federation is not None:
                 parts.push_async_callback(self.federation.stop, Farewell.RESTART)
                 parts.push_async_callback(self.leaving.settled)
             if self._loading is not None:
                 parts.callback(self._loading.cancel)
         log.info("node %s has stopped", self.catalog.me.name)
+
+    @property
+    def public_url(self) -> str:
+        """By which clients reach this node: as configured, else where it listens. Without a slash at its end."""
+        return self.config.http.public_url or self.url
 
     @property
     def url(self) -> str:
@@ -266,31 +280,21 @@ class App:
         http = self.config.http
         app = web.Application(client_max_size=http.body_bytes_max + 1)
         app.add_routes(self.ingress.routes())
+        well_known = WellKnown(self.config.auth, lambda: self.public_url)
+        app.add_routes(well_known.routes())
+        app.on_response_prepare.append(well_known.complete)
         app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
-        # A modern client's disconnect is its cancellation; the legacy ingress shields its calls from it.
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=HTTP_CLOSE_S,
-            max_line_size=HTTP_LINE_BYTES_MAX,
-            keepalive_timeout=KEEPALIVE_S,
-        )
-        await self._runner.setup()
-        assert self._runner.server is not None  # noqa: S101 - set up just now
-        self._half_open = HalfOpen(self._runner.server)
-        self._half_open.start()
-        logging.getLogger("aiohttp.server").addFilter(quiet)
-        site = web.TCPSite(self._runner, http.host, http.port, ssl_context=_http_tls(self.config))
+        tls = server_context(http.tls) if http.tls else None
+        self._listener = Listener(app, door_settings(self.config), http.host, http.port, tls)
         try:
-            await site.start()
+            await self._listener.start()
         except OSError as e:
             # asyncio puts the address into strerror; a failed look-up has a negative number and words of its own.
             why = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror or str(e)
             raise Unavailable(
                 f"http.listen {http.listen} cannot be used: {why}; stop what uses it or choose another port"
             ) from None
-        self.http_port = self._runner.addresses[0][1]
+        self.http_port = self._listener.port
 
     def _node_body(self) -> dict[str, object]:
         node = self.config.node
@@ -331,18 +335,6 @@ class App:
         if server is None:
             raise Unavailable(f"server {name!r} went away while it was added", server=name)
         return server
-
-
-def _http_tls(config: NodeConfig) -> ssl.SSLContext | None:
-    files = config.http.tls
-    if files is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(files.cert, files.key)
-    except (OSError, ssl.SSLError) as e:
-        raise Invalid(f"http.tls: {files.cert} and {files.key} cannot be used: {e}") from None
-    return context
 
 
 async def serve(app: App, started: Callable[[], None] = lambda: None) -> None:

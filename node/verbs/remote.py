@@ -19,7 +19,7 @@ ANSWER_BYTES_MAX = 256 * 1024 * 1024
 CONNECT_TIMEOUT_S = 5.0
 
 URL_BYTES_MAX = 32_000
-"""Of a path and what is asked there; a node reads no longer line (`node.app.HTTP_LINE_BYTES_MAX`)."""
+"""Of a path and what is asked there; a node reads no longer line (`node.doors.listener.LINE_BYTES_MAX`)."""
 
 REVISION = "2026-07-28"
 _META = "io.modelcontextprotocol/"

@@ -8,6 +8,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from node.doors.door import DoorSettings
+from node.doors.listener import Listener
 from node.guard.keys import ApiKey, KeyAuthenticator
 from node.guard.open import OpenAuthenticator
 from node.operator.api import operator_routes
@@ -96,21 +98,20 @@ class Served:
 
 @pytest.fixture
 async def serve(operator: MemoryOperator) -> AsyncIterator[Any]:
-    runners: list[web.AppRunner] = []
+    listeners: list[Listener] = []
     async with aiohttp.ClientSession() as session:
 
         async def start(authenticator: Authenticator) -> Served:
             app = web.Application()
             app.add_routes(operator_routes(operator, authenticator, hits=7))
-            runner = web.AppRunner(app)
-            runners.append(runner)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            return Served(session, f"http://127.0.0.1:{runner.addresses[0][1]}")
+            listener = Listener(app, DoorSettings(), "127.0.0.1", 0)
+            listeners.append(listener)
+            await listener.start()
+            return Served(session, f"http://127.0.0.1:{listener.port}")
 
         yield start
-    for runner in runners:
-        await runner.cleanup()
+    for listener in listeners:
+        await listener.stop()
 
 
 async def test_health_and_readiness_need_no_key(serve: Any, operator: MemoryOperator, keys: Authenticator) -> None:
@@ -202,17 +203,6 @@ async def test_a_bug_shows_an_id_that_the_log_explains(
     assert "secret" not in str(body)
     assert body["data"]["fault_id"] in caplog.text
     assert "/secret/path" in caplog.text
-
-
-async def test_a_page_whose_name_points_here_reads_nothing(serve: Any, keys: Authenticator) -> None:
-    node = await serve(OpenAuthenticator())
-    status, body = await node.get("/api/v1/servers", Host="evil.example.org")
-    assert (status, body["kind"]) == (400, "invalid")
-    for host in ("localhost:7400", "127.0.0.1", "[::1]:1"):
-        assert (await node.get("/api/v1/servers", Host=host))[0] == 200
-    behind_a_proxy = await serve(keys)
-    headers = {"Host": "gw.example.org", "Authorization": "Bearer key-of-op"}
-    assert (await behind_a_proxy.get("/api/v1/servers", **headers))[0] == 200
 
 
 @pytest.mark.parametrize("path", [*FOR_OPERATORS, "/api/v1/servers", "/api/v1/search?q=x"])

@@ -1,0 +1,185 @@
+"""The one way in: what holds for every request, whatever its route, before the router has looked at it.
+
+Cheapest first, and nothing of it depends on who asks:
+
+    path        written in the one canonical way, or 400
+    address     of the client, behind trusted proxies the one that they name: admitted by http.addresses, or 403
+    Host        a name of this node, or 421; exactly one, or 400
+    Origin      none, or a page that may call, or 403
+    rate        limits.address, or 429; the same for credentials from where too many were wrong
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from multidict import istr
+
+from node.doors.addresses import EVERYWHERE, Addresses, Network, parse, within
+from node.doors.answers import guard_headers, refusal
+from node.doors.forwarded import read_client, remember_peer
+from node.doors.names import Names, host_in
+from node.doors.paths import is_canonical
+from node.doors.patience import Reading
+from node.doors.visitors import Connections, Visits
+from node.ingress.incoming import API_KEY, AUTHORIZATION
+from node.settings.limits import AddressLimit
+
+log = logging.getLogger("toolmesh.doors")
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+_HOST = istr("Host")
+_ORIGIN = istr("Origin")
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """`secure`: the listener speaks TLS. `head_s`: for the head of a connection's first request. `body_s`: for a whole
+    body. `handshake_s`: for TLS."""
+
+    names: Names = field(default_factory=Names)
+    addresses: Addresses = EVERYWHERE
+    trusted: tuple[Network, ...] = ()
+    limit: AddressLimit = field(default_factory=AddressLimit)
+    connections_max: int = 16_384
+    connections_per_address_max: int = 1_024
+    secure: bool = False
+    head_s: float = 30.0
+    body_s: float = 60.0
+    handshake_s: float = 10.0
+
+
+@dataclass(slots=True)
+class Visitor:
+    """One connection: both of its addresses. `proxy`: it is a trusted one's, and carries the requests of others."""
+
+    address: str
+    local: str
+    proxy: bool
+
+
+class Doors:
+    """One per listener. `guarded` wraps its application's handler."""
+
+    def __init__(self, settings: DoorSettings) -> None:
+        self._settings = settings
+        self.connections = Connections(settings.connections_max, settings.connections_per_address_max)
+        self.visits = Visits(settings.limit)
+        self.reading: dict[int, Reading] = {}
+        """Requests whose body had not arrived when they began, and since when (loop time)."""
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def visitor(self, address: str, local: str) -> Visitor | None:
+        """A new connection; None: it is not taken in. Each that is must `leave`."""
+        trusted = self._settings.trusted
+        parsed = parse(address) if trusted else None
+        proxy = parsed is not None and within(parsed, trusted)
+        if not (proxy or self._settings.addresses.admits(address)):
+            log.info("%s is turned away by http.addresses", address)
+            return None
+        return Visitor(address, local, proxy) if self.connections.enter(address, proxy) else None
+
+    def leave(self, visitor: Visitor) -> None:
+        self.connections.leave(visitor.address)
+
+    def guarded(self, handler: Handler) -> Handler:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            visitor: Visitor = request.protocol.visitor  # type: ignore[attr-defined]
+            peer = visitor.address
+            if visitor.proxy:
+                peer = read_client(request, peer, self._settings.trusted)
+                remember_peer(request, peer)
+            refused = self._refused(request, visitor, peer)
+            if refused is not None:
+                return refused
+            if not request.content.is_eof():
+                return await self._with_body(handler, request, peer)
+            response = await handler(request)
+            if response.status == 401:
+                self._count_failure(request, peer)
+            return response
+
+        return handle
+
+    async def prepared(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """For `on_response_prepare`: streams and upgrades are begun long before their handler returns."""
+        guard_headers(response.headers, secure=self._settings.secure)
+
+    # ---- what every request must hold ------------------------------------------------------------
+
+    def _refused(self, request: web.BaseRequest, visitor: Visitor, peer: str) -> web.Response | None:
+        settings, headers, url = self._settings, request.headers, request.rel_url
+        path = url.raw_path
+        if not is_canonical(path):
+            return self._no(
+                request, 400, "the path is not written as it would be read: without //, dots, ; and needless %"
+            )
+        if visitor.proxy and not settings.addresses.admits(peer):
+            return self._no(request, 403, "requests from your address are not taken here")
+        hosts = headers.getall(_HOST, ())
+        if len(hosts) != 1:
+            return self._no(request, 400, f"a request has one Host header, not {len(hosts)}")
+        if not self._named(hosts[0], visitor.local):
+            return self._no(request, 421, f"this node is not called {hosts[0][:100]!r}; add it to http.allowed_hosts")
+        # RFC 9112 §3.2.2: where the whole address is in the request line, its host is the one that counts.
+        if url.absolute and (url.raw_host or "").rstrip(".") != host_in(hosts[0]):
+            return self._no(request, 400, "the address and the Host header name two hosts")
+        origins = headers.getall(_ORIGIN, ())
+        if origins and not (len(origins) == 1 and settings.names.origin(origins[0], visitor.local)):
+            return self._no(request, 403, "this Origin may not call; add it to http.allowed_origins")
+        if self.visits.counts and (wait_s := self.visits.asked(peer)):
+            return self._later(request, "your address asks more often than limits.address allows", wait_s)
+        if (wait_s := self.visits.barred_s(peer)) and _presents(request):
+            return self._later(request, "too many credentials from your address were refused", wait_s)
+        return None
+
+    def _named(self, header: str, local: str) -> bool:
+        # Always the same few from honest clients; others must not make it grow.
+        known = self._known.get((header, local))
+        if known is None:
+            known = self._settings.names.host(header, local)
+            if len(self._known) < 1_024:
+                self._known[header, local] = known
+        return known
+
+    async def _with_body(self, handler: Handler, request: web.BaseRequest, peer: str) -> web.StreamResponse:
+        self.reading[id(request)] = request, asyncio.get_running_loop().time()
+        try:
+            response = await handler(request)
+        finally:
+            self.reading.pop(id(request), None)
+        if response.status == 401:
+            self._count_failure(request, peer)
+        return response
+
+    def _count_failure(self, request: web.BaseRequest, peer: str) -> None:
+        if _presents(request):
+            self.visits.failed(peer)
+
+    def _no(self, request: web.BaseRequest, status: int, detail: str) -> web.Response:
+        log.debug("%s %s is refused: %d %s", request.method, request.rel_url.raw_path, status, detail)
+        return refusal(request.rel_url.raw_path, status, detail, secure=self._settings.secure)
+
+    def _later(self, request: web.BaseRequest, detail: str, wait_s: float) -> web.Response:
+        path = request.rel_url.raw_path
+        after_s = max(1, math.ceil(wait_s))
+        return refusal(
+            path, 429, f"{detail}; try again in {after_s} s", secure=self._settings.secure, retry_after_s=after_s
+        )
+
+    def stats(self) -> dict[str, int]:
+        connections = self.connections
+        return {"connections": len(connections), "connections_refused": connections.refused, **self.visits.stats()}
+
+    def __repr__(self) -> str:
+        return f"Doors({self.connections!r})"
+
+
+def _presents(request: web.BaseRequest) -> bool:
+    return AUTHORIZATION in request.headers or API_KEY in request.headers
