@@ -61,6 +61,8 @@ class Authority:
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     base: str = ""
     resource_path: str = "/mcp"
+    audience: str = ""
+    """The one resource that tokens are given for; empty: the protected one here."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -129,7 +131,8 @@ class Authority:
         if self.says_iss is not None:
             back["iss"] = self.base if self.says_iss == "own" else self.says_iss
         good = q.get("response_type") == "code" and q.get("code_challenge_method") == "S256"
-        good = good and q.get("resource") == self.base + self.resource_path and len(q["state"]) >= 32
+        good = good and q.get("resource") == (self.audience or self.base + self.resource_path)
+        good = good and len(q["state"]) >= 32
         if not good or self.error:
             back["error"] = self.error or "invalid_request"
         else:
