@@ -134,7 +134,7 @@ class App:
         self.software = SOFTWARE
         self.loaded = False
         self.gateway.loading = True
-        self._listener: Listener | None = None
+        self.listener: Listener | None = None
         self._loading: asyncio.Task[None] | None = None
         self.http_port = 0
 
@@ -202,8 +202,8 @@ class App:
             parts.push_async_callback(self._stop_search)
             if self.vectors is not None:
                 parts.push_async_callback(self.vectors.stop)
-            if self._listener is not None:
-                parts.push_async_callback(self._listener.stop)
+            if self.listener is not None:
+                parts.push_async_callback(self.listener.stop)
             # Before the listener, which waits for answers: calls of a server that ends get theirs, an error.
             parts.push_async_callback(self.hosting.stop)
             parts.push_async_callback(self.bridge.close)
@@ -285,16 +285,16 @@ class App:
         app.on_response_prepare.append(well_known.complete)
         app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
         tls = server_context(http.tls) if http.tls else None
-        self._listener = Listener(app, door_settings(self.config), http.host, http.port, tls)
+        self.listener = Listener(app, door_settings(self.config), http.host, http.port, tls)
         try:
-            await self._listener.start()
+            await self.listener.start()
         except OSError as e:
             # asyncio puts the address into strerror; a failed look-up has a negative number and words of its own.
             why = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror or str(e)
             raise Unavailable(
                 f"http.listen {http.listen} cannot be used: {why}; stop what uses it or choose another port"
             ) from None
-        self.http_port = self._listener.port
+        self.http_port = self.listener.port
 
     def _node_body(self) -> dict[str, object]:
         node = self.config.node

@@ -15,7 +15,7 @@ def door_settings(config: NodeConfig) -> DoorSettings:
     """Reads the listener's certificate, whose names are names of this node."""
     http = config.http
     hosts = [*http.allowed_hosts, *(names_in(http.tls.cert) if http.tls else ())]
-    if public := urlsplit(getattr(http, "public_url", "")).hostname:
+    if public := urlsplit(http.public_url).hostname:
         hosts.append(public)
     return DoorSettings(
         names=Names.of(hosts, http.allowed_origins),

@@ -31,6 +31,7 @@ class Listener:
     def __init__(
         self, app: web.Application, settings: DoorSettings, host: str, port: int, tls: ssl.SSLContext | None = None
     ) -> None:
+        self.app = app
         self.doors = Doors(settings)
         self._settings = settings
         self._host = host

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 from multidict import istr
 
+from node.doors.forwarded import peer_of
 from node.ports import Caller, Credentials
 from proto.errors import Unauthenticated
 from proto.records import Principal
@@ -95,7 +96,7 @@ def credentials_of(request: web.Request) -> Credentials:
                 basic = _decoded(value)
             case _:
                 raise Unauthenticated("Authorization must be 'Bearer TOKEN' or 'Basic CREDENTIALS'", presented=True)
-    return Credentials(bearer, basic, api_key, certificate, request.remote or "", request.rel_url.raw_path)
+    return Credentials(bearer, basic, api_key, certificate, peer_of(request), request.rel_url.raw_path)
 
 
 def _decoded(credentials: str) -> str:
