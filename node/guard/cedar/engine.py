@@ -1,0 +1,168 @@
+"""Statements compiled and asked: for classes of principals and resources, and for single calls by their arguments.
+
+Cedar is asked as little as can be. What a statement's scope says (who, which action, of what) is looked up here, and
+only statements in whose scope a question lies go to Cedar, with what their conditions read. A `forbid` whose condition
+fails to be evaluated holds, a `permit` whose condition fails does not permit: Cedar by itself ignores both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import cedarpy
+
+from node.guard.cedar.entities import reference, resource_entity, resource_uid, surroundings
+from node.guard.cedar.reading import Uid
+from node.guard.cedar.statements import Json, Statement, policy_set
+from node.ports import Resource
+from proto import jsons
+
+COMPILED_MAX = 2_048
+"""Sets of statements kept compiled; beyond it the one used longest ago is compiled again."""
+
+_ERRED = re.compile(r"policy `([^`]*)`")
+
+
+class Answer(Enum):
+    YES = "yes"
+    NO = "no"
+    DEPENDS = "depends"
+    """On the arguments."""
+
+
+class Verdict(NamedTuple):
+    """`label` names the statement that decided, empty where none did."""
+
+    answer: Answer
+    label: str = ""
+
+
+class Who(NamedTuple):
+    """A principal as statements see it; `entity` is its JSON form."""
+
+    uid: Uid
+    held: frozenset[Uid]
+    entity: Json
+
+
+class Engine:
+    """Thread-unsafe: for the loop. Only the compiled sets are kept here; verdicts are kept by who asks."""
+
+    def __init__(self) -> None:
+        self._compiled: OrderedDict[tuple[str, ...], cedarpy.PolicySet] = OrderedDict()
+        self.asked = 0
+        """Evaluations by Cedar so far."""
+
+    def __repr__(self) -> str:
+        return f"Engine({len(self._compiled)} sets compiled, Cedar asked {self.asked} times)"
+
+    def judge(self, statements: Sequence[Statement], who: Who, action: str, resource: Resource) -> Verdict:
+        """Of `statements` that apply to `who` and `action`: what they say of the resource, arguments apart."""
+        concerned = _concerned(statements, resource)
+        if not concerned:
+            return Verdict(Answer.NO)
+        verdict = self._evaluate(concerned, _most, who, action, resource, {})
+        if verdict.answer is Answer.NO or not any(s.asks_arguments for s in concerned):
+            return verdict
+        surely = self._evaluate(concerned, _least, who, action, resource, {})
+        return surely if surely.answer is Answer.YES else Verdict(Answer.DEPENDS, surely.label or verdict.label)
+
+    def judge_call(
+        self, statements: Sequence[Statement], who: Who, action: str, resource: Resource, arguments: Json
+    ) -> Verdict:
+        """The same with `arguments` in Cedar's JSON form: YES or NO."""
+        concerned = _concerned(statements, resource)
+        return self._evaluate(concerned, _as_written, who, action, resource, {"arguments": arguments})
+
+    def _evaluate(
+        self,
+        statements: Sequence[Statement],
+        form: Callable[[Statement], Json],
+        who: Who,
+        action: str,
+        resource: Resource,
+        context: Json,
+    ) -> Verdict:
+        # A statement without conditions applies to all in its scope, and Cedar need not be asked.
+        for s in statements:
+            if not s.permits and not s.conditional:
+                return Verdict(Answer.NO, s.label)
+        permit = next((s for s in statements if s.permits and not s.conditional), None)
+        open_ones = [s for s in statements if s.conditional and (permit is None or not s.permits)]
+        by_id = {s.id: s for s in open_ones}
+        for statement_id in self._ask(open_ones, form, who, action, resource, context) if open_ones else ():
+            held = by_id.get(statement_id)
+            if held is None:
+                return Verdict(Answer.NO, "Cedar, which could not be asked")
+            if not held.permits:
+                return Verdict(Answer.NO, held.label)
+            permit = permit or held
+        return Verdict(Answer.YES, permit.label) if permit is not None else Verdict(Answer.NO)
+
+    def _ask(
+        self,
+        statements: Sequence[Statement],
+        form: Callable[[Statement], Json],
+        who: Who,
+        action: str,
+        resource: Resource,
+        context: Json,
+    ) -> list[str]:
+        """The ids of the statements that hold; an unknown id where Cedar could not say."""
+        # Cedar names only the forbids, as soon as one holds, and that is all that is needed then.
+        self.asked += 1
+        request = {
+            "principal": reference(who.uid),
+            "action": {"type": "Action", "id": action},
+            "resource": reference(resource_uid(resource)),
+            "context": jsons.dumps(context).decode(),
+        }
+        entities = jsons.dumps([who.entity, resource_entity(resource)]).decode()
+        result = cedarpy.is_authorized(request, self._set(statements, form), entities)
+        if result.decision is cedarpy.Decision.NoDecision:
+            return [""]
+        held = list(result.diagnostics.reasons)
+        for error in result.diagnostics.errors:
+            erred = _ERRED.search(error)
+            if erred is None:
+                return [""]
+            failed = next((s for s in statements if s.id == erred[1]), None)
+            if failed is None or not failed.permits:
+                held.append(erred[1])
+        return held
+
+    def _set(self, statements: Sequence[Statement], form: Callable[[Statement], Json]) -> cedarpy.PolicySet:
+        key = (form.__name__, *(s.id for s in statements))
+        known = self._compiled.get(key)
+        if known is None:
+            text = json.dumps(policy_set((s.id, form(s)) for s in statements))
+            known = self._compiled[key] = cedarpy.PolicySet.from_json_str(text)
+            if len(self._compiled) > COMPILED_MAX:
+                self._compiled.popitem(last=False)
+        else:
+            self._compiled.move_to_end(key)
+        return known
+
+
+def _concerned(statements: Sequence[Statement], resource: Resource) -> list[Statement]:
+    around, itself = surroundings(resource), resource_uid(resource)
+    return [s for s in statements if s.concerns(around, itself)]
+
+
+def _as_written(s: Statement) -> Json:
+    return s.body
+
+
+def _most(s: Statement) -> Json:
+    """Whatever can be permitted is, and what need not be forbidden is not."""
+    return s.could if s.permits else s.must
+
+
+def _least(s: Statement) -> Json:
+    """What is permitted whatever the arguments are."""
+    return s.must if s.permits else s.could
