@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+# What helpers of tests assert tells what it saw, as what tests themselves assert does.
+pytest.register_assert_rewrite(*(f"tests.{part.name}" for part in Path(__file__).parent.iterdir() if part.is_dir()))
 
 STRICT = os.environ.get("TOOLMESH_TESTS_STRICT") == "1"
 

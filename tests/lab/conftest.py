@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.lab import netns
-from tests.lab.fleet import Fleet, stamping
+from tests.lab.fleet import Fleet, stamping, told
 from tests.lab.net import Lab
 from tests.lab.world import DELAYS, MANY, REGIONS, World
 
@@ -51,7 +52,11 @@ async def nine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]
 
     async with await Lab.up(REGIONS, DELAYS) as lab, Fleet(lab, directory, servers) as fleet:
         await fleet.start()
-        yield World(lab, fleet, stamps)
+        world = World(lab, fleet, stamps)
+        await world.whole()
+        began = time.time()
+        yield world
+        told(f"of three seconds the machine kept from running at most: {fleet.standstill(began)}")
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -10,15 +10,17 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import yaml
 
 from federation.ca import init_ca, issue
 from proto.names import NodeId
 from tests.lab.api import PORT, Api
+from tests.lab.judging import GOOD, RELAY, Became, Judged, judged
 from tests.lab.net import ROOT, Lab
-from tests.lab.waiting import until
+from tests.lab.standstill import Standstill
+from tests.lab.waiting import ENOUGH_S, until
 
 MESH = "lab.toolmesh"
 MESH_PORT = 7401
@@ -26,22 +28,15 @@ READY_S = 120.0
 """Nine nodes that start at once on two idle cores take 25 s."""
 
 SERVER = Path(__file__).parent / "servers" / "stamping.py"
-GOOD = ("alive", "draining")
-
 _LINE = re.compile(r"^(\d\S+ \S+) ([A-Z]+) +\S+: ")
 _BECAME = re.compile(r"^(\S+ \S+) INFO +toolmesh\.federation: (\S+) is (\w+)(?:: (.*))?$")
 
 Servers = Mapping[str, Mapping[str, Any]]
 
 
-class Became(NamedTuple):
-    """What a node's log says of a peer: from `at` (unix seconds) on it held `peer` for `state`."""
-
-    at: float
-    by: str
-    peer: str
-    state: str
-    cause: str
+def told(text: str) -> None:
+    """One line of what a scenario measured; `make lab` shows it."""
+    print(f"\n  {text}", end="", flush=True)
 
 
 def stamping(who: str, file: Path, tools: int = 0, **more: Any) -> dict[str, Any]:
@@ -68,6 +63,7 @@ class Fleet:
         self.api = {node: Api(lab, node) for node in self.nodes}
         self._directory = directory
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._standstill = Standstill(self._watched)
         everyone = [f"{lab.address(node)}:{MESH_PORT}" for node in self.nodes]
         init_ca(directory / "ca", MESH)
         for node in self.nodes:
@@ -94,13 +90,19 @@ class Fleet:
         (home / "node.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     async def __aenter__(self) -> Self:
+        self._standstill.__enter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._standstill.__exit__()
         for api in self.api.values():
             await api.close()
         for node in self._processes:
             await self.kill(node)
+
+    def _watched(self) -> dict[str, int]:
+        nodes = {node: process.pid for node, process in self._processes.items() if process.returncode is None}
+        return nodes if self.lab.relay_pid is None else {**nodes, RELAY: self.lab.relay_pid}
 
     # ---- processes ------------------------------------------------------------------------------
 
@@ -135,7 +137,7 @@ class Fleet:
     async def stop(self, node: str) -> None:
         """As an operator does: SIGTERM to the node alone, and wait for its end."""
         self._processes[node].send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(ENOUGH_S):
             status = await self._processes[node].wait()
         assert status == 0, f"{node} ended with {status}:\n{self.log(node)[-3_000:]}"
 
@@ -178,9 +180,27 @@ class Fleet:
                 first.setdefault(b.by, b.at - since)
         return first
 
-    def doubts(self, since: float, between: Callable[[str, str], bool] = lambda by, peer: True) -> list[Became]:
-        """Where a node has held a peer for anything but alive; of undisturbed pairs there should be none."""
-        return [b for b in self.became(since) if b.state not in GOOD and between(b.by, b.peer)]
+    def doubts(self, since: float) -> list[Judged]:
+        """Where a node has held a peer for anything but alive, and whether the machine is why."""
+        return judged(self.became(since), self._standstill.held_s)
+
+    def undisturbed(self, since: float, between: Callable[[str, str], bool] = lambda by, peer: True) -> None:
+        """Since a time nobody has doubted whom nothing had happened to, and no node has written an error.
+
+        `between` says of which pairs the former holds. What a measured standstill of the machine explains is told.
+        """
+        doubts = [j for j in self.doubts(since) if between(j.doubt.by, j.doubt.peer)]
+        for j in doubts:
+            if j.excused:
+                told(f"the machine stood still: {j.told(since)}")
+        problems = [j.told(since) for j in doubts if not j.excused] + self.complaints(since)
+        if problems:
+            excused = f"{sum(j.excused for j in doubts)} more doubts are explained by standstills"
+            raise AssertionError("\n".join([f"of whom nothing had happened to ({excused}):", *problems]))
+
+    def standstill(self, since: float) -> str:
+        """Whom the machine kept from running most since a time, in words."""
+        return self._standstill.worst(since)
 
     def complaints(self, since: float) -> list[str]:
         """Lines of errors, alarms among them, and of defects, which every log should be free of."""

@@ -190,6 +190,11 @@ class Lab:
 
     # ---- the relay ------------------------------------------------------------------------------
 
+    @property
+    def relay_pid(self) -> int | None:
+        """The process that every packet goes through; None while the lab is down."""
+        return None if self._relay is None else self._relay.pid
+
     def _ask(self, *command: object) -> Any:
         """One command and its answer, in a fraction of a millisecond; so it is worth no coroutine."""
         if self._relay is None:

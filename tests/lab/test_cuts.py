@@ -9,7 +9,7 @@ import pytest
 from tests.lab.waiting import until
 from tests.lab.world import DIFFERENCE_BYTES_MAX, World, told
 
-pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 LOST_MIN = 60
 """Packets that two percent must have taken before the road counts as having been lossy."""
@@ -19,8 +19,8 @@ async def test_a_node_that_one_other_cannot_hear_is_unreachable_there_and_nowher
     fleet, lab = world.fleet, world.lab
     cut = time.time()
     lab.cut_one_way(hearing="us-1", deaf="eu-1")
-    seconds = await world.noticed(["us-1"], ["eu-1"], cut, within_s=15)
-    await world.judged("us-1", ["eu-1"], ["unreachable"], within_s=15)
+    seconds = await world.noticed(["us-1"], ["eu-1"], cut)
+    await world.judged("us-1", ["eu-1"], ["unreachable"])
     verdict = next(b for b in fleet.became(cut, ["eu-1"]) if b.peer == "us-1" and b.state == "unreachable")
     assert "heard by" in verdict.cause
     assert [o for o in await world.call("eu-1", 10) if o.failed] == []
@@ -36,11 +36,9 @@ async def test_a_region_that_is_cut_off_works_on_by_itself_and_takes_up_only_wha
     inside, outside = lab.regions[region], lab.others(region)
     cut = time.time()
     lab.cut_region(region)
-    seconds = max(
-        await world.noticed(inside, outside, cut, within_s=20), await world.noticed(outside, inside, cut, within_s=20)
-    )
+    seconds = max(await world.noticed(inside, outside, cut), await world.noticed(outside, inside, cut))
     for node in inside:
-        await world.judged(node, outside, ["down", "unreachable"], within_s=20)
+        await world.judged(node, outside, ["down", "unreachable"])
 
     # Both halves serve what they have.
     here, there = await world.call("ap-3", 10), await world.call("eu-3", 10)
@@ -53,7 +51,7 @@ async def test_a_region_that_is_cut_off_works_on_by_itself_and_takes_up_only_wha
     async def reached() -> bool:
         return (await fleet.tools("ap-3"))["own--ap-1"] == before + 1
 
-    await until(reached, "a change reaches the other nodes of the region", 10)
+    await until(reached, "a change reaches the other nodes of the region")
     # What is cut off is known, but marked.
     status = await fleet.api["eu-1"].status()
     assert status is not None

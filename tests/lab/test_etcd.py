@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.lab.etcd import Etcd
-from tests.lab.fleet import Fleet, stamping
+from tests.lab.fleet import Fleet, stamping, told
 from tests.lab.net import Lab
 from tests.lab.waiting import until
-from tests.lab.world import DELAYS, told
+from tests.lab.world import DELAYS
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 REGIONS = {"eu": ("eu-1", "eu-etcd"), "us": ("us-1", "us-2", "us-etcd"), "ap": ("ap-1", "ap-etcd")}
 LEASE_S = 5
@@ -40,26 +40,25 @@ async def test_nodes_find_each_other_by_an_etcd_that_loses_a_member_and_a_region
                 return bool(keys := await etcd.keys("us-etcd")) and not any(key.endswith(f"/{node}") for key in keys)
 
             await fleet.start("eu-1", "us-1", "ap-1")
-            found = await until(lambda: fleet.whole("eu-1", "us-1", "ap-1"), "three nodes that know each other", 30)
+            found = await until(lambda: fleet.whole("eu-1", "us-1", "ap-1"), "three nodes that know each other")
             told(f"three nodes found each other by etcd {found:.1f} s after they served")
             since = time.time()
 
             # A member dies: who had it nearest goes on with the others, and a newcomer is found.
             etcd.kill("eu-etcd")
             await fleet.start("us-2")
-            joined = await until(fleet.whole, "the newcomer known to all", 30)
+            joined = await until(fleet.whole, "the newcomer known to all")
             told(f"a member of etcd killed, a newcomer was known to all {joined:.1f} s after it served")
 
             # A region is cut off, and leaves etcd, which two members keep up; what is known of it stays, and it comes
             # back by itself.
             await etcd.start("eu-etcd")
-            await until(lambda: etcd.keys("eu-etcd"), "the member of eu is back", 20, every_s=0.2)
+            await until(lambda: etcd.keys("eu-etcd"), "the member of eu is back", every_s=0.2)
             lab.cut_region("ap")
-            await until(lambda: expired("ap-1"), "the entry of ap-1 has expired", 30, every_s=0.5)
+            await until(lambda: expired("ap-1"), "the entry of ap-1 has expired", every_s=0.5)
             assert (await fleet.tools("eu-1"))["own--ap-1"] == 2
             lab.heal()
-            healed = await until(fleet.whole, "four nodes that know each other again", 30)
-            again = await until(lambda: registered("ap-1"), "ap-1 is registered again", 30, every_s=0.2)
+            healed = await until(fleet.whole, "four nodes that know each other again")
+            again = await until(lambda: registered("ap-1"), "ap-1 is registered again", every_s=0.2)
             told(f"a region cut off until it had left etcd was back in {healed:.1f} s, in etcd {again:.1f} s later")
-            assert fleet.doubts(since, lambda by, peer: "ap-1" not in (by, peer)) == []
-            assert fleet.complaints(since) == []
+            fleet.undisturbed(since, lambda by, peer: "ap-1" not in (by, peer))
