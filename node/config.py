@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from node.settings.audit import AuditSection
 from node.settings.auth import AuthSection
 from node.settings.explain import explain, line
 from node.settings.guard import GuardSection
@@ -39,6 +40,7 @@ class NodeConfig(Section):
     search: SearchSection = SearchSection()
     limits: LimitsSection = Field(default_factory=LimitsSection)
     outbound: OutboundSection = OutboundSection()
+    audit: AuditSection = AuditSection()
     log: LogSection = LogSection()
 
     @property

@@ -23,6 +23,8 @@ REASON_MAX = 500
 LIST_MAX = 16
 FACT_MAX = 4_096
 
+_NUMBERS = (int, float, bool)
+
 
 class Bodies(NamedTuple):
     """How bodies are kept: masked, and so many characters of each at most."""
@@ -63,9 +65,7 @@ class CallEntry(NamedTuple):
             "action": "call",
             "side": record.side,
             "who": who(call.principal),
-            "what": _filled(
-                server=name(record.server), tool=target(record.tool), owner=record.owner, method=name(record.method)
-            ),
+            "what": _called(record.server, record.tool, record.owner, record.method),
             "ran_at": record.owner if record.attempts else "",
             "outcome": record.outcome,
             "took_ms": record.took_ms,
@@ -190,13 +190,15 @@ class EventEntry(NamedTuple):
 def facts_of(entry: Entry, bodies: Bodies | None) -> dict[str, Any]:
     """What is empty is left out. Never raises: what cannot be written is told by a record that says so."""
     try:
-        return {k: v for k, v in entry.facts(bodies).items() if v not in ("", {}, [], None)}
+        return {k: v for k, v in entry.facts(bodies).items() if v or v.__class__ in _NUMBERS}
     # Whatever it holds came from callers and servers; one that cannot be written must not end the log.
     except Exception as e:
         why = f"this record cannot be written: {type(e).__name__}"
         return {"at": rfc3339(now_ms()), "kind": entry.kind, "action": "unwritable", "reason": why}
 
 
+# Callers come again and again. What is returned is never changed.
+@lru_cache(maxsize=1_024)
 def who(principal: Principal) -> dict[str, Any]:
     return _filled(
         subject=name(principal.subject),
@@ -231,6 +233,12 @@ def reason(text: str) -> str:
     if len(text) > REASON_MAX:
         text = text[: REASON_MAX - 1] + CUT
     return scrub(text.encode("utf-8", "replace").decode())
+
+
+# As many as a node's tools in use; texts that callers make up push each other out.
+@lru_cache(maxsize=4_096)
+def _called(server: str, tool: str, owner: str, method: str) -> dict[str, Any]:
+    return _filled(server=name(server), tool=target(tool), owner=name(owner), method=name(method))
 
 
 def _filled(**members: Any) -> dict[str, Any]:

@@ -34,6 +34,10 @@ _BREATH_ROWS = 8
 """After so many the interpreter's lock is offered to the loop, which may wait for it."""
 
 
+_PUT_ROWS = 500
+"""Handed on together: a transaction costs as much as twenty rows of it."""
+
+
 class Rows:
     """What waits for the disk. Filled by the scribe, emptied by the keeper; counts may be read by anyone."""
 
@@ -158,10 +162,11 @@ class Scribe:
             rows.append(self._row(self.waiting.popleft()))
             if self._unsigned >= _CHECKPOINT_ROWS:
                 rows.append(self._checkpoint())
-            if len(rows) >= _BREATH_ROWS:
+            if len(rows) % _BREATH_ROWS == 0:
+                time.sleep(0)
+            if len(rows) >= _PUT_ROWS:
                 self.rows.put(rows)
                 rows = []
-                time.sleep(0)
         if self._unsigned and (ending or self._pause_s() == 0.0):
             rows.append(self._checkpoint())
         if rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from node.settings.audit import audit_rules
 from node.settings.auth_rules import auth_rules
 from node.settings.doors import door_rules
 from node.settings.endpoint import endpoint_rules
@@ -111,4 +112,15 @@ def _search(config: NodeConfig) -> Iterator[Broken]:
         yield ("search", "aliases"), "names the same twice; name each once"
 
 
-_RULES = (_listeners, _federation, _etcd, _names, auth_rules, _search, door_rules, endpoint_rules, store_rules)
+_RULES = (
+    _listeners,
+    _federation,
+    _etcd,
+    _names,
+    auth_rules,
+    _search,
+    door_rules,
+    endpoint_rules,
+    store_rules,
+    audit_rules,
+)
