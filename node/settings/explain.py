@@ -9,15 +9,18 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from node.settings.source import Document, KeyPath, dotted
+from node.settings.upstream_auth import KINDS
 from proto.jsons import type_name
+
+_NOT_KEYS = ("[key]", *KINDS)
 
 
 def explain(error: ValidationError, schema: type[BaseModel], document: Document) -> list[str]:
     """One line for each error, in the order of the file; those from the environment come first."""
     found = []
     for e in error.errors(include_url=False):
-        # A bad name of an entry is located at `[key]` below that entry.
-        path = tuple(part for part in e["loc"] if part != "[key]")
+        # A bad name of an entry is located at `[key]` below that entry, a key of `auth` below its kind.
+        path = tuple(part for part in e["loc"] if part not in _NOT_KEYS)
         found.append((path, _message(e["type"], e["msg"], e.get("ctx", {}), e["input"], path, schema)))
     found.sort(key=lambda f: document.line_of(f[0]))
     return [line(document, path, message) for path, message in found]

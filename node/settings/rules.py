@@ -9,6 +9,7 @@ from node.settings.audit import audit_rules
 from node.settings.auth_rules import auth_rules
 from node.settings.doors import door_rules
 from node.settings.endpoint import endpoint_rules
+from node.settings.upstream_auth import upstream_auth_rules
 from node.settings.values import is_loopback, is_unspecified, split_host_port
 from node.settings.vectors import store_rules
 
@@ -118,6 +119,7 @@ _RULES = (
     _etcd,
     _names,
     auth_rules,
+    upstream_auth_rules,
     _search,
     door_rules,
     endpoint_rules,

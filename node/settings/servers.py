@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, PlainValidator, SecretStr, field_validator, model_validator
 
 from node.settings.guard import Glob, Scopes, ToolLists, Word
+from node.settings.upstream_auth import UpstreamAuth, check_auth
 from node.settings.values import FilePath, Seconds, Secret, Section, ServiceName
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class ServerConfig(Section):
     `transport` is for a `url`: `auto` takes Streamable HTTP, or HTTP+SSE where a server has only that; a ws:// address
     is always a WebSocket.
 
+    `headers` go with every request to a `url`, as they are; `auth` gets tokens for it.
+
     `service` joins declared replicas under one name; `stateless` lets any of them take any call. `retry_safe`: running
     a tool twice does no harm; all of them, or those that are named.
 
@@ -68,6 +71,7 @@ class ServerConfig(Section):
     url: str = ""
     transport: Literal["auto", "http", "sse", "websocket"] = "auto"
     headers: dict[str, Secret] = Field(default_factory=dict)
+    auth: UpstreamAuth | None = None
     title: str = Field(default="", max_length=200)
     description: str = Field(default="", max_length=4_000)
     service: ServiceName = ""
@@ -148,6 +152,7 @@ class ServerConfig(Section):
             raise ValueError("'limits' are for a 'command'; a server at a 'url' is not a process of this node")
         if self.command and self.transport != "auto":
             raise ValueError("'transport' is for a 'url'; a 'command' is spoken to over its pipes")
+        check_auth(self)
         if self.url.startswith(("ws:", "wss:")) and self.transport not in ("auto", "websocket"):
             raise ValueError(f"'transport' is {self.transport!r}, but a ws:// address can only be a WebSocket")
         return self
