@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from node.audit.port import NoAudit
 from node.bridge.bridge import Bridge
 from node.bridge.lot import Lot
 from node.catalog import Catalog, Server, unknown_server
@@ -31,6 +32,7 @@ from node.embedding_http import HttpEmbedder
 from node.endpoints.addresses import MeshEndpoints
 from node.endpoints.meta import MetaEndpoint, MetaSettings
 from node.gateway import Gateway
+from node.governance.setup import governance_of, office_of
 from node.guard.choose import guard_of
 from node.guard.measuring import MeasuredLimits
 from node.hosting import Hosting
@@ -45,6 +47,7 @@ from node.leaving import Leaving
 from node.mesh_keys import sealer_of
 from node.operations import Operations
 from node.operator.api import OperatorApi
+from node.operator.governing import GoverningApi
 from node.outbound.outbound import Outbound
 from node.ports import Action, Caller, Resource
 from node.store import AddedServers
@@ -82,8 +85,15 @@ class App:
         self.outbound = Outbound(config.outbound.allow)
         self.limits = MeasuredLimits(config.limits, config.node.mesh)
         self.catalog = Catalog(me)
+        self.tls = self._mesh_tls()
+        self.governance = governance_of(config, self.tls)
+        self.governance.publish = self._publish
         self.authenticator = authenticator_of(
-            config.auth, config.node.mesh, outbound=self.outbound, public_url=config.http.public_url
+            config.auth,
+            config.node.mesh,
+            governance=self.governance,
+            outbound=self.outbound,
+            public_url=config.http.public_url,
         )
         self.guard = guard_of(config.auth, config.node.mesh)[1]
         embedder = embedder_of(config.search)
@@ -125,8 +135,15 @@ class App:
         )
         self.rechecks = Rechecks(self.ingress.recheck)
         self.draining = Draining(self.gateway, self._tell_draining, lambda: self.ingress.stats()["sessions"])
-        self.tls = self._mesh_tls()
         self.federation = self._federation(self.tls) if self.tls is not None else None
+        self.office = office_of(
+            self.governance,
+            self.guard,
+            self.gateway,
+            NoAudit(),
+            lambda: self.federation.peers() if self.federation else (),
+            lambda: self.gateway.recent,
+        )
         self.ending = asyncio.Event()
         """Set once the process is to stop."""
         self.leaving = Leaving(self.gateway, self.draining, self.federation, self.ending.set)
@@ -141,6 +158,8 @@ class App:
     async def start(self) -> None:
         """Raises `Unavailable` if a port or the data directory is taken, `Invalid` if files are not as configured."""
         self.data_dir.claim()
+        # Before anything is served or said: what was denied stays so.
+        self.governance.open()
         node = Record.of(Kind.NODE, self.catalog.me.name, self._node_body())
         self.catalog.apply(self.catalog.me, [node], [])
         if self.vectors is not None:
@@ -148,6 +167,7 @@ class App:
         if self.federation is not None:
             await self.federation.start()
             self.federation.publish([node], [])
+            self.governance.announce()
         # What was added before is known, and what is added from the first moment on is kept.
         self.added.open()
         if self.learning is not None:
@@ -196,6 +216,7 @@ class App:
         self.gateway.refusing = True
         async with AsyncExitStack() as parts:
             parts.callback(self.data_dir.release)
+            parts.callback(self.governance.close)
             parts.callback(self.added.close)
             if self.learning is not None:
                 parts.push_async_callback(self.learning.stop)
@@ -267,6 +288,7 @@ class App:
             answer=self.gateway.answer,
             software=SOFTWARE,
             lender=self.vectors.shared if self.vectors else None,
+            governor=self.governance,
         )
 
     def _learning(self, feedback: Feedback) -> Learning:
@@ -283,6 +305,7 @@ class App:
         well_known = WellKnown(self.config.auth, lambda: self.public_url)
         app.add_routes(well_known.routes())
         app.on_response_prepare.append(well_known.complete)
+        app.add_routes(GoverningApi(self.office, self.authenticator).routes())
         app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
         tls = server_context(http.tls) if http.tls else None
         self.listener = Listener(app, door_settings(self.config), http.host, http.port, tls)

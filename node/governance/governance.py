@@ -162,6 +162,11 @@ class MeshGovernance:
         """What this node has laid down itself."""
         return self._own().records
 
+    @property
+    def held(self) -> int:
+        """How many servers and tools this node has disabled."""
+        return sum(len(item) for item in self._own().items.values() if isinstance(item, tuple))
+
     def lay_down(self, puts: Sequence[Record], deletes: Sequence[RecordKey]) -> bool:
         """On disk, then in force here, then on its way. Whether anything changed. For a node that `writes`.
 

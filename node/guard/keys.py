@@ -114,6 +114,9 @@ class KeyGuard:
         return Decision(allowed=False, rule=rule, reason=f"{rule} lets through {shown or 'no server'}")
 
     def may(self, principal: Principal, action: Action, resource: Resource) -> Decision:
+        if action is Action.ADMINISTER:
+            allowed = "operator" in principal.scopes
+            return Decision(allowed, "" if allowed else "the scope 'operator' is missing", "operator")
         return self.explain(principal, action, resource)
 
     async def admit(self, call: Call, *resources: Resource) -> Admission:

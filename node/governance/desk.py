@@ -1,0 +1,228 @@
+"""Where operators ask for a change: it is made here, if this node may, or carried to the authorities that must make it.
+
+A carried change is decided on again at the authority, for the same principal. What was laid down at several authorities
+is removed at each of them. A change may be asked for twice, so that whoever is unsure of the first answer asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from node.audit.port import Audit
+from node.governance.changes import Changes, changeable
+from node.governance.governance import MeshGovernance
+from node.guard.governed import Held
+from node.ports import Caller, Carrier
+from proto.calls import Answer, Call, Exchange, Notification
+from proto.errors import Conflict, Fault, Invalid, MeshError, Unavailable
+from proto.names import NodeId
+from proto.records import Kind, Principal, RecordKey
+
+log = logging.getLogger("toolmesh.governance")
+
+METHOD = "toolmesh/governance"
+ASK_MS = 15_000
+ARRIVE_S = 2.0
+"""A verb waits so long for the other nodes to have a change in force, and then says who has not."""
+
+VERBS: Mapping[tuple[str, Kind], str] = {
+    ("set", Kind.KEY): "key create",
+    ("remove", Kind.KEY): "key revoke",
+    ("set", Kind.POLICY): "policy set",
+    ("remove", Kind.POLICY): "policy remove",
+    ("set", Kind.TENANT): "tenant set",
+    ("remove", Kind.TENANT): "tenant remove",
+    ("set", Kind.QUARANTINE): "disable",
+    ("remove", Kind.QUARANTINE): "enable",
+    ("set", Kind.REVOCATION): "revoke",
+    ("remove", Kind.REVOCATION): "revoke --lift",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One change. `data` is the body's JSON; of a removal, what tells which of several is meant."""
+
+    do: Literal["set", "remove"]
+    kind: Kind
+    id: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, params: Mapping[str, Any]) -> Asked:
+        """As it was carried. Raises `Invalid`."""
+        do, kind, name, data = (params.get(k) for k in ("do", "kind", "id", "data"))
+        if do not in ("set", "remove") or not isinstance(kind, str) or not isinstance(name, str):
+            raise Invalid("a change says what to do ('set' or 'remove'), of which 'kind', and its 'id'")
+        if not isinstance(data, dict):
+            raise Invalid("'data' must be an object")
+        return cls(do, changeable(kind), name, data)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return {"do": self.do, "kind": str(self.kind), "id": self.id, "data": dict(self.data)}
+
+    @property
+    def verb(self) -> str:
+        return VERBS[self.do, self.kind]
+
+    @property
+    def what(self) -> str:
+        parts = [self.id, self.data.get("tool"), self.data.get("owner")] if self.kind is Kind.QUARANTINE else [self.id]
+        return "/".join(str(part) for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Other nodes, by name: a change is in force at `there`; `waiting` have not said so in time, `away` cannot be
+    asked, and have it when they are back."""
+
+    there: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
+
+
+class Mesh(Protocol):
+    """What a desk asks of the federation; see `node.governance.reach`."""
+
+    def authorities(self) -> Sequence[tuple[str, bool]]:
+        """Other nodes that have the role: (name, can be asked now), by name."""
+
+    async def arrived(self, within_s: float) -> Arrived:
+        """Who has taken all that this node has published."""
+
+
+class Desk:
+    """`administering` raises unless the principal may administer this node."""
+
+    def __init__(
+        self,
+        governance: MeshGovernance,
+        changes: Changes,
+        nodes: Carrier,
+        mesh: Mesh,
+        administering: Callable[[Principal], None],
+        audit: Audit,
+    ) -> None:
+        self._governance = governance
+        self._changes = changes
+        self._nodes = nodes
+        self._mesh = mesh
+        self._administering = administering
+        self._audit = audit
+        nodes.handle(METHOD, self.answer)
+
+    async def change(self, asked: Asked, principal: Principal) -> dict[str, Any]:
+        """`{"changed", "authorities": [NAME], "in_force": [NODE], "waiting": [NODE], "away": [NODE]}`.
+
+        Raises any `MeshError`: `Unavailable` where no authority can be reached, `Conflict` where there is none.
+        """
+        return await self._audited(asked, principal, lambda: self._placed(asked, principal))
+
+    async def answer(self, call: Call, exchange: Exchange, peer: NodeId) -> Answer:
+        """What another node carries here (`relaying.NodeHandler`). Raises any `MeshError`."""
+        asked = Asked.parse(call.params)
+        if not self._governance.writes:
+            raise Unavailable(f"node {self._nodes.me!r} is no authority any longer; ask again")
+        log.info("%s asks for %r of %r, by %s", call.principal.subject, asked.verb, asked.what, peer.name)
+        return {"result": await self._audited(asked, call.principal, lambda: self._made(asked, call.principal))}
+
+    # ---- where ----------------------------------------------------------------------------------
+
+    async def _placed(self, asked: Asked, principal: Principal) -> dict[str, Any]:
+        self._administering(principal)
+        places = self._holders(asked)
+        if asked.do == "set" or not places:
+            places = [self._writer(places)]
+        answers = [await self._at(place, asked, principal) for place in places]
+        return {
+            "changed": any(a["changed"] for a in answers),
+            "authorities": places,
+            **{k: sorted({name for a in answers for name in a[k]}) for k in ("in_force", "waiting", "away")},
+        }
+
+    def _writer(self, holders: Sequence[str]) -> str:
+        """Who is to make a change: this node if it may, else an authority, best of all one that has it already."""
+        if self._governance.writes:
+            return self._nodes.me
+        known = self._mesh.authorities()
+        alive = [name for name, reachable in known if reachable]
+        for name in (*(h for h in holders if h in alive), *alive):
+            return name
+        if known:
+            names = ", ".join(name for name, _ in known)
+            raise Unavailable(f"no authority can be reached now: {names}; ask again, or ask it at its own address")
+        raise Conflict(
+            "this mesh has no authority that this node has met: issue a certificate with 'toolmesh ca issue … --role "
+            "authority' to one or several nodes"
+        )
+
+    def _holders(self, asked: Asked) -> list[str]:
+        """Authorities that have laid it down and still may change it, this node first."""
+        names = [c.authority.name for c in self._governance.copies() if c.role and _concerns(asked, c.items)]
+        return sorted(names, key=lambda name: (name != self._nodes.me, name))
+
+    async def _at(self, place: str, asked: Asked, principal: Principal) -> dict[str, Any]:
+        if place == self._nodes.me:
+            return await self._made(asked, principal)
+        caller = Caller(principal=principal)
+        answer = await self._nodes.carry(place, METHOD, asked.params, caller, _Silent(), budget_ms=ASK_MS)
+        return _result(answer, place)
+
+    # ---- here -----------------------------------------------------------------------------------
+
+    async def _made(self, asked: Asked, principal: Principal) -> dict[str, Any]:
+        self._administering(principal)
+        do = self._changes.set if asked.do == "set" else self._changes.remove
+        changed = do(asked.kind, asked.id, asked.data, principal.subject)
+        arrived = await self._mesh.arrived(ARRIVE_S)
+        return {
+            "changed": changed,
+            "in_force": sorted((self._nodes.me, *arrived.there)),
+            "waiting": sorted(arrived.waiting),
+            "away": sorted(arrived.away),
+        }
+
+    async def _audited(
+        self, asked: Asked, principal: Principal, do: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        try:
+            answer = await do()
+        except MeshError as e:
+            self._audit.admin(principal, asked.verb, asked.what, e.kind, reason=e.message)
+            raise
+        except Exception:
+            self._audit.admin(principal, asked.verb, asked.what, Fault.kind)
+            raise
+        self._audit.admin(principal, asked.verb, asked.what, after=dict(asked.data))
+        return answer
+
+
+def _concerns(asked: Asked, items: Mapping[RecordKey, object]) -> bool:
+    item = items.get(RecordKey(asked.kind, asked.id))
+    if asked.kind is not Kind.QUARANTINE or asked.do == "set" or not isinstance(item, tuple):
+        return item is not None
+    wanted = (asked.data.get("tool", ""), asked.data.get("owner", ""))
+    return any(isinstance(h, Held) and (h.tool, h.owner) == wanted for h in item)
+
+
+def _result(answer: Answer, place: str) -> dict[str, Any]:
+    result = answer.get("result")
+    if isinstance(result, dict) and isinstance(result.get("changed"), bool):
+        lists = {k: result.get(k) for k in ("in_force", "waiting", "away")}
+        if all(isinstance(v, list) and all(isinstance(n, str) for n in v) for v in lists.values()):
+            return {"changed": result["changed"], **lists}
+    raise Unavailable(f"authority {place} answered what cannot be read; ask again when it runs this release")
+
+
+class _Silent:
+    """A change has nothing to tell meanwhile, and asks nobody."""
+
+    def event(self, notification: Notification) -> None:
+        return
+
+    async def request(self, request: Notification) -> Answer:
+        raise Unavailable("a change of what governs asks no client")
