@@ -17,6 +17,8 @@ from yarl import URL
 from node.consent.consents import Consents
 from node.consent.login import Logins
 from node.consent.routes import ConsentPages, Listed
+from node.consent.sessions import Sessions
+from node.consent.signing_in import SigningIn
 from node.credentials.consent import ConsentSource
 from node.credentials.discovery import Discovery
 from node.credentials.http import OutboundHttp
@@ -53,6 +55,20 @@ class Known:
 
     def principals(self) -> dict[str, Principal]:
         return {}
+
+
+class Guesses:
+    """The door's count of wrong credentials: three are allowed."""
+
+    def __init__(self) -> None:
+        self.wrong = 0
+
+    def barred_s(self, address: str) -> float:
+        return 30.0 if self.wrong >= 3 else 0.0
+
+    def failed(self, address: str) -> None:
+        assert address == "127.0.0.1"
+        self.wrong += 1
 
 
 class _Forms(HTMLParser):
@@ -157,8 +173,10 @@ class Site:
     base: str
     consents: Consents
     source: ConsentSource
-    pages: ConsentPages
+    signing_in: SigningIn
+    sessions: Sessions
     known: Known
+    guesses: Guesses
     granted: list[tuple[str, tuple[str, str, str]]]
     told: list[tuple[str, str, str, str]]
 
@@ -206,23 +224,25 @@ async def make_site(
             raise Unknown("there is no such server")
         return Listed("files", "The <files> & more")
 
-    pages = ConsentPages(
+    ways = logins(http, lambda: at[0]) if logins else Logins((), http, lambda: at[0])
+    guesses = Guesses()
+    signing_in = SigningIn("eu-1", known, ways, lambda: at[0], guesses=lambda: guesses)
+    consent_pages = ConsentPages(
         "eu-1",
         consents,
-        known,
-        logins(http, lambda: at[0]) if logins else Logins((), http, lambda: at[0]),
+        signing_in,
         lambda: at[0],
         may_use,
         lambda principal, *rest: told.append((principal.subject, *rest)),
     )
     app = web.Application()
-    app.add_routes(pages.routes())
+    app.add_routes(consent_pages.routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     runners.append(runner)
     at[0] = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    return Site(at[0], consents, source, pages, known, granted, told)
+    return Site(at[0], consents, source, signing_in, signing_in.sessions, known, guesses, granted, told)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ async def test_an_answer_counts_only_in_the_browser_that_went_there(site, browse
     assert (await other_browser.get(back.headers["Location"])).status == 400
     await other_browser.get("/oauth/signin")
     assert (await other_browser.get(back.headers["Location"])).status == 400
-    assert len(site.pages.sessions) == 0
+    assert len(site.sessions) == 0
 
 
 async def test_a_token_that_the_node_does_not_take_signs_nobody_in(site, browser, authority):
@@ -64,7 +64,7 @@ async def test_a_token_that_the_node_does_not_take_signs_nobody_in(site, browser
     site.known.authenticate = nobody
     page = await browser.get(back.headers["Location"])
     assert page.status == 403
-    assert len(site.pages.sessions) == 0
+    assert len(site.sessions) == 0
 
 
 async def test_an_issuer_that_is_not_configured_is_not_there(site, browser: Browser):

@@ -10,7 +10,8 @@ import pytest
 from node.consent import sessions as sessions_module
 from node.credentials.consent_grants import holder_of
 from node.credentials.ports import Asked, ConsentNeeded
-from proto.records import Principal
+from proto import jsons
+from proto.records import ANONYMOUS, Principal
 from tests.node.consent.conftest import ALICE, BOB, Browser, Page, Site
 
 
@@ -173,9 +174,18 @@ async def test_a_wrong_key_signs_nobody_in(site, browser):
     assert page.status == 403
     assert "not a key or password" in page.says
     assert "wrong" not in page.text.replace('class="wrong"', "").replace(".wrong", "")
-    assert len(site.pages.sessions) == 0
+    assert len(site.sessions) == 0
     # The page that says so can be used to try again.
     assert (await browser.sign_in(key="alice-key", at=page)).status == 200
+
+
+async def test_guesses_are_counted_at_the_door_and_end_there(site, browser):
+    for _ in range(3):
+        assert (await browser.sign_in(key="wrong")).status == 403
+    page = await browser.sign_in(key="alice-key")
+    assert page.status == 429
+    assert page.headers["Retry-After"] == "30"
+    assert len(site.sessions) == 0
 
 
 async def test_a_session_gets_a_new_id_at_every_sign_in_and_its_cookie_is_out_of_reach_of_pages(site, browser):
@@ -189,7 +199,7 @@ async def test_a_session_gets_a_new_id_at_every_sign_in_and_its_cookie_is_out_of
     old = browser.cookies()["__Host-toolmesh"]
     await browser.sign_in(key="alice-key")
     assert browser.cookies()["__Host-toolmesh"] != old
-    assert site.pages.sessions.find(old) is None
+    assert site.sessions.find(old) is None
 
 
 async def test_a_form_without_its_token_or_from_another_site_does_nothing(site, browser, authority):
@@ -243,7 +253,7 @@ async def test_a_session_ends_with_its_time_and_with_the_credential_that_opened_
     site.known.ended.clear()
     await browser.sign_in(key="alice-key")
     now = [0.0]
-    monkeypatch.setattr(site.pages.sessions, "_clock", lambda: now[0])
+    monkeypatch.setattr(site.sessions, "_clock", lambda: now[0])
     await browser.sign_in(key="alice-key")
     assert (await browser.get("/oauth")).url == f"{site.base}/oauth"
     now[0] = sessions_module.SESSION_S + 1
@@ -262,12 +272,40 @@ async def test_sessions_are_bounded_and_the_oldest_of_one_person_ends_first():
     assert sessions.find(bobs) is None
 
 
+async def test_where_nobody_must_prove_anything_one_goes_on_as_nobody_in_particular(site, browser, monkeypatch):
+    async def anybody(credentials):
+        return ANONYMOUS
+
+    site.known.authenticate = anybody
+    shown = await browser.get("/oauth/signin")
+    with pytest.raises(StopIteration):
+        shown.form("/oauth/signin", how="known")
+    monkeypatch.setattr(site.signing_in, "_demanded", False)
+    page = await browser.get(ticket_for(site, ANONYMOUS))
+    page = await browser.submit(page, page.form("/oauth/signin", how="known"))
+    done = await browser.submit(page, page.form("/oauth/connect/files"))
+    assert "files is connected" in done.says
+    assert await site.source.obtain(ANONYMOUS, Asked())
+    # Whoever types a key there is not taken for anonymous because it is wrong.
+    assert (await browser.sign_in(key="wrong")).status == 403
+
+
+async def test_the_document_of_this_client_is_there_where_it_can_be_fetched(site, browser, monkeypatch):
+    assert (await browser.get("/oauth/client.json")).status == 404
+    monkeypatch.setattr(site.consents, "_public_url", lambda: "https://node.example")
+    page = await browser.get("/oauth/client.json")
+    said = jsons.loads(page.text)
+    assert said["client_id"] == "https://node.example/oauth/client.json"
+    assert said["redirect_uris"] == ["https://node.example/oauth/callback"]
+    assert said["token_endpoint_auth_method"] == "none"
+
+
 async def test_who_signs_out_is_signed_out(site, browser):
     page = await browser.sign_in(key="alice-key")
     cookie = browser.cookies()["__Host-toolmesh"]
     out = await browser.submit(page, page.form("/oauth/signout"))
     assert out.url.startswith(f"{site.base}/oauth/signin")
-    assert site.pages.sessions.find(cookie) is None
+    assert site.sessions.find(cookie) is None
 
 
 async def test_each_takes_back_its_own_grant_which_is_revoked_there(site, browser, other_browser, authority):
@@ -294,7 +332,7 @@ async def test_a_ticket_that_is_not_ours_says_what_to_do(site, browser, ticket):
 
 async def test_a_server_that_one_may_not_see_is_answered_like_one_that_does_not_exist(site, browser):
     site.known.tokens["t"] = Principal("stranger", "mesh.test")
-    session = site.pages.sessions.begin(site.known.tokens["t"])
+    session = site.sessions.begin(site.known.tokens["t"])
     browser.http.cookie_jar.update_cookies({"__Host-toolmesh": session}, response_url=_url(site))
     seen = [await browser.get(f"/oauth/connect/{name}") for name in ("files", "nothing")]
     assert [p.status for p in seen] == [404, 404]
