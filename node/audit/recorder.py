@@ -282,6 +282,11 @@ class Recorder:
         return keeper.head.seq, waiting, size, keeper.last_write_ms
 
     @property
+    def head(self) -> str:
+        """SEQ:HASH of the last record on the disk; empty before the start."""
+        return str(self._keeper.head) if self._keeper else ""
+
+    @property
     def failing(self) -> bool:
         return bool(self._problems)
 
@@ -296,7 +301,7 @@ class Recorder:
             first = records = held = 0
         return {
             "node": self._me.name,
-            "head": str(self._keeper.head) if self._keeper else "0:",
+            "head": self.head,
             "signed_to": self._scribe.signed_to if self._scribe else seq,
             "key_id": self._key_id,
             "first": first,
