@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from node.audit.port import NoAudit
+from node.audit.setup import NodeAudit
+from node.audit.signins import AuditedAuthenticator
 from node.bridge.bridge import Bridge
 from node.bridge.lot import Lot
 from node.catalog import Catalog, Server, unknown_server
@@ -50,6 +51,7 @@ from node.operator.api import OperatorApi
 from node.operator.governing import GoverningApi
 from node.outbound.outbound import Outbound
 from node.ports import Action, Caller, Resource
+from node.signing import signing_in
 from node.store import AddedServers
 from node.vectors import NodeVectors
 from node.views import MeshViews
@@ -82,19 +84,27 @@ class App:
         data_dir = config.node.data_dir
         self.data_dir = DataDir(data_dir)
         me = config.node_id
+        self.audit = NodeAudit(config)
         self.outbound = Outbound(config.outbound.allow)
         self.limits = MeasuredLimits(config.limits, config.node.mesh)
         self.catalog = Catalog(me)
         self.tls = self._mesh_tls()
         self.governance = governance_of(config, self.tls)
         self.governance.publish = self._publish
-        self.authenticator = authenticator_of(
+        sealer = sealer_of(config.federation.mesh_keys)
+        self.signing_in = signing_in(
+            config, self.outbound, sealer, lambda: self.public_url, lambda name: self.hosting.wake(name)
+        )
+        callers = self.signing_in.callers
+        authenticator = authenticator_of(
             config.auth,
             config.node.mesh,
             governance=self.governance,
             outbound=self.outbound,
             public_url=config.http.public_url,
+            keep=callers.keep if callers is not None else None,
         )
+        self.authenticator: Authenticator = AuditedAuthenticator(authenticator, self.audit.audit)
         self.guard = guard_of(config.auth, config.node.mesh)[1]
         embedder = embedder_of(config.search)
         self._asked_over_http = embedder if isinstance(embedder, HttpEmbedder) else None
@@ -105,7 +115,7 @@ class App:
         self.router = Router(embedder, kept, source=shared, feedback=self.feedback, snapshot=snapshot)
         Indexing(self.catalog, self.router)
         lot = Lot(parked_s=config.http.parked_s, parked_max=config.http.parked_max)
-        self.bridge = Bridge(me.name, sealer_of(config.federation.mesh_keys), lot)
+        self.bridge = Bridge(me.name, sealer, lot)
         self.hosting = Hosting(self.catalog, self._publish, self.bridge.target)
         self.gateway = Gateway(
             self.catalog,
@@ -140,7 +150,7 @@ class App:
             self.governance,
             self.guard,
             self.gateway,
-            NoAudit(),
+            self.audit.audit,
             lambda: self.federation.peers() if self.federation else (),
             lambda: self.gateway.recent,
         )
@@ -158,6 +168,7 @@ class App:
     async def start(self) -> None:
         """Raises `Unavailable` if a port or the data directory is taken, `Invalid` if files are not as configured."""
         self.data_dir.claim()
+        self.audit.start(SOFTWARE)
         # Before anything is served or said: what was denied stays so.
         self.governance.open()
         node = Record.of(Kind.NODE, self.catalog.me.name, self._node_body())
@@ -166,6 +177,7 @@ class App:
             self.vectors.start(self.federation, self.router, lambda: not self.loaded)
         if self.federation is not None:
             await self.federation.start()
+            self.audit.watch(self.federation)
             self.federation.publish([node], [])
             self.governance.announce()
         # What was added before is known, and what is added from the first moment on is kept.
@@ -178,10 +190,10 @@ class App:
         if self._asked_over_http is not None:
             await self._asked_over_http.open()
         await self.router.start()
-        specs = {name: server.to_spec(name) for name, server in self.config.servers.items()}
+        specs = {name: self.signing_in.spec(name, server) for name, server in self.config.servers.items()}
         for name in self.added.names():
             if name in self.config.catalogue and name not in specs:
-                specs[name] = self.config.catalogue[name].to_spec(name)
+                specs[name] = self.signing_in.spec(name, self.config.catalogue[name])
         await self.hosting.start(specs)
         self._loading = asyncio.create_task(self._load())
         log.info(
@@ -216,8 +228,10 @@ class App:
         self.gateway.refusing = True
         async with AsyncExitStack() as parts:
             parts.callback(self.data_dir.release)
+            parts.push_async_callback(self.audit.stop)
             parts.callback(self.governance.close)
             parts.callback(self.added.close)
+            parts.callback(self.signing_in.close)
             if self.learning is not None:
                 parts.push_async_callback(self.learning.stop)
             parts.push_async_callback(self._stop_search)
@@ -284,7 +298,7 @@ class App:
             tls=tls,
             discoveries=discoveries_of(self.config, SOFTWARE),
             store=SqliteViewStore(self.config.node.data_dir),
-            listener=MeshViews(self.catalog),
+            listener=self.audit.listening(MeshViews(self.catalog)),
             answer=self.gateway.answer,
             software=SOFTWARE,
             lender=self.vectors.shared if self.vectors else None,
@@ -353,7 +367,7 @@ class App:
         wanted = Resource(server=name, owner=me.name, region=me.region)
         if config is None or not self.guard.visible(caller.principal, Action.ADD).allows(wanted):
             raise unknown_server(name)
-        await self.hosting.add(name, config.to_spec(name), self.added.add)
+        await self.hosting.add(name, self.signing_in.spec(name, config), self.added.add)
         server = self.catalog.find(me.name, name)
         if server is None:
             raise Unavailable(f"server {name!r} went away while it was added", server=name)

@@ -103,6 +103,12 @@ class Hosting:
             self._strays.pop(name, None)
             self._change((), self._offered.pop(name).withdraw())
 
+    def wake(self, name: str) -> None:
+        """What kept that server down may be over: it is tried now. No-op where it is not hosted."""
+        upstream = self._upstreams.get(name)
+        if upstream is not None:
+            upstream.wake()
+
     async def settled(self, name: str = "") -> None:
         """Until every server has either come up or failed once; or that one, if it is hosted here."""
         awaited = [event for known, event in self._settled.items() if name in ("", known)]

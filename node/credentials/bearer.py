@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from node.credentials.challenge import Challenge, parse_challenge
@@ -52,8 +52,8 @@ class BearerCredentials:
 
     `node` is this node's name. `whose` tells callers apart, by (principal, did it come in here); None: all are one.
     `eager`: the lists, too, are asked for with a token from the first request on; otherwise the server has to ask for
-    one, and so says which scopes it wants. `steps_up`: scopes may be asked for that nobody configured. `clock` gives
-    unix seconds. Failures, too, are kept for `HELD_MAX` principals at most.
+    one, and so says which scopes it wants. `steps_up`: scopes may be asked for that nobody configured. `closes` end
+    with it. `clock` gives unix seconds. Failures, too, are kept for `HELD_MAX` principals at most.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class BearerCredentials:
         discovery: Discovery | None = None,
         eager: bool = False,
         steps_up: bool = True,
+        closes: Sequence[Callable[[], Awaitable[None]]] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._server = server
@@ -77,6 +78,7 @@ class BearerCredentials:
         self._discovery = discovery
         self._eager = eager
         self._steps_up = steps_up
+        self._closes = closes
         self._clock = clock
         self._challenge: Challenge | None = None
         self._held: OrderedDict[tuple[str, ...], _Held] = OrderedDict()
@@ -132,10 +134,13 @@ class BearerCredentials:
 
     def forget(self, principal: Principal | None) -> None:
         """Its grant is gone: its token is used no more, nor are its connections."""
-        key = self._key(principal)
-        self._held.pop(key, None)
-        self._failed.pop(key, None)
-        self._on_forgotten(key)
+        self.drop(self._key(principal))
+
+    def drop(self, whose: tuple[str, ...]) -> None:
+        """As `forget`, by what `whose` says of a principal."""
+        self._held.pop(whose, None)
+        self._failed.pop(whose, None)
+        self._on_forgotten(whose)
 
     def when_forgotten(self, do: Callable[[tuple[str, ...]], None]) -> None:
         self._on_forgotten = do
@@ -144,6 +149,8 @@ class BearerCredentials:
         await self._flights.close()
         if self._discovery is not None:
             await self._discovery.close()
+        for close in self._closes:
+            await close()
         self._held.clear()
 
     # ---- one flight for each principal -----------------------------------------------------------

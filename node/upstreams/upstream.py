@@ -106,6 +106,8 @@ class Upstream:
         await self._learning.stop()
         await self._following.stop()
         await asyncio.gather(self._keeper.stop(), self._sessions.stop("stopped"))
+        if self.spec.credentials is not None:
+            await self.spec.credentials.close()
 
     def _offered(self, offer: Offer) -> None:
         keeper = self._keeper
