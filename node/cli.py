@@ -14,7 +14,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from node.verbs.grants import grants_app
+from node.verbs import governing
 from node.verbs.measuring import evaluate
+from node.verbs.options import AsJson, KeyFile, Url, Wait
 from proto import jsons
 from proto.errors import Fault, Invalid, MeshError
 
@@ -32,12 +35,15 @@ app.add_typer(ca_app, name="ca")
 app.add_typer(key_app, name="key")
 app.command("eval")(evaluate)
 app.add_typer(feedback_app, name="feedback")
+app.add_typer(governing.policy_app, name="policy")
+app.add_typer(governing.tenant_app, name="tenant")
+for _name in ("create", "list", "revoke"):
+    key_app.command(_name)(getattr(governing, f"key_{_name}"))
+for _verb in (governing.disable, governing.enable, governing.revoke, governing.governance):
+    app.command()(_verb)
+app.add_typer(grants_app, name="grants")
 
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Configuration of the node.")]
-Url = Annotated[str | None, typer.Option(help="Where the node answers; TOOLMESH_URL, else http://127.0.0.1:7400.")]
-KeyFile = Annotated[Path | None, typer.Option(metavar="FILE", help="File with the API key; else TOOLMESH_KEY.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-Wait = Annotated[float, typer.Option(min=0.1, help="How long to wait for the answer, in seconds.")]
 
 
 def _version_asked(asked: bool) -> None:

@@ -15,10 +15,14 @@ def door_settings(config: NodeConfig) -> DoorSettings:
     """Reads the listener's certificate, whose names are names of this node."""
     http = config.http
     hosts = [*http.allowed_hosts, *(names_in(http.tls.cert) if http.tls else ())]
-    if public := urlsplit(http.public_url).hostname:
-        hosts.append(public)
+    origins = list(http.allowed_origins)
+    public = urlsplit(http.public_url)
+    if public.hostname:
+        hosts.append(public.hostname)
+        # The forms of this node's own pages, which run no script.
+        origins.append(f"{public.scheme}://{public.netloc}")
     return DoorSettings(
-        names=Names.of(hosts, http.allowed_origins),
+        names=Names.of(hosts, origins),
         addresses=http.addresses.compiled(),
         trusted=networks(http.trusted_proxies),
         limit=config.limits.address,

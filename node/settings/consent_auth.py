@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, model_validator
 
+from node.settings.issuers import OptionalProtectedUrl
 from node.settings.values import Secret, Section
 
 
@@ -24,7 +25,7 @@ class AuthorizationCodeAuth(Section):
     client_secret: Secret | None = None
     client_auth: Literal["", "client_secret_basic", "client_secret_post"] = ""
     registration: Literal["auto", "document", "dynamic"] = "auto"
-    issuer: str = Field(default="", max_length=2_000)
+    issuer: OptionalProtectedUrl = Field(default="", max_length=2_000)
     scopes: tuple[str, ...] = Field(default=(), max_length=64)
 
     @model_validator(mode="after")
