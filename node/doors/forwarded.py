@@ -18,7 +18,7 @@ _FORWARDED = istr("Forwarded")
 HOPS_MAX = 32
 """Of one request; a longer list is of no proxy."""
 _PAIR = re.compile(r'\s*for\s*=\s*(?:"([^"]*)"|([^\s;,"]+))\s*', re.IGNORECASE)
-_KEY = "toolmesh.peer"
+_PEER: web.RequestKey[str] = web.RequestKey("peer", str)
 
 
 def client_address(
@@ -43,12 +43,12 @@ def client_address(
 
 def peer_of(request: web.BaseRequest) -> str:
     """The client's address as the door found it."""
-    known: str | None = request.get(_KEY)
+    known: str | None = request.get(_PEER)
     return (request.remote or "") if known is None else known
 
 
 def remember_peer(request: web.BaseRequest, address: str) -> None:
-    request[_KEY] = address
+    request[_PEER] = address
 
 
 def read_client(request: web.BaseRequest, peer: str, trusted: Sequence[Network]) -> str:
