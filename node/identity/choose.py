@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from node.guard.governed import Governance, KeyRecord, Ungoverned
@@ -24,6 +26,7 @@ def authenticator_of(
     outbound: Outbound | None = None,
     public_url: str = "",
     keep: Keep | None = None,
+    now_s: Callable[[], float] = time.time,
 ) -> Chain:
     """`mesh` becomes the issuer of callers that this node itself knows; `outbound` dials the issuers of tokens."""
     governance = governance or Ungoverned()
@@ -34,7 +37,7 @@ def authenticator_of(
         from node.outbound.outbound import Outbound
 
         outbound = outbound or Outbound()
-        issuers = [Issuer(config, outbound) for config in auth.issuers]
+        issuers = [Issuer(config, outbound, now_s) for config in auth.issuers]
     return Chain(
         keys=KeyRing([_record(key) for key in auth.keys], mesh, governance),
         users=Users(auth.users, mesh),
@@ -44,6 +47,7 @@ def authenticator_of(
         governance=governance,
         required=auth.demanded,
         keep=keep,
+        now_s=now_s,
     )
 
 

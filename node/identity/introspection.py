@@ -54,7 +54,6 @@ class Introspection:
         return answer
 
     async def _answer(self, token: str, http: OutboundSession) -> Mapping[str, Any]:
-        url = self._url or await self._found()
         form = {"token": token, "token_type_hint": "access_token"}
         headers = {"Accept": "application/json"}
         client_id, secret = self._config.client_id, self._config.client_secret.get_secret_value()
@@ -65,6 +64,7 @@ class Introspection:
         else:
             form |= {"client_id": client_id, "client_secret": secret}
         try:
+            url = self._url or await self._found()
             answer = await http.post(url, form, headers)
             if answer.status != 200:
                 raise Unavailable(f"{url} answered {answer.status}; look at auth.issuers' introspection")

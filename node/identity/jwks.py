@@ -9,6 +9,7 @@ from typing import Any
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
+from joserfc.util import urlsafe_b64decode
 
 from node.identity.jose import KID_CHARACTERS_MAX, SignedToken
 from proto.errors import Invalid
@@ -85,11 +86,10 @@ def _public(jwk: dict[str, Any]) -> tuple[RSAKey | ECKey | OKPKey, frozenset[str
     # Only the public members: who publishes a private key by mistake must not have it kept here.
     match jwk.get("kty"):
         case "RSA":
-            rsa = RSAKey.import_key({name: jwk[name] for name in ("kty", "n", "e")})
-            bits = rsa.public_key.key_size
+            bits = int.from_bytes(urlsafe_b64decode(jwk["n"].encode())).bit_length()
             if not RSA_BITS_MIN <= bits <= RSA_BITS_MAX:
                 raise Invalid(f"an RSA key has {bits} bits; {RSA_BITS_MIN} to {RSA_BITS_MAX} are taken")
-            return rsa, _RSA
+            return RSAKey.import_key({name: jwk[name] for name in ("kty", "n", "e")}), _RSA
         case "EC" if jwk.get("crv") in _CURVES:
             ec = ECKey.import_key({name: jwk[name] for name in ("kty", "crv", "x", "y")})
             _ = ec.public_key  # a point that is not on the curve is found here
