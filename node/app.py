@@ -50,7 +50,7 @@ from node.operations import Operations
 from node.operator.api import OperatorApi
 from node.operator.governing import GoverningApi
 from node.outbound.outbound import Outbound
-from node.ports import Action, Caller, Resource
+from node.ports import Action, Authenticator, Caller, Resource
 from node.signing import signing_in
 from node.store import AddedServers
 from node.vectors import NodeVectors
@@ -96,7 +96,7 @@ class App:
             config, self.outbound, sealer, lambda: self.public_url, lambda name: self.hosting.wake(name)
         )
         callers = self.signing_in.callers
-        authenticator = authenticator_of(
+        self.identity = authenticator_of(
             config.auth,
             config.node.mesh,
             governance=self.governance,
@@ -104,7 +104,7 @@ class App:
             public_url=config.http.public_url,
             keep=callers.keep if callers is not None else None,
         )
-        self.authenticator: Authenticator = AuditedAuthenticator(authenticator, self.audit.audit)
+        self.authenticator: Authenticator = AuditedAuthenticator(self.identity, self.audit.audit)
         self.guard = guard_of(config.auth, config.node.mesh)[1]
         embedder = embedder_of(config.search)
         self._asked_over_http = embedder if isinstance(embedder, HttpEmbedder) else None
@@ -243,7 +243,7 @@ class App:
             parts.push_async_callback(self.hosting.stop)
             parts.push_async_callback(self.bridge.close)
             parts.push_async_callback(self.ingress.close)
-            parts.push_async_callback(self.authenticator.close)
+            parts.push_async_callback(self.identity.close)
             parts.callback(self.rechecks.stop)
             if self.federation is not None:
                 parts.push_async_callback(self.federation.stop, Farewell.RESTART)
@@ -305,12 +305,12 @@ class App:
             governor=self.governance,
         )
 
-    def _learning(self, feedback: Feedback) -> Learning:
-        def nodes() -> list[NodeId]:
-            return [owner.id for owner in self.catalog.owners.values()]
+    def _nodes(self) -> list[NodeId]:
+        return [owner.id for owner in self.catalog.owners.values()]
 
+    def _learning(self, feedback: Feedback) -> Learning:
         file = self.config.node.data_dir / FEEDBACK_FILE
-        return Learning(feedback, file, self.catalog.me, self.gateway, nodes)
+        return Learning(feedback, file, self.catalog.me, self.gateway, self._nodes)
 
     async def _listen(self) -> None:
         http = self.config.http
@@ -319,6 +319,8 @@ class App:
         well_known = WellKnown(self.config.auth, lambda: self.public_url)
         app.add_routes(well_known.routes())
         app.on_response_prepare.append(well_known.complete)
+        # Before the operators' other routes, whose last one takes every path that is left.
+        app.add_routes(self.audit.routes(self.authenticator, self.guard, self.catalog.me, self.gateway, self._nodes))
         app.add_routes(GoverningApi(self.office, self.authenticator).routes())
         app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
         tls = server_context(http.tls) if http.tls else None
