@@ -144,6 +144,7 @@ class App:
             carrier=self.gateway,
         )
         self.rechecks = Rechecks(self.ingress.recheck)
+        self.governance.subscribe(lambda _: self.ingress.recheck())
         self.draining = Draining(self.gateway, self._tell_draining, lambda: self.ingress.stats()["sessions"])
         self.federation = self._federation(self.tls) if self.tls is not None else None
         self.office = office_of(
