@@ -14,8 +14,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from node.verbs.grants import grants_app
 from node.verbs import governing
+from node.verbs.grants import grants_app
 from node.verbs.measuring import evaluate
 from node.verbs.options import AsJson, KeyFile, Url, Wait
 from proto import jsons

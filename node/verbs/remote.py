@@ -52,6 +52,17 @@ class Remote:
         _, _, raw = await self._send("POST", path, headers=headers, data=jsons.dumps(body))
         return _object(raw)
 
+    async def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Let something be so by the operator's API; the answer to it."""
+        headers = {"Content-Type": "application/json"}
+        _, _, raw = await self._send("PUT", path, headers=headers, data=jsons.dumps(body))
+        return _object(raw)
+
+    async def delete(self, path: str, **params: str) -> dict[str, Any]:
+        """Let something be no more; parameters that are empty are left out."""
+        _, _, raw = await self._send("DELETE", path, params={k: v for k, v in params.items() if v})
+        return _object(raw)
+
     async def use_tool(self, server: str, tool: str, params: dict[str, Any]) -> dict[str, Any]:
         """The MCP result of one tool, whichever node runs it; a failing tool is a result with `isError`."""
         arguments = {"mcp_server_name": server, "mcp_tool_name": tool, "params": params}
