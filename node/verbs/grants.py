@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from node.verbs.options import AsJson, KeyFile, Url, Wait
 from proto import jsons
 
 grants_app = typer.Typer(help="What people agreed that a node may do in their name at a server.", no_args_is_help=True)
 
-Url = Annotated[str | None, typer.Option(help="Where the node answers; TOOLMESH_URL, else http://127.0.0.1:7400.")]
-KeyFile = Annotated[Path | None, typer.Option(metavar="FILE", help="File with the API key; else TOOLMESH_KEY.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-Wait = Annotated[float, typer.Option(min=0.1, help="How long to wait for the answer, in seconds.")]
 
 COLUMNS = ("grant", "who", "tenant", "by", "scopes", "granted", "token until", "lists")
 
