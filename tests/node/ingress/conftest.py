@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -144,16 +145,19 @@ class TwinAuthenticator:
         self.seen: list[Credentials] = []
         self.open = True
         self.revoked: set[str] = set()
+        self.ends_s: dict[str, int] = {}
 
     async def authenticate(self, credentials: Credentials) -> Principal:
         self.seen.append(credentials)
         token = credentials.bearer or credentials.api_key or credentials.basic.partition(":")[0]
         if token == "wrong" or (not token and not self.open):
             raise Unauthenticated("show a token")
-        return Principal(token, "twin", kind="user") if token else ANONYMOUS
+        if not token:
+            return ANONYMOUS
+        return Principal(token, "twin", kind="user", expires_s=self.ends_s.get(token, 0))
 
     def valid(self, principal: Principal) -> bool:
-        return principal.subject not in self.revoked
+        return principal.subject not in self.revoked and not 0 < principal.expires_s <= time.time()
 
     def principals(self) -> dict[str, Principal]:
         return {}
