@@ -19,7 +19,10 @@ from proto.errors import Invalid
 URL_CHARACTERS_MAX = 4_096
 _LOW_PORTS = (80, 443)
 _UNWRITTEN = re.compile(r"[\x00-\x20\x7f\\]")
-_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?|[0-9a-f:.]+")
+HOST_CHARACTERS_MAX = 254
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?|[0-9a-f:.]+")
+_AUTHORITY = re.compile(r"[^:/?#]*://([^/?#]*)")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
 
@@ -66,9 +69,10 @@ def _read(text: str, what: str) -> URL:
     if url.scheme not in DEFAULT_PORTS or not host or not port:
         raise Invalid(f"{what} is not an http://, https://, ws:// or wss:// address with a host and a port")
     # RFC 3986 §7.6: a name before the @ is read as the host by people, and by some parsers.
-    if url.raw_user is not None or url.raw_password is not None or "@" in url.raw_authority:
+    written = _AUTHORITY.match(text)
+    if url.raw_user is not None or url.raw_password is not None or written is None or "@" in written[1]:
         raise Invalid(f"{what} holds a user name or password; credentials do not belong into a URL")
-    if not _HOST.fullmatch(host):
+    if len(host) > HOST_CHARACTERS_MAX or not _HOST.fullmatch(host):
         raise Invalid(f"{what}: {host!r} is no host name and no address")
     _refuse_other_numbers(host, what)
     return url.with_fragment(None)
