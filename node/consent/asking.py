@@ -9,9 +9,9 @@ every other client                             a result with isError (an error w
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mcp_types.jsonrpc import URL_ELICITATION_REQUIRED
@@ -23,10 +23,9 @@ from node.credentials.consent_grants import Holder, holder_of
 from node.credentials.ports import ConsentNeeded
 from node.ingress.errors import UNAVAILABLE
 from node.upstreams.channel import LISTEN
+from node.upstreams.listening import ACKNOWLEDGED
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Invalid
-
-log = logging.getLogger("toolmesh.consent")
 
 URL_ERA = "2025-11-25"
 """The first revision whose clients may be asked to open a URL."""
@@ -36,6 +35,14 @@ LISTENERS_MAX = 20_000
 """Who listens beyond it is not told that a consent is complete."""
 
 
+@dataclass(slots=True)
+class _Listener:
+    server: str
+    holder: Holder
+    exchange: Exchange
+    agreed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Asking:
     """Of one node. `address(ticket)` is where a browser takes a ticket."""
 
@@ -43,7 +50,7 @@ class Asking:
         self._tickets = tickets
         self._states = states
         self._address = address
-        self._listening: dict[int, tuple[Holder, str, Exchange]] = {}
+        self._listening: dict[int, _Listener] = {}
 
     def __repr__(self) -> str:
         return f"Asking({len(self._listening)} listening)"
@@ -54,24 +61,31 @@ class Asking:
 
     def completed(self, server: str, holder: Holder, elicitation: str) -> None:
         """The person has consented: clients that listen at this server as that person are told so."""
-        if not elicitation:
-            return
         notice = {"method": COMPLETE, "params": {"elicitationId": elicitation}}
-        for whose, where, exchange in tuple(self._listening.values()):
-            if whose == holder and where == server:
-                exchange.event(notice)
+        for listener in tuple(self._listening.values()):
+            if listener.holder == holder and listener.server == server:
+                if elicitation:
+                    listener.exchange.event(notice)
+                listener.agreed.set()
 
     # ---- one call --------------------------------------------------------------------------------
 
     async def listen(self, server: str, inner: Target, call: Call, exchange: Exchange) -> Answer:
-        heard = call.era < MODERN and len(self._listening) < LISTENERS_MAX
-        if heard:
-            self._listening[id(call)] = (holder_of(call.principal), server, exchange)
+        """As `inner`, and what is completed here. One that waits for nothing but that and log messages is held until
+        its person has consented, and ends then, to be begun anew."""
+        if call.era >= MODERN or len(self._listening) >= LISTENERS_MAX:
+            return await inner.call(call, exchange)
+        listener = self._listening[id(call)] = _Listener(server, holder_of(call.principal), exchange)
         try:
             return await inner.call(call, exchange)
+        except ConsentNeeded:
+            if call.params.get("notifications"):
+                raise
+            exchange.event({"method": ACKNOWLEDGED, "params": {"notifications": {}}})
+            await listener.agreed.wait()
+            return {"result": {}}
         finally:
-            if heard:
-                del self._listening[id(call)]
+            del self._listening[id(call)]
 
     def resumed(self, call: Call) -> tuple[Call, bool]:
         """The call itself where this is its retry after a consent, and whether its person would not consent.

@@ -19,7 +19,8 @@ from node.settings.consent_auth import AuthorizationCodeAuth
 from proto.calls import Target
 from proto.errors import Unknown
 
-START, CALLBACK, DOCUMENT = "/oauth/start", "/oauth/callback", "/oauth/client.json"
+START, CONNECT = "/oauth/start", "/oauth/connect"
+CALLBACK, DOCUMENT = "/oauth/callback", "/oauth/client.json"
 
 
 class Consents:
@@ -62,7 +63,7 @@ class Consents:
 
     def where(self) -> Where:
         url = self._public_url()
-        return Where(f"{url}{CALLBACK}", f"{url}{DOCUMENT}" if url.startswith("https://") else "")
+        return Where(f"{url}{CALLBACK}", f"{url}{DOCUMENT}" if url.startswith("https://") else "", f"{url}{CONNECT}")
 
     async def finish(self, parameters: Mapping[str, str], browser: str) -> Grant:
         """What a browser brought back from an authorization server. Raises `Invalid` or `Unavailable` with the mend."""

@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import web
 
 from node.consent import browser, pages
-from node.consent.consents import CALLBACK, DOCUMENT, START, Consents
+from node.consent.consents import CALLBACK, CONNECT, DOCUMENT, START, Consents
 from node.consent.sessions import Session
 from node.consent.signing_in import HOME, SigningIn, named, sign_in_at
 from node.credentials.consent import ConsentSource
@@ -31,7 +31,6 @@ from node.credentials.single_flight import SingleFlight
 from proto.errors import Forbidden, Unauthenticated, Unknown
 from proto.records import Principal
 
-CONNECT = "/oauth/connect"
 Told = Callable[[Principal, str, str, str], None]
 
 

@@ -35,6 +35,8 @@ class Where:
 
     redirect_uri: str
     document: str = ""
+    connect: str = ""
+    """Where a person begins by itself, before the server's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +87,10 @@ class ConsentSource:
     async def obtain(self, principal: Principal | None, asked: Asked) -> Token:
         grant = self._grant(principal)
         if grant is None:
-            raise ConsentNeeded(self.name, principal, self._wanted(asked))
+            raise self._needed(principal, self._wanted(asked))
         if principal is not None and set(asked.scopes) - {*grant.token.scopes, *grant.requested}:
             # What was asked for once and not given would not be given by asking again.
-            raise ConsentNeeded(self.name, principal, self._wanted(asked, grant))
+            raise self._needed(principal, self._wanted(asked, grant))
         if _good(grant.token, self._clock()):
             return grant.token
         return await self._refreshed(grant, principal)
@@ -96,7 +98,7 @@ class ConsentSource:
     async def renew(self, principal: Principal | None, token: Token, asked: Asked) -> Token:
         grant = self._grant(principal)
         if grant is None:
-            raise ConsentNeeded(self.name, principal, self._wanted(asked))
+            raise self._needed(principal, self._wanted(asked))
         if grant.token.access_token != token.access_token and _good(grant.token, self._clock()):
             return grant.token
         return await self._refreshed(grant, principal)
@@ -105,6 +107,13 @@ class ConsentSource:
         if principal is None:
             return self._grants.first(self.name)
         return self._grants.get(self.name, holder_of(principal))
+
+    def _needed(self, principal: Principal | None, scopes: tuple[str, ...] = ()) -> ConsentNeeded:
+        needed = ConsentNeeded(self.name, principal, scopes)
+        if principal is None and (connect := self._where().connect):
+            # What an operator, or an agent that looks for tools, reads of a server that cannot be listed yet.
+            needed.message = f"{needed.message}, at {connect}/{self.name}"
+        return needed
 
     def _wanted(self, asked: Asked, grant: Grant | None = None) -> tuple[str, ...]:
         held = grant.requested if grant is not None else ()
@@ -117,7 +126,7 @@ class ConsentSource:
             # Read again: another may have been faster, or the person has taken the grant back.
             now = self._grants.get(self.name, grant.holder)
             if now is None:
-                raise ConsentNeeded(self.name, principal)
+                raise self._needed(principal)
             if now.token.access_token != stale and _good(now.token, self._clock()):
                 return now.token
             return await self._refresh(now, principal)
@@ -148,7 +157,7 @@ class ConsentSource:
         # The person may have taken it back while this was under way.
         if self._grants.get(self.name, grant.holder) is None:
             await self._revoke(grant.renewed(token))
-            raise ConsentNeeded(self.name, principal)
+            raise self._needed(principal)
         renewed = grant.renewed(token)
         self._grants.put(renewed)
         return renewed.token
@@ -157,7 +166,7 @@ class ConsentSource:
         log.info("server %s: a grant is over: %s", self.name, why)
         self._grants.remove(self.name, grant.holder)
         self._changed(self.name, grant.holder)
-        return ConsentNeeded(self.name, principal, grant.requested)
+        return self._needed(principal, grant.requested)
 
     async def _client_of(self, grant: Grant) -> tuple[AuthorizationServer, OAuthClient | None]:
         """The issuer that gave the grant, as it is now, and our client there; None where that is another by now."""

@@ -53,6 +53,8 @@ class Authority:
     tokens: dict[str, str] = field(default_factory=dict)
     """Access token → account."""
     asked: list[dict[str, str]] = field(default_factory=list)
+    ran: list[str] = field(default_factory=list)
+    """Whose the calls were that came as far as the server."""
     revoked: list[str] = field(default_factory=list)
     refreshed: int = 0
     registered: int = 0
@@ -72,6 +74,7 @@ class Authority:
             web.post("/token", self._token),
             web.post("/register", self._register),
             web.post("/revoke", self._revoke),
+            web.post("/mcp", self._mcp),
         ]
 
     async def serve(self) -> web.AppRunner:
@@ -87,6 +90,35 @@ class Authority:
 
     def account_of(self, authorization: str) -> str | None:
         return self.tokens.get(authorization.removeprefix("Bearer "))
+
+    async def _mcp(self, request: web.Request) -> web.Response:
+        """The protected resource: an MCP server of 2025-11-25 whose tool `whoami` tells whose token it was shown."""
+        account = self.account_of(request.headers.get("Authorization", ""))
+        if account is None:
+            where = f"{self.base}/.well-known/oauth-protected-resource/mcp"
+            return web.Response(status=401, headers={"WWW-Authenticate": f'Bearer resource_metadata="{where}"'})
+        message = await request.json()
+        if "id" not in message:
+            return web.Response(status=202)
+        answers: dict[str, Any] = {
+            "initialize": {
+                "protocolVersion": "2025-11-25",
+                "capabilities": {"tools": {}, "logging": {}},
+                "serverInfo": {"name": "files", "version": "1"},
+            },
+            "tools/list": {"tools": [{"name": "whoami", "inputSchema": {"type": "object"}}]},
+            "tools/call": {"content": [{"type": "text", "text": account}]},
+            "logging/setLevel": {},
+            "ping": {},
+        }
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        if message["method"] in answers:
+            answer["result"] = answers[message["method"]]
+        else:
+            answer["error"] = {"code": -32601, "message": "no such method"}
+        if message["method"] == "tools/call":
+            self.ran.append(account)
+        return web.json_response(answer)
 
     async def _resource(self, _: web.Request) -> web.Response:
         return web.json_response(

@@ -178,6 +178,31 @@ async def test_that_a_consent_is_complete_is_told_to_those_who_listen_as_that_pe
     assert heard["mine"].heard == [notice]
 
 
+async def test_who_listens_for_logs_is_held_until_its_person_has_consented_and_begins_anew_then(scene):
+    class Needy(Server):
+        async def call(self, call: Call, exchange: Exchange) -> Answer:
+            raise ConsentNeeded("files", call.principal)
+
+    target = scene.asking.target("files", Needy())
+    client = Client()
+    call = Call("c", "files", "subscriptions/listen", {"notifications": {}}, ALICE, era="2025-11-25")
+    listening = asyncio.create_task(target.call(call, client))
+    await asyncio.sleep(0)
+    scene.asking.completed("files", BOB.identity, "e0")
+    scene.asking.completed("files", ALICE.identity, "e1")
+    assert await listening == {"result": {}}
+    assert [n["method"] for n in client.heard] == [
+        "notifications/subscriptions/acknowledged",
+        "notifications/elicitation/complete",
+    ]
+    # What hears of a resource is told that it cannot.
+    subscribing = Call(
+        "c", "files", "subscriptions/listen", {"notifications": {"resourceSubscriptions": ["x:y"]}}, ALICE
+    )
+    with pytest.raises(ConsentNeeded):
+        await target.call(subscribing, client)
+
+
 def test_a_ticket_is_sealed_for_one_node_and_ends(scene):
     now = [0.0]
     sealer = Sealer([b"k" * 32], clock=lambda: now[0])
