@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from node.verbs import governing
+from node.verbs.audit import audit_app
 from node.verbs.grants import grants_app
 from node.verbs.measuring import evaluate
 from node.verbs.options import AsJson, KeyFile, Url, Wait
@@ -35,6 +36,7 @@ app.add_typer(ca_app, name="ca")
 app.add_typer(key_app, name="key")
 app.command("eval")(evaluate)
 app.add_typer(feedback_app, name="feedback")
+app.add_typer(audit_app, name="audit")
 app.add_typer(governing.policy_app, name="policy")
 app.add_typer(governing.tenant_app, name="tenant")
 for _name in ("create", "list", "revoke"):

@@ -17,6 +17,7 @@ from federation.refusals import Reason
 from node.cli import app
 from node.config import NodeConfig
 from node.operator.api import OperatorApi
+from node.operator.auditing import AuditApi
 from node.operator.governing import GoverningApi
 from node.settings.auth import KeyConfig
 from node.settings.servers import ServerConfig
@@ -134,7 +135,7 @@ def test_the_variables_of_the_command_line_are_documented() -> None:
 
 def test_every_route_of_the_operators_is_documented() -> None:
     # Every part's routes for operators; what they are given is asked for nothing here.
-    apis = (OperatorApi(None, None), GoverningApi(None, None))  # type: ignore[arg-type]
+    apis = (OperatorApi(None, None), GoverningApi(None, None), AuditApi(None, None, None))  # type: ignore[arg-type]
     routes = {r.path for api in apis for r in api.routes()} - {"/api/{tail:.*}"}
     table = OPERATIONS.split("## HTTP for operators", 1)[1]
     assert set(re.findall(r"^\| `(/[a-z0-9/{}]+)", table, re.MULTILINE)) == routes
