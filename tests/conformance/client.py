@@ -18,9 +18,10 @@ SCENARIO = os.environ.get("MCP_CONFORMANCE_SCENARIO", "")
 REVISION = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2025-11-25")
 CONTEXT: dict[str, Any] = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}")
 
-if SCENARIO.startswith("auth/"):
-    # Said at once: a node has no OAuth client, and there are dozens of these.
-    sys.exit("the upstream client has no OAuth flow")
+SIGNS_IN = SCENARIO.startswith("auth/")
+if SCENARIO in ("auth/dpop", "auth/dpop-nonce", "auth/enterprise-managed-authorization", "auth/wif-jwt-bearer"):
+    # Said at once, before anything is imported: these are extensions that a node has not.
+    sys.exit(f"{SCENARIO} is not something that the upstream client does")
 
 # The scenario is looked at before these are: they take half a second.
 from node.bridge.bridge import Bridge  # noqa: E402
@@ -29,6 +30,8 @@ from node.upstreams.offer import Offer  # noqa: E402
 from node.upstreams.spec import UpstreamSpec  # noqa: E402
 from node.upstreams.upstream import Upstream  # noqa: E402
 from proto.calls import Answer, Call, Notification  # noqa: E402
+from proto.errors import MeshError  # noqa: E402
+from proto.records import ANONYMOUS  # noqa: E402
 
 UP_S = 20.0
 CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}}, "sampling": {}, "roots": {}}
@@ -54,6 +57,13 @@ class Client:
     def __init__(self, url: str) -> None:
         self._up = asyncio.Event()
         spec = UpstreamSpec("suite", url=url, start_timeout_s=UP_S)
+        self._principal = ANONYMOUS
+        if SIGNS_IN:
+            from tests.conformance import signing_in
+
+            spec = signing_in.spec(url, SCENARIO, CONTEXT, UP_S)
+            self._principal = signing_in.AGENT
+        self._down = ""
         self._upstream = Upstream(spec, self._offered)
         self._target = Bridge("conformance", Sealer.alone()).target(self._upstream)
         self._calls = 0
@@ -62,6 +72,9 @@ class Client:
         await self._upstream.start()
         async with asyncio.timeout(UP_S):
             await self._up.wait()
+        if self._down:
+            await self._upstream.stop()
+            sys.exit(f"the server could not be signed in to: {self._down}")
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,7 +82,8 @@ class Client:
 
     def _offered(self, offer: Offer) -> None:
         print(offer, offer.health.cause)
-        if offer.health.state == "up":
+        if offer.health.state == "up" or (SIGNS_IN and offer.health.state == "down"):
+            self._down = "" if offer.health.state == "up" else offer.health.cause
             self._up.set()
 
     @property
@@ -78,7 +92,15 @@ class Client:
 
     async def ask(self, method: str, params: dict[str, Any], era: str = REVISION) -> Answer:
         self._calls += 1
-        call = Call(str(self._calls), "suite", method, params, era=era, client_capabilities=CAPABILITIES)
+        call = Call(
+            str(self._calls),
+            "suite",
+            method,
+            params,
+            principal=self._principal,
+            era=era,
+            client_capabilities=CAPABILITIES,
+        )
         answer = await self._target.call(call, Agreeing())
         print(method, json.dumps(params), "->", json.dumps(answer)[:500])
         return answer
@@ -97,6 +119,15 @@ async def calls_every_tool(client: Client) -> None:
 
 def _sample(schema: dict[str, Any]) -> Any:
     return {"number": 2, "integer": 2, "boolean": True}.get(str(schema.get("type")), "x")
+
+
+async def signs_in_and_calls(client: Client) -> None:
+    """Twice: what a server demands may change between two calls. It may refuse for good, which a call then says."""
+    for _ in range(2):
+        try:
+            await calls_every_tool(client)
+        except MeshError as e:
+            print("refused:", e.message)
 
 
 async def calls_what_it_is_told(client: Client) -> None:
@@ -149,10 +180,10 @@ PLAYS: dict[str, Callable[[Client], Awaitable[None]]] = {
 
 async def main(url: str) -> None:
     async with Client(url) as client:
-        await PLAYS[SCENARIO](client)
+        await (signs_in_and_calls if SIGNS_IN else PLAYS[SCENARIO])(client)
 
 
 if __name__ == "__main__":
-    if SCENARIO not in PLAYS:
+    if SCENARIO not in PLAYS and not SIGNS_IN:
         sys.exit(f"scenario {SCENARIO!r} is not known here")
     asyncio.run(main(sys.argv[-1]))
