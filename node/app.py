@@ -27,6 +27,7 @@ from node.discoveries import discoveries_of
 from node.doors.configured import door_settings
 from node.doors.listener import Listener
 from node.doors.tls import server_context
+from node.doors.visitors import Visits
 from node.draining import Draining, DrainState
 from node.embedding import embedder_of
 from node.embedding_http import HttpEmbedder
@@ -53,6 +54,7 @@ from node.outbound.outbound import Outbound
 from node.ports import Action, Authenticator, Caller, Resource
 from node.signing import signing_in
 from node.store import AddedServers
+from node.upstreams.upstream import Upstream
 from node.vectors import NodeVectors
 from node.views import MeshViews
 from proto.calls import Target
@@ -66,6 +68,7 @@ from router.router import Router
 if TYPE_CHECKING:
     from federation.driver import Federation
     from federation.tls import MeshTls
+    from node.consenting import Consenting
 
 log = logging.getLogger("toolmesh.node")
 
@@ -105,7 +108,13 @@ class App:
             keep=callers.keep if callers is not None else None,
         )
         self.authenticator: Authenticator = AuditedAuthenticator(self.identity, self.audit.audit)
-        self.guard = guard_of(config.auth, config.node.mesh)[1]
+        self.guard = guard_of(
+            config,
+            governance=self.governance,
+            valid=self.identity.valid,
+            limits=self.limits,
+            audit=self.audit.audit,
+        )
         embedder = embedder_of(config.search)
         self._asked_over_http = embedder if isinstance(embedder, HttpEmbedder) else None
         self.vectors = NodeVectors(config, embedder) if embedder else None
@@ -116,7 +125,14 @@ class App:
         Indexing(self.catalog, self.router)
         lot = Lot(parked_s=config.http.parked_s, parked_max=config.http.parked_max)
         self.bridge = Bridge(me.name, sealer, lot)
-        self.hosting = Hosting(self.catalog, self._publish, self.bridge.target)
+        bridged: Callable[[Upstream], Target] = self.bridge.target
+        self.consenting: Consenting | None = None
+        if self.signing_in.consents is not None:
+            # It brings the libraries for signatures.
+            from node.consenting import asking
+
+            bridged = asking(self.signing_in.consents, bridged)
+        self.hosting = Hosting(self.catalog, self._publish, bridged)
         self.gateway = Gateway(
             self.catalog,
             self.guard,
@@ -233,6 +249,8 @@ class App:
             parts.callback(self.governance.close)
             parts.callback(self.added.close)
             parts.callback(self.signing_in.close)
+            if self.consenting is not None:
+                parts.push_async_callback(self.consenting.close)
             if self.learning is not None:
                 parts.push_async_callback(self.learning.stop)
             parts.push_async_callback(self._stop_search)
@@ -323,6 +341,21 @@ class App:
         # Before the operators' other routes, whose last one takes every path that is left.
         app.add_routes(self.audit.routes(self.authenticator, self.guard, self.catalog.me, self.gateway, self._nodes))
         app.add_routes(GoverningApi(self.office, self.authenticator).routes())
+        if self.signing_in.consents is not None:
+            from node.consenting import Consenting
+
+            self.consenting = Consenting(
+                self.config,
+                self.signing_in.consents,
+                self.catalog,
+                self.guard,
+                self.authenticator,
+                self.audit.audit,
+                self.outbound,
+                lambda: self.public_url,
+                self._visits,
+            )
+            app.add_routes(self.consenting.routes())
         app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
         tls = server_context(http.tls) if http.tls else None
         self.listener = Listener(app, door_settings(self.config), http.host, http.port, tls)
@@ -335,6 +368,10 @@ class App:
                 f"http.listen {http.listen} cannot be used: {why}; stop what uses it or choose another port"
             ) from None
         self.http_port = self.listener.port
+
+    def _visits(self) -> Visits:
+        assert self.listener is not None  # noqa: S101 - whoever asks came in by it
+        return self.listener.doors.visits
 
     def _node_body(self) -> dict[str, object]:
         node = self.config.node
@@ -367,8 +404,20 @@ class App:
         check_server_name(name)
         config = self.config.catalogue.get(name)
         me = self.catalog.me
-        wanted = Resource(server=name, owner=me.name, region=me.region)
-        if config is None or not self.guard.visible(caller.principal, Action.ADD).allows(wanted):
+        if config is None:
+            raise unknown_server(name)
+        wanted = Resource(
+            server=name,
+            owner=me.name,
+            region=me.region,
+            labels=config.labels,
+            tenant=config.tenant,
+            teams=config.teams,
+            service=config.service,
+        )
+        decision = self.guard.may(caller.principal, Action.ADD, wanted)
+        if not decision.allowed:
+            self.audit.audit.decision(caller.principal, Action.ADD.value, wanted, decision)
             raise unknown_server(name)
         await self.hosting.add(name, self.signing_in.spec(name, config), self.added.add)
         server = self.catalog.find(me.name, name)

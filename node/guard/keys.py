@@ -9,11 +9,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from node.guard.globs import pattern_of
-from node.ports import Action, Admission, Credentials, Ended, Resource, Visibility
-from proto.calls import Answer, Call
-from proto.errors import Forbidden, Unauthenticated
+from node.ports import Credentials, Resource
+from proto.errors import Unauthenticated
 from proto.names import qualified
-from proto.records import Decision, Principal
+from proto.records import Principal
 
 EVERY_SERVER = ("*",)
 GLOBS_SHOWN_MAX = 10
@@ -85,67 +84,3 @@ class ServerGlobs:
     def allows(self, resource: Resource) -> bool:
         match = self.pattern.match
         return bool(match(resource.server) or match(qualified(resource.server, resource.owner)))
-
-
-_NOTHING = ServerGlobs.of(())
-
-
-class KeyGuard:
-    """Which servers a principal may see and use on this node, whoever vouched for it.
-
-    A key of this node's own configuration decides for the principal of its name, wherever it entered the mesh. Other
-    principals were authenticated by peers of the same trust domain (here every caller shows a key): `peers` says what
-    they see. Principals of another issuer, or that bear a key's name and another tenant, see nothing.
-    """
-
-    def __init__(self, keys: Sequence[ApiKey], mesh: str, peers: Sequence[str] = EVERY_SERVER) -> None:
-        self._mesh = mesh
-        self._keys = {key.name: (key, ServerGlobs.of(key.servers)) for key in keys}
-        self._peers = ServerGlobs.of(peers)
-
-    def visible(self, principal: Principal, action: Action) -> Visibility:
-        return self._decide(principal)[0]
-
-    def explain(self, principal: Principal, action: Action, resource: Resource) -> Decision:
-        globs, rule = self._decide(principal)
-        if globs.allows(resource):
-            return Decision(allowed=True, rule=rule)
-        shown = ", ".join(globs.globs[:GLOBS_SHOWN_MAX]) + ", …" * (len(globs.globs) > GLOBS_SHOWN_MAX)
-        return Decision(allowed=False, rule=rule, reason=f"{rule} lets through {shown or 'no server'}")
-
-    def may(self, principal: Principal, action: Action, resource: Resource) -> Decision:
-        if action is Action.ADMINISTER:
-            allowed = "operator" in principal.scopes
-            return Decision(allowed, "" if allowed else "the scope 'operator' is missing", "operator")
-        return self.explain(principal, action, resource)
-
-    async def admit(self, call: Call, *resources: Resource) -> Admission:
-        visibility, rule = self._decide(call.principal)
-        allowed = tuple(r for r in resources if visibility.allows(r))
-        if not allowed:
-            refused = Forbidden(f"{call.principal.subject!r} may not use server {call.server!r} by {rule}")
-            refused.rule = rule
-            raise refused
-        return Admission(call, Decision(allowed=True, rule=rule), allowed)
-
-    async def result(self, call: Call, answer: Answer) -> Answer:
-        return answer
-
-    def settle(self, call: Call, ended: Ended) -> None:
-        return
-
-    def _decide(self, principal: Principal) -> tuple[ServerGlobs, str]:
-        if principal.kind == "anonymous":
-            return self._peers, "auth.peers"
-        if principal.issuer != self._mesh:
-            return _NOTHING, "foreign issuer"
-        entry = self._keys.get(principal.subject) if principal.kind == "key" else None
-        if entry is None:
-            return self._peers, "auth.peers"
-        key, globs = entry
-        if key.tenant != principal.tenant:
-            return _NOTHING, f"auth.keys {key.name!r}: other tenant"
-        return globs, f"auth.keys {key.name!r}"
-
-    def __repr__(self) -> str:
-        return f"KeyGuard({len(self._keys)} keys, peers {','.join(self._peers.globs) or 'nothing'})"

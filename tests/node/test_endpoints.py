@@ -14,7 +14,7 @@ from node.endpoints.addresses import MeshEndpoints
 from node.endpoints.meta import MetaEndpoint, failure
 from node.endpoints.server import ServerEndpoint
 from node.gateway import Gateway
-from node.guard.keys import ApiKey, KeyGuard
+from node.guard.keys import ApiKey
 from node.indexing import Indexing
 from node.ports import Action, Caller, Guard
 from node.search_status import search_hit
@@ -25,6 +25,7 @@ from proto.records import Kind, Principal, Record, RecordKey
 from router.findings import Place, Placed
 from router.ports import Hit, ToolEntry, ToolKey
 from router.router import Router
+from tests.node.guards import KeyGuard
 
 Nodes = tuple[NodeId, NodeId, NodeId]
 MakeServer = Callable[..., list[Record]]

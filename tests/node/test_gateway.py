@@ -15,7 +15,7 @@ from federation.events import Liveness
 from node.bonds import Bonds
 from node.catalog import Catalog
 from node.gateway import Gateway
-from node.guard.keys import ApiKey, KeyGuard
+from node.guard.keys import ApiKey
 from node.guard.open import OpenGuard
 from node.ports import Action, Caller, Resource
 from proto.calls import Answer, Call, Exchange, Notification
@@ -32,6 +32,7 @@ from proto.errors import (
 )
 from proto.names import NodeId
 from proto.records import Kind, Principal, Record, RecordKey
+from tests.node.guards import KeyGuard
 
 Nodes = tuple[NodeId, NodeId, NodeId]
 MakeServer = Callable[..., list[Record]]

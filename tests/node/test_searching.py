@@ -10,7 +10,7 @@ import pytest
 
 from federation.events import Liveness
 from node.catalog import Catalog
-from node.guard.keys import ApiKey, KeyGuard
+from node.guard.keys import ApiKey
 from node.hints import Hints
 from node.indexing import Indexing
 from node.ports import Caller
@@ -23,6 +23,7 @@ from router.arguments import Search
 from router.findings import Findings
 from router.ports import Filter, SearchResult
 from router.router import Router
+from tests.node.guards import KeyGuard
 
 MakeServer = Callable[..., list[Record]]
 Nodes = tuple[NodeId, NodeId, NodeId]

@@ -11,7 +11,7 @@ from node.catalog import Catalog
 from node.endpoints.addresses import MeshEndpoints
 from node.endpoints.meta import MetaEndpoint, MetaSettings
 from node.gateway import Gateway
-from node.guard.keys import ApiKey, KeyGuard
+from node.guard.keys import ApiKey
 from node.indexing import Indexing
 from node.ports import Caller
 from proto.calls import Answer, Call, Exchange, Notification
@@ -21,6 +21,7 @@ from proto.records import Kind, Principal, Record, RecordKey
 from router.feedback import Feedback
 from router.memory import HashingEmbedder
 from router.router import Router
+from tests.node.guards import KeyGuard
 
 EU, US = (NodeId("mesh.test", region, f"{region}-1") for region in ("eu", "us"))
 KEYS = [ApiKey("clerk", b"1" * 32), ApiKey("intern", b"2" * 32, servers=("wiki",))]

@@ -10,9 +10,10 @@ import pytest
 from federation.events import Liveness
 from node.catalog import Catalog
 from node.endpoints.starting import Starting
-from node.guard.keys import ApiKey, KeyGuard
+from node.guard.keys import ApiKey
 from proto.names import NodeId
 from proto.records import Kind, Principal, Record
+from tests.node.guards import KeyGuard
 
 Nodes = tuple[NodeId, NodeId, NodeId]
 MakeServer = Callable[..., list[Record]]

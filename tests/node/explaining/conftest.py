@@ -15,7 +15,7 @@ from node.catalog import Catalog
 from node.explaining.case import Sources
 from node.explaining.explain import explain
 from node.gateway import Gateway
-from node.guard.keys import ApiKey, KeyAuthenticator, KeyGuard
+from node.guard.keys import ApiKey, KeyAuthenticator
 from node.guard.open import OpenGuard
 from node.indexing import Indexing
 from node.operator.explained import Explanation, Finding
@@ -23,6 +23,7 @@ from node.ports import Guard
 from proto.names import NodeId
 from proto.records import ANONYMOUS, Principal, Record
 from router.router import Router
+from tests.node.guards import KeyGuard
 
 MESH = "mesh.test"
 KEYS = [ApiKey("alice", b"1" * 32, servers=("geo", "text-*")), ApiKey("root", b"2" * 32)]

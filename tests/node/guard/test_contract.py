@@ -6,12 +6,13 @@ from itertools import product
 
 import pytest
 
-from node.guard.keys import ApiKey, KeyGuard
+from node.guard.keys import ApiKey
 from node.guard.open import OpenGuard
 from node.ports import Action, CallRecord, Ended, Guard, Resource
 from proto.calls import Call
 from proto.errors import ERRORS, Forbidden
 from proto.records import ANONYMOUS, Principal
+from tests.node.guards import KeyGuard
 
 MESH = "test.mesh"
 PRINCIPALS = [

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from node.config import parse
 from node.guard.choose import guard_of
-from node.guard.keys import ApiKey, KeyAuthenticator, KeyGuard, ServerGlobs
-from node.guard.open import OpenAuthenticator, OpenGuard
+from node.guard.keys import ApiKey, KeyAuthenticator, ServerGlobs
+from node.guard.mesh import MeshGuard
+from node.guard.reach import Reaches
 from node.ports import Action, Credentials, Resource
-from node.settings.auth import AuthSection
 from proto.calls import Call
 from proto.errors import Forbidden, Unauthenticated
 from proto.records import ANONYMOUS, Principal
+from tests.node.guards import KeyGuard
 
 MESH = "test.mesh"
 GIT_EU = Resource("git", "eu-1")
@@ -17,7 +21,7 @@ GIT_US = Resource("git", "us-1")
 TIME_US = Resource("time", "us-1")
 
 
-def seen(guard: KeyGuard, principal: Principal) -> list[Resource]:
+def seen(guard: MeshGuard, principal: Principal) -> list[Resource]:
     visibility = guard.visible(principal, Action.SEARCH)
     return [r for r in (GIT_EU, GIT_US, TIME_US) if visibility.allows(r)]
 
@@ -119,22 +123,34 @@ async def test_the_rule_behind_a_refusal_is_kept_for_the_audit(keys: list[ApiKey
     assert e.value.rule == "auth.keys 'none'"
 
 
-async def test_without_keys_everyone_is_anonymous() -> None:
-    authenticator, guard = guard_of(AuthSection(), MESH)
-    assert isinstance(authenticator, OpenAuthenticator)
-    assert isinstance(guard, OpenGuard)
-    assert await authenticator.authenticate(Credentials(bearer="whatever")) is ANONYMOUS
+def guard_for(settings: dict[str, object], tmp_path: Path) -> MeshGuard:
+    return guard_of(parse(settings, tmp_path))
 
 
-async def test_with_keys_the_configuration_decides(keys: list[ApiKey]) -> None:
-    section = AuthSection.model_validate(
-        {"keys": [{"name": "some", "sha256": keys[1].digest.hex(), "servers": ["git"]}], "peers": {"servers": []}}
-    )
-    authenticator, guard = guard_of(section, MESH)
-    assert isinstance(guard, KeyGuard)
-    principal = await authenticator.authenticate(Credentials(bearer="key-of-some"))
-    assert seen(guard, principal) == [GIT_EU, GIT_US]
+def test_where_nobody_is_asked_who_he_is_everybody_sees_everything(tmp_path: Path) -> None:
+    assert seen(guard_for({}, tmp_path), ANONYMOUS) == [GIT_EU, GIT_US, TIME_US]
+
+
+def test_with_keys_the_configuration_decides(keys: list[ApiKey], tmp_path: Path) -> None:
+    auth = {"keys": [{"name": "some", "sha256": keys[1].digest.hex(), "servers": ["git"]}], "peers": {"servers": []}}
+    guard = guard_for({"auth": auth, "node": {"mesh": MESH}}, tmp_path)
+    assert seen(guard, Principal("some", MESH, kind="key")) == [GIT_EU, GIT_US]
     assert seen(guard, ANONYMOUS) == []
+
+
+@pytest.mark.parametrize(
+    ("principal", "reached"),
+    [
+        (Principal("alice", "https://login.example", kind="user"), [GIT_EU, GIT_US, TIME_US]),
+        (Principal("alice", "https://login.example.evil", kind="user"), []),
+        (Principal("alice", "other.mesh", kind="user"), []),
+    ],
+)
+def test_holders_of_tokens_of_an_issuer_of_this_node_reach_what_policies_let_them(
+    principal: Principal, reached: list[Resource]
+) -> None:
+    guard = MeshGuard("eu-1", Reaches.of(MESH, (), (), issuers=["https://login.example"]))
+    assert seen(guard, principal) == reached
 
 
 def test_a_refusal_is_explained_by_the_rule_and_what_it_lets_through(keys: list[ApiKey]) -> None:
