@@ -2,6 +2,7 @@
 
 Cheapest first, and nothing of it depends on who asks:
 
+    version     HTTP/1.1 or 1.0, or 505
     path        written in the one canonical way, or 400
     address     of the client, behind trusted proxies the one that they name: admitted by http.addresses, or 403
     Host        a name of this node, or 421; exactly one, or 400
@@ -17,7 +18,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from multidict import istr
 
 from node.doors.addresses import EVERYWHERE, Addresses, Network, parse, within
@@ -34,6 +35,7 @@ log = logging.getLogger("toolmesh.doors")
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+_VERSIONS = (HttpVersion11, HttpVersion10)
 _HOST = istr("Host")
 _ORIGIN = istr("Origin")
 
@@ -116,6 +118,8 @@ class Doors:
     def _refused(self, request: web.BaseRequest, visitor: Visitor, peer: str) -> web.Response | None:
         settings, headers, url = self._settings, request.headers, request.rel_url
         path = url.raw_path
+        if request.version not in _VERSIONS:
+            return self._no(request, 505, "this node speaks HTTP/1.1 and HTTP/1.0")
         if not is_canonical(path):
             return self._no(
                 request, 400, "the path is not written as it would be read: without //, dots, ; and needless %"
@@ -128,7 +132,7 @@ class Doors:
         if not self._named(hosts[0], visitor.local):
             return self._no(request, 421, f"this node is not called {hosts[0][:100]!r}; add it to http.allowed_hosts")
         # RFC 9112 §3.2.2: where the whole address is in the request line, its host is the one that counts.
-        if url.absolute and (url.raw_host or "").rstrip(".") != host_in(hosts[0]):
+        if request.host != hosts[0] and host_in(request.host) != host_in(hosts[0]):
             return self._no(request, 400, "the address and the Host header name two hosts")
         origins = headers.getall(_ORIGIN, ())
         if origins and not (len(origins) == 1 and settings.names.origin(origins[0], visitor.local)):

@@ -14,6 +14,8 @@ from node.doors.protocol import DoorHandler
 from node.half_open import KEEPALIVE_S, HalfOpen, quiet
 
 CLOSE_S = 5.0
+LINGER_S = 2.0
+"""So long is read on, and thrown away, what comes after a refusal: who is still sending would not see it otherwise."""
 LINE_BYTES_MAX = 32 * 1024
 """The longest question that a search takes, in characters of four bytes, percent-encoded, and then some."""
 FIELD_BYTES_MAX = 16 * 1024
@@ -100,6 +102,7 @@ class _Site(web.BaseSite):
                 loop=loop,
                 access_log=None,
                 keepalive_timeout=KEEPALIVE_S,
+                lingering_time=LINGER_S,
                 max_line_size=LINE_BYTES_MAX,
                 max_field_size=FIELD_BYTES_MAX,
                 max_headers=FIELDS_MAX,
