@@ -22,6 +22,7 @@ from proto.calls import Target
 from proto.records import Principal
 
 if TYPE_CHECKING:
+    from node.app import App
     from node.outbound.outbound import Outbound
 
 
@@ -56,6 +57,26 @@ class Consenting:
         signing_in = SigningIn(me, authenticator, logins, public_url, guesses=guesses, demanded=demanded)
         self._pages = ConsentPages(me, consents, signing_in, public_url, self._may_use, self._told)
         self._api = GrantsApi(consents, authenticator, self._administers, self._told)
+
+    @classmethod
+    def of(cls, app: App, consents: Consents) -> Consenting:
+        """Joined to a node that has everything but its listener."""
+
+        def guesses() -> Guesses:
+            assert app.listener is not None  # noqa: S101 - whoever asks came in by it
+            return app.listener.doors.visits
+
+        return cls(
+            app.config,
+            consents,
+            app.catalog,
+            app.guard,
+            app.authenticator,
+            app.audit.audit,
+            app.outbound,
+            lambda: app.public_url,
+            guesses,
+        )
 
     def __repr__(self) -> str:
         return f"Consenting({self._pages!r})"
