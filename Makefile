@@ -1,4 +1,4 @@
-.PHONY: demo demo-once test check proto run sim lab servers models conformance bench bench-federation bench-search eval adapter clean
+.PHONY: demo demo-once test check proto run sim lab servers oauth models conformance bench bench-federation bench-search eval adapter clean
 PY := .venv/bin/python
 
 demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
@@ -29,6 +29,10 @@ servers: .venv/ready         # MCP servers of npm and PyPI, old and new, behind 
 	tests/servers/setup.sh
 	$(PY) -m pytest -m servers tests/servers
 
+oauth: .venv/ready           # a real authorization server, the SDK's OAuth client and a browser's forms, in front of a node
+	tests/identity_server/setup.sh
+	$(PY) -m pytest -m oauth tests/identity_server
+
 models: .venv/ready          # sentence-transformers beside our own reading of the model, in a venv with torch
 	tests/models/setup.sh
 	.venv-models/bin/python -m pytest -m models tests/models
@@ -53,7 +57,7 @@ adapter: .venv/ready         # train the adapter that ships, from DATA=DIR with 
 	$(PY) -m bench.adapter --data $(or $(DATA),$(error DATA=DIR is missing: the folder that holds pairs.jsonl)) --out $(or $(OUT),router/embedders/adapters/tools-1.safetensors)
 
 clean:                       # remove what these targets made
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules tests/servers/node_modules tests/servers/.venvs .venv-models tests/conformance/node_modules
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/inspector/node_modules tests/servers/node_modules tests/servers/.venvs tests/identity_server/.venv .venv-models tests/conformance/node_modules
 
 .venv/ready: pyproject.toml deploy/constraints.txt deploy/setup.sh
 	deploy/setup.sh
