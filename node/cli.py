@@ -19,6 +19,7 @@ from node.verbs.audit import audit_app
 from node.verbs.grants import grants_app
 from node.verbs.measuring import evaluate
 from node.verbs.options import AsJson, KeyFile, Url, Wait
+from node.verbs.secrets import app as secrets_app
 from proto import jsons
 from proto.errors import Fault, Invalid, MeshError
 
@@ -34,6 +35,7 @@ feedback_app = typer.Typer(help="What search has learned from use.", no_args_is_
 key_app = typer.Typer(help="API keys of agents and operators, and keys of the mesh.", no_args_is_help=True)
 app.add_typer(ca_app, name="ca")
 app.add_typer(key_app, name="key")
+app.add_typer(secrets_app, name="secrets")
 app.command("eval")(evaluate)
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(audit_app, name="audit")

@@ -44,9 +44,11 @@ class SqliteSecrets:
         def read(db: sqlite3.Connection, cipher: Cipher) -> str:
             row = db.execute("SELECT version, sealed FROM secrets WHERE name = ?", (name,)).fetchone()
             if row is None:
-                raise Unknown(f"no secret is named {name!r}; 'toolmesh secrets set {name}' puts one there")
+                raise _unknown(name)
             return self._opened(cipher, name, *row)
 
+        if not self._is_there:
+            raise _unknown(name)
         return self._do(read)
 
     def set(self, name: str, value: str) -> None:
@@ -71,6 +73,8 @@ class SqliteSecrets:
         )
 
     def names(self, prefix: str = "") -> list[str]:
+        if not self._is_there:
+            return []
         rows = self._do(lambda db, _: db.execute("SELECT name FROM secrets ORDER BY name").fetchall())
         return [name for (name,) in rows if name.startswith(prefix)]
 
@@ -108,6 +112,11 @@ class SqliteSecrets:
         if self._open is not None:
             self._open.close()
             self._open = None
+
+    @property
+    def _is_there(self) -> bool:
+        """Reading makes no file: whoever checks a configuration leaves nothing behind."""
+        return self._open is not None or self._file.exists()
 
     # ---- the file --------------------------------------------------------------------------------
 
@@ -187,3 +196,7 @@ class SqliteSecrets:
                 "who wrote there"
             )
         return value
+
+
+def _unknown(name: str) -> Unknown:
+    return Unknown(f"no secret is named {name!r}; 'toolmesh secrets set {name}' puts one there")

@@ -99,7 +99,9 @@ def opened_store(data: Mapping[str, Any], base: Path) -> SqliteSecrets:
         raw = node.get("data_dir") if isinstance(node, dict) else None
         kept = NodeSection.model_validate({} if raw is None else {"data_dir": raw}, context=context)
     except ValidationError as e:
-        raise ValueError("the store cannot be opened: 'secrets' or 'node.data_dir' is wrong") from e
+        first = e.errors(include_url=False, include_input=False)[0]
+        where, why = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"the store cannot be opened: {where or 'secrets'}: {why}") from None
     store = section.store(kept.data_dir)
     if store is None:
         raise ValueError("this node has no store of secrets; give secrets.key ('toolmesh secrets key' makes one)")
