@@ -136,12 +136,11 @@ class Scribe:
     def _run(self) -> None:
         while True:
             self._told.wait(self._pause_s())
-            ending = self._ending.is_set()
-            if not ending:
-                self._ending.wait(self._linger_s)
-            # First this: an entry that comes from here on wakes the thread again.
+            self._ending.wait(self._linger_s)
+            # In this order: whatever is told, or begins to end, after its flag was looked at wakes the thread again.
             self._awake = False
             self._told.clear()
+            ending = self._ending.is_set()
             try:
                 self._write(ending)
             except Exception:

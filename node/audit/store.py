@@ -135,11 +135,11 @@ class SqliteAuditStore:
 
     def before(self, at_ms: int) -> int:
         with self._read() as db:
-            return self._first_at(db, at_ms) - 1
+            return self._last_before(db, self._first_at(db, at_ms))
 
     def beyond(self, bytes_max: int) -> int:
         with self._read() as db:
-            return self._bisect(db, "total > ?", self._total - bytes_max) - 1
+            return self._last_before(db, self._bisect(db, "total > ?", self._total - bytes_max))
 
     def row(self, seq: int) -> Row | None:
         with self._read() as db:
@@ -160,6 +160,10 @@ class SqliteAuditStore:
                 if db is not None:
                     db.close()
             self._db = self._reader = None
+
+    def _last_before(self, db: sqlite3.Connection, seq: int) -> int:
+        (found,) = db.execute("SELECT max(seq) FROM records WHERE seq < ?", (seq,)).fetchone()
+        return int(found or 0)
 
     def _first_at(self, db: sqlite3.Connection, at_ms: int) -> int:
         """The first record of that time or later; one more than the last where there is none, 1 where nothing is."""
