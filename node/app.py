@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,6 @@ from node.discoveries import discoveries_of
 from node.doors.configured import door_settings
 from node.doors.listener import Listener
 from node.doors.tls import server_context
-from node.doors.visitors import Visits
 from node.draining import Draining, DrainState
 from node.embedding import embedder_of
 from node.embedding_http import HttpEmbedder
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from federation.driver import Federation
     from federation.tls import MeshTls
     from node.consenting import Consenting
+    from node.upstreams.spec import UpstreamSpec
 
 log = logging.getLogger("toolmesh.node")
 
@@ -210,7 +211,7 @@ class App:
         specs = {name: self.signing_in.spec(name, server) for name, server in self.config.servers.items()}
         for name in self.added.names():
             if name in self.config.catalogue and name not in specs:
-                specs[name] = self.signing_in.spec(name, self.config.catalogue[name])
+                specs[name] = self._catalogue_spec(name)
         await self.hosting.start(specs)
         self._loading = asyncio.create_task(self._load())
         log.info(
@@ -344,17 +345,7 @@ class App:
         if self.signing_in.consents is not None:
             from node.consenting import Consenting
 
-            self.consenting = Consenting(
-                self.config,
-                self.signing_in.consents,
-                self.catalog,
-                self.guard,
-                self.authenticator,
-                self.audit.audit,
-                self.outbound,
-                lambda: self.public_url,
-                self._visits,
-            )
+            self.consenting = Consenting.of(self, self.signing_in.consents)
             app.add_routes(self.consenting.routes())
         app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
         tls = server_context(http.tls) if http.tls else None
@@ -368,10 +359,6 @@ class App:
                 f"http.listen {http.listen} cannot be used: {why}; stop what uses it or choose another port"
             ) from None
         self.http_port = self.listener.port
-
-    def _visits(self) -> Visits:
-        assert self.listener is not None  # noqa: S101 - whoever asks came in by it
-        return self.listener.doors.visits
 
     def _node_body(self) -> dict[str, object]:
         node = self.config.node
@@ -399,6 +386,10 @@ class App:
             raise Unavailable(f"node {node!r} cannot be reached: this node runs alone")
         return self.federation.target(node)
 
+    def _catalogue_spec(self, name: str) -> UpstreamSpec:
+        """Which server it is others choose, of a list that may be long and copied: its address is judged."""
+        return replace(self.signing_in.spec(name, self.config.catalogue[name]), outbound=self.outbound)
+
     async def _add(self, name: str, caller: Caller) -> Server:
         """Bring in a server of the catalogue. Raises `Unknown` where there is none, or none for this caller."""
         check_server_name(name)
@@ -419,7 +410,7 @@ class App:
         if not decision.allowed:
             self.audit.audit.decision(caller.principal, Action.ADD.value, wanted, decision)
             raise unknown_server(name)
-        await self.hosting.add(name, self.signing_in.spec(name, config), self.added.add)
+        await self.hosting.add(name, self._catalogue_spec(name), self.added.add)
         server = self.catalog.find(me.name, name)
         if server is None:
             raise Unavailable(f"server {name!r} went away while it was added", server=name)

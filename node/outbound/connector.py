@@ -59,9 +59,8 @@ class JudgedResolver(AbstractResolver):
 class JudgedConnector(aiohttp.TCPConnector):
     def __init__(self, allowed: Allowed, purpose: str, resolver: AbstractResolver | None = None, **more: Any) -> None:
         # Resolved for each connection, never from a cache: what was judged is what is dialled, and a mend shows soon.
-        super().__init__(
-            resolver=JudgedResolver(allowed, purpose, resolver), use_dns_cache=False, limit=CONNECTIONS_MAX, **more
-        )
+        options = {"limit": CONNECTIONS_MAX, **more}
+        super().__init__(resolver=JudgedResolver(allowed, purpose, resolver), use_dns_cache=False, **options)
         self._allowed_here = allowed
         self._purpose_here = purpose
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from aiohttp.abc import AbstractResolver
 from yarl import URL
@@ -58,9 +59,9 @@ class Outbound:
             connector=JudgedConnector(allowed, purpose, self._resolver),
         )
 
-    def connector(self, purpose: str) -> JudgedConnector:
-        """For who has a client session of its own. Close it."""
-        return JudgedConnector(self._allowed, purpose, self._resolver)
+    def connector(self, purpose: str, **options: Any) -> JudgedConnector:
+        """For who has a client session of its own. `options` are those of aiohttp's TCPConnector. Close it."""
+        return JudgedConnector(self._allowed, purpose, self._resolver, **options)
 
     def __repr__(self) -> str:
         return f"Outbound({len(self._allowed.networks)} networks, {len(self._allowed.hosts)} hosts allowed)"

@@ -33,14 +33,16 @@ class Redirected(aiohttp.ClientError):
     """A WebSocket's address answered with a redirect."""
 
 
-def client_for(*middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+def client_for(spec: UpstreamSpec, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
     """A pool of connections to one server. How long a call may take is its caller's to say: nothing limits it here.
 
     Nor does the pool bound its number: what runs is bounded by `concurrency`, and whoever listens, or waits for a
     person's answer, where that is counted. With a bound here those would keep connections from those who call.
     """
+    pool: dict[str, Any] = {"limit": 0, "keepalive_timeout": KEEPALIVE_S, "socket_factory": _watched_socket}
+    judged = spec.outbound
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=_watched_socket),
+        connector=judged.connector(f"server {spec.name!r}", **pool) if judged else aiohttp.TCPConnector(**pool),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
         headers={"User-Agent": "toolmesh"},
         cookie_jar=aiohttp.DummyCookieJar(),

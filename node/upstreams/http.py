@@ -77,7 +77,7 @@ class HttpWire:
 
     async def open(self, sink: Sink) -> None:
         self._sink = sink
-        self._client = client_for()
+        self._client = client_for(self._spec)
         self._posts = Posts(self._client, self._url, self._client.timeout)
 
     async def carry(self, message: Message, sent: Callable[[], None]) -> None:

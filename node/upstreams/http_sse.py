@@ -44,7 +44,7 @@ class SseWire:
 
     async def open(self, sink: Sink) -> None:
         self._sink = sink
-        self._client = client_for()
+        self._client = client_for(self._spec)
         for tries_left in reversed(range(TRIES_MAX)):
             signed = await self._login.headers()
             headers = {**signed, "Accept": "text/event-stream", "Cache-Control": "no-store"}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from node.credentials.ports import UpstreamCredentials
 from proto.errors import Invalid
 from proto.names import check_server_name
+
+if TYPE_CHECKING:
+    from node.outbound.outbound import Outbound
 
 Transport = Literal["auto", "http", "sse", "websocket"]
 """How a `url` is spoken to. `auto`: by its scheme, and over HTTP whichever of the two transports answers."""
@@ -40,6 +43,8 @@ class UpstreamSpec:
     `sessions_max` bounds the sessions beside the main one, each ended after `session_idle_s` without use; with 0
     everybody shares the main one, which can ask nobody. `ask_timeout_s` bounds what a server asks a client. `survey`:
     look once what the server lists for clients that declare everything. `limits` of a command's process: `LIMITS`.
+
+    `outbound` judges each address that the `url` leads to; None: it is dialled as written, the operator's own.
     """
 
     name: str
@@ -72,6 +77,7 @@ class UpstreamSpec:
     survey: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
     credentials: UpstreamCredentials | None = field(default=None, repr=False, compare=False)
+    outbound: Outbound | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_server_name(self.name)

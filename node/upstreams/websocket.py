@@ -46,7 +46,7 @@ class WebSocketWire:
         return f"WebSocketWire({self._spec.name} {'open' if self._socket and not self._socket.closed else 'closed'})"
 
     async def open(self, sink: Sink) -> None:
-        self._client = client_for(stay)
+        self._client = client_for(self._spec, stay)
         for tries_left in reversed(range(TRIES_MAX)):
             signed = await self._login.headers()
             try:

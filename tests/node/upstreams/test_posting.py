@@ -11,6 +11,7 @@ from yarl import URL
 
 from node.upstreams.client import client_for
 from node.upstreams.posting import WRITE_BYTES, Posts, fields
+from node.upstreams.spec import UpstreamSpec
 from proto.errors import Invalid
 
 
@@ -54,7 +55,7 @@ async def bare():
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     server.url = URL(f"http://127.0.0.1:{port}/m%20cp?key=v")
-    server.client = client_for()
+    server.client = client_for(UpstreamSpec("posted", url=str(server.url)))
     server.posts = Posts(server.client, server.url, server.client.timeout)
     yield server
     await server.client.close()
