@@ -19,6 +19,7 @@ from node.verbs.audit import audit_app
 from node.verbs.grants import grants_app
 from node.verbs.measuring import evaluate
 from node.verbs.options import AsJson, KeyFile, Url, Wait
+from node.verbs.passwords import key_password
 from node.verbs.secrets import app as secrets_app
 from proto import jsons
 from proto.errors import Fault, Invalid, MeshError
@@ -41,6 +42,7 @@ app.add_typer(feedback_app, name="feedback")
 app.add_typer(audit_app, name="audit")
 app.add_typer(governing.policy_app, name="policy")
 app.add_typer(governing.tenant_app, name="tenant")
+key_app.command("password")(key_password)
 for _name in ("create", "list", "revoke"):
     key_app.command(_name)(getattr(governing, f"key_{_name}"))
 for _verb in (governing.disable, governing.enable, governing.revoke, governing.governance):

@@ -18,7 +18,7 @@ from node.discoveries import etcd_files
 from node.settings.sections import EtcdSection, HttpTls, SearchSection
 from node.settings.servers import ServerConfig
 from node.settings.values import is_loopback
-from node.verbs import check_search
+from node.verbs import check_auth, check_search
 from proto.errors import Invalid
 
 EXPIRES_SOON = timedelta(days=30)
@@ -43,7 +43,7 @@ def inspect(config: NodeConfig, now: datetime | None = None) -> Report:
     now = now or datetime.now(UTC)
     report.facts.append(("node", f"{config.node_id.uri}"))
     _data_dir(config.node.data_dir, report)
-    _http(config, report)
+    _http(config, report, now)
     _federation(config, report, now)
     _search(config.search, report)
     for servers, note in ((config.servers, ""), (config.catalogue, "when added")):
@@ -67,11 +67,18 @@ def _data_dir(data_dir: Path, report: Report) -> None:
         report.problems.append(f"node.data_dir: {nearest} cannot be written to by this user; change its rights")
 
 
-def _http(config: NodeConfig, report: Report) -> None:
-    http, keys = config.http, config.auth.keys
+def _http(config: NodeConfig, report: Report, now: datetime) -> None:
+    http = config.http
     scheme = "https" if http.tls else "http"
-    callers = f"{len(keys)} API key{'s' * (len(keys) != 1)}" if keys else "anyone who reaches it"
-    report.facts.append(("agents", f"{scheme}://{http.listen}/mcp for {callers}"))
+    report.facts.append(("agents", f"{scheme}://{http.listen}/mcp for {check_auth.callers(config)}"))
+    for kind, text in check_auth.findings(config, now):
+        match kind:
+            case "fact":
+                report.facts.append(("callers", text))
+            case "warning":
+                report.warnings.append(text)
+            case _:
+                report.problems.append(text)
     if http.insecure_beyond_loopback:
         report.warnings.append("http.insecure_beyond_loopback is set: make sure that only a trusted proxy reaches it")
     if http.tls:

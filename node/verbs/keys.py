@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 
+from node.identity.keys import fresh_key
 from node.settings.auth import KeyConfig
 from node.settings.explain import explain
 from node.settings.source import Document
 from proto.errors import Invalid
-
-KEY_BYTES = 32
 
 
 def new_key(name: str) -> tuple[str, str]:
     """(the key, the YAML entry for `auth.keys` with its SHA-256). Raises `Invalid` for a name that no key may have."""
     from pydantic import ValidationError
 
-    key = f"tm_{secrets.token_urlsafe(KEY_BYTES)}"
+    key = fresh_key(name)
     digest = hashlib.sha256(key.encode()).hexdigest()
     try:
         KeyConfig(name=name, sha256=digest)

@@ -19,7 +19,7 @@ from node.config import NodeConfig
 from node.operator.api import OperatorApi
 from node.operator.auditing import AuditApi
 from node.operator.governing import GoverningApi
-from node.settings.auth import KeyConfig
+from node.settings.auth import AuthSection
 from node.settings.servers import ServerConfig
 from node.verbs.remote import KEY_VARIABLE, URL_VARIABLE
 
@@ -49,7 +49,7 @@ def leaves(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo
     for name, info in model.model_fields.items():
         path = f"{prefix}{info.alias or name}"
         below = model_of(info.annotation)
-        if below is not None and below is not KeyConfig:
+        if below is not None:
             named = "NAME." if get_origin(info.annotation) is dict else ""
             yield from leaves(below, f"{path}.{named}")
         else:
@@ -102,10 +102,23 @@ def test_every_setting_of_a_server_is_documented() -> None:
             assert told[key] == shown(info.get_default(call_default_factory=True)), key
 
 
-def test_every_setting_of_a_key_is_documented() -> None:
+def entries(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    """Like `leaves`, into lists too: their own row, and one for each key of an entry."""
+    for name, info in model.model_fields.items():
+        below = model_of(info.annotation)
+        listed = get_origin(info.annotation) is tuple
+        if below is None or listed:
+            yield f"{prefix}{name}", info
+        if below is not None:
+            yield from entries(below, f"{prefix}{name}{'[]' if listed else ''}.")
+
+
+def test_every_setting_of_callers_is_documented() -> None:
     told = rows("auth")
-    assert told.keys() == KeyConfig.model_fields.keys() | {"auth.keys", "auth.peers.servers"}
-    assert told["servers"] == told["auth.peers.servers"] == '`["*"]`'
+    fields = dict(entries(AuthSection, "auth."))
+    assert told.keys() == fields.keys()
+    for key, info in fields.items():
+        assert told[key] == ("required" if info.default is PydanticUndefined else shown(info.default)), key
 
 
 def commands(group: Any, prefix: str = "toolmesh") -> Iterator[tuple[str, Any]]:
