@@ -37,6 +37,9 @@ models: .venv/ready          # sentence-transformers beside our own reading of t
 	tests/models/setup.sh
 	.venv-models/bin/python -m pytest -m models tests/models
 
+browser: .venv/ready         # the pages at which people consent, in Chromium; needs Debian's chromium
+	$(PY) -m pytest -m browser tests/browser
+
 conformance: .venv/ready     # the pinned MCP conformance suite through one node and two, and at our client; writes bench/results/
 	npm install --prefix tests/conformance --no-audit --no-fund --no-package-lock --silent
 	$(PY) -m tests.conformance $(if $(CELLS),--cells '$(CELLS)')
