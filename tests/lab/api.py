@@ -23,13 +23,16 @@ class Outcome(NamedTuple):
 
 
 class Api:
-    """Not answering is an answer: `status` is None then, and a call has failed."""
+    """Not answering is an answer: `status` is None then, and a call has failed. `key` is shown with every request."""
 
-    def __init__(self, lab: Lab, node: str) -> None:
+    def __init__(self, lab: Lab, node: str, key: str = "") -> None:
         self.node = node
         timeout = aiohttp.ClientTimeout(total=ANSWER_S)
         self._session = aiohttp.ClientSession(
-            f"http://127.0.0.1:{PORT}", connector=lab.connector(node), timeout=timeout
+            f"http://127.0.0.1:{PORT}",
+            connector=lab.connector(node),
+            timeout=timeout,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
         )
 
     async def close(self) -> None:
@@ -50,6 +53,12 @@ class Api:
                 return answer
         except (aiohttp.ClientError, TimeoutError):
             return None
+
+    async def ask(self, method: str, path: str, body: Any = None, key: str = "") -> tuple[int, dict[str, Any]]:
+        """(status, JSON) of an operator's route; `key` is shown in place of the operator's."""
+        headers = {"Authorization": f"Bearer {key}"} if key else None
+        async with self._session.request(method, f"/api/v1{path}", json=body, headers=headers) as response:
+            return response.status, await response.json()
 
     async def call(self, server: str, tool: str, **arguments: Any) -> Outcome:
         """One tool, as an agent would: `use_tool` of MCP 2026-07-28."""

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -48,6 +48,7 @@ class Fleet:
     """A toolmesh node on each of `nodes` (all of the lab's unless given). Nothing is started until `start`.
 
     `servers` says what each of them owns, `discovery` how it finds the others: by a list of all addresses unless given.
+    Those in `authorities` hold that role; `more` is configured everywhere, and `key` is what its operator shows.
     """
 
     def __init__(
@@ -57,11 +58,17 @@ class Fleet:
         servers: Callable[[str], Servers],
         discovery: Callable[[str], Mapping[str, Any]] | None = None,
         nodes: Sequence[str] = (),
+        *,
+        authorities: Collection[str] = (),
+        more: Mapping[str, Any] | None = None,
+        key: str = "",
     ) -> None:
         self.lab = lab
         self.nodes = tuple(nodes) or lab.nodes
-        self.api = {node: Api(lab, node) for node in self.nodes}
+        self.api = {node: Api(lab, node, key) for node in self.nodes}
         self._directory = directory
+        self._authorities = frozenset(authorities)
+        self._more = dict(more or {})
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._standstill = Standstill(self._watched)
         everyone = [f"{lab.address(node)}:{MESH_PORT}" for node in self.nodes]
@@ -73,7 +80,8 @@ class Fleet:
     def _configure(self, node: str, servers: Servers, found_by: Mapping[str, Any]) -> None:
         home, lab = self._directory / node, self.lab
         node_id = NodeId.of(MESH, lab.region(node), node)
-        files = issue(self._directory / "ca", node_id, home / "tls", hosts=[lab.address(node)])
+        roles = ["authority"] if node in self._authorities else []
+        files = issue(self._directory / "ca", node_id, home / "tls", hosts=[lab.address(node)], roles=roles)
         config = {
             "node": {"name": node, "region": lab.region(node), "mesh": MESH, "data_dir": str(home / "data")},
             "http": {"listen": f"127.0.0.1:{PORT}"},
@@ -86,6 +94,7 @@ class Fleet:
             "servers": {name: dict(server) for name, server in servers.items()},
             # A model in each of nine nodes would take more memory than it tells about the mesh.
             "search": {"embedder": "none"},
+            **self._more,
         }
         (home / "node.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
