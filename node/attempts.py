@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from node.catalog import Route, Server
-from node.choosing import NAMED, Chooser
+from node.choosing import Chooser
 from node.ports import CallRecord, Guard, Resource
 from node.recording import Recording
 from node.retries import ATTEMPTS_MAX, RetryBudgets, may_run_again, not_tried_elsewhere
 from node.task_ids import TaskExchange, outward
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Expired, Fault, MeshError, OutcomeUnknown, Unavailable
-from proto.records import Kind
 
 log = logging.getLogger("toolmesh.gateway")
 
@@ -70,15 +69,16 @@ class Attempts:
             self._idle.clear()
             await self._idle.wait()
 
-    async def run(self, call: Call, route: Route, asked: str, exchange: Exchange) -> Answer:
-        """Run it at a member of the route. `asked` is the tool or prompt, or empty. Raises any `MeshError`."""
+    async def run(
+        self, call: Call, route: Route, asked: str, exchange: Exchange, resources: Sequence[Resource]
+    ) -> Answer:
+        """Run it at a member of the route. `asked` is the tool or prompt, or empty; `resources` are what the call is
+        about, at each member. Raises any `MeshError`."""
         started = time.perf_counter()
         tried: list[str] = []
         server, recording = route.lead, Recording(self._me)
         self.in_flight += 1
         try:
-            kind = NAMED[call.method][1] if call.method in NAMED else Kind.TOOL
-            resources = [s.resource(asked, kind) for s in route.servers]
             recording.admission = admission = await self._guard.admit(call, *resources)
             call = admission.call
             if len(admission.allowed) < len(resources):
@@ -135,7 +135,7 @@ class Attempts:
             outcomes = self.counters.outcomes
             outcomes[recording.outcome] = outcomes.get(recording.outcome, 0) + 1
             recording.attempts = len(tried)
-            ended = recording.ended(call, route.name, asked, server)
+            ended = recording.ended(call, route.name, asked or resources[0].tool, server)
             self.recent.append(ended.record)
             self._guard.settle(call, ended)
 

@@ -16,7 +16,7 @@ from federation.events import Liveness
 from node.balance import Place
 from node.facts import Change, Offered, member_body, server_body, speaks_anew
 from node.ports import Resource, Visibility
-from node.resources import Resources
+from node.resources import Resources, Sight
 from proto.errors import Conflict, MeshError, Unknown
 from proto.names import NodeId, qualified, split_member, split_qualified
 from proto.records import MEMBERS, Kind, Record, RecordKey
@@ -197,6 +197,7 @@ class Catalog:
         self._by_name: dict[str, dict[str, Server]] = {}
         self._by_service: dict[str, dict[tuple[str, str], Server]] = {}
         self._listeners: list[Listener] = []
+        self._sight = Sight()
         self._changing: asyncio.Event | None = None
 
     def __repr__(self) -> str:
@@ -352,7 +353,7 @@ class Catalog:
         for _, owner in sorted(self.owners.items()):
             if owner.listed:
                 for _, server in sorted(owner.servers.items()):
-                    if server.info is not None and visibility.allows(server.resource()):
+                    if server.info is not None and self.seen(server, visibility) is not None:
                         yield server
 
     def route(self, name: str, visibility: Visibility) -> Route:
@@ -404,12 +405,16 @@ class Catalog:
                 return server.qualified
         return short
 
+    def seen(self, server: Server, visibility: Visibility) -> Resource | None:
+        """By what this caller sees a server: itself, or the first thing that it offers it; None: it does not."""
+        return self._sight.seen(server, visibility)
+
     def find(self, owner: str, server: str) -> Server | None:
         held = self.owners.get(owner)
         return held.servers.get(server) if held else None
 
     def _visible(self, servers: Iterable[Server], visibility: Visibility) -> tuple[Server, ...]:
-        listed = [s for s in servers if s.owner.listed and visibility.allows(s.resource())]
+        listed = [s for s in servers if s.owner.listed and self.seen(s, visibility) is not None]
         return tuple(sorted(listed, key=lambda s: (s.owner.id.name, s.name)))
 
 

@@ -12,13 +12,16 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from node.aiming import aimed_at, heard_uris, resources_of
+from node.asking import Aim, action_of, aim_of
 from node.attempts import CANCELLED, Attempts, Counters
 from node.balance import Candidate
 from node.catalog import Catalog, Member, Route, Server, unknown_server
 from node.choosing import NAMED, Chooser, not_up
-from node.ports import Action, Caller, CallRecord, Guard, Visibility
+from node.ports import Action, Caller, CallRecord, Guard, Resource, Visibility
 from node.relaying import LISTEN, LISTEN_MS, TELL_MS, NodeHandler, Relays, stopping, tellable
 from node.standing import Standing
 from node.task_ids import TaskExchange, heard_of, holder, split
@@ -72,7 +75,7 @@ class Gateway:
         self._state_at = state_at
         self._chooser = Chooser(catalog, draw, clock)
         self._attempts = Attempts(catalog.me.name, guard, self._chooser, self._target, clock)
-        self._relays = Relays(catalog.me.name, guard, self._target, remote)
+        self._relays = Relays(catalog.me.name, guard, self._target, remote, self._seen)
         self.draining = False
         self.loading = False
         self.for_peers = 0
@@ -158,22 +161,25 @@ class Gateway:
         if self.refusing:
             raise stopping()
         _refuse_hop_method(method)
-        visibility = self._guard.visible(caller.principal, Action.CALL)
+        visibility = self._guard.visible(caller.principal, action_of(method))
         route = self._catalog.route(name, visibility)
-        member, asked = self._member(route, method, params, visibility)
-        if asked and len(route.servers) > 1:
-            servers = tuple(s for s in route.servers if visibility.allows(s.resource(asked)))
-            route = Route(route.name, servers, route.service)
+        aim = aim_of(method, params)
+        route, member = self._aimed(route, aim, method, visibility)
+        asked = aim.name if aim is not None and method in NAMED else ""
         if route.service and method.startswith("tasks/"):
             route, params = _of_task(route, params)
         if STATE in params and (place := self._state_at(params[STATE])) is not None:
             route = _continued(route, place)
         call = self._call_of(route, method, params, caller, budget_ms, member.digest if member else b"")
+        resources = resources_of(route.servers, method, aim, self._catalog, visibility)
         try:
-            return await self._attempts.run(call, route, asked, exchange)
-        except Forbidden:
-            # Told in the very words of what does not exist; `settle` and the record of calls keep the truth.
-            raise (_unknown(route, method, asked) if asked else unknown_server(name)) from None
+            return await self._attempts.run(call, route, asked, exchange, resources)
+        except (Forbidden, Unknown) as e:
+            if "method" in e.data:
+                raise
+            # Told in the very words of what does not exist, whichever node refused; `settle` and the record of calls
+            # keep the truth.
+            raise (_unknown(route, aim) if aim is not None else unknown_server(name)) from None
 
     async def listen(self, name: str, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
         """Hear what a server says outside calls, until it ends that, a node stops, or the caller is cancelled.
@@ -181,8 +187,12 @@ class Gateway:
         `params` are those of `subscriptions/listen` in its one form (`Endpoint.listen`); the first event tells what is
         honoured. Raises any `MeshError`: `Unavailable` with `data["stopping"]` where a node on the way stops.
         """
-        route = self._catalog.route(name, self._guard.visible(caller.principal, Action.CALL))
+        visibility = self._guard.visible(caller.principal, Action.READ)
+        route = self._catalog.route(name, visibility)
         asked = params.get("notifications")
+        if isinstance(asked, dict):
+            asked = heard_uris(route, asked, visibility)
+            params = {**params, "notifications": asked}
         if route.service and isinstance(asked, dict) and "taskIds" in asked:
             owner, asked = heard_of(asked, _qualified(route))
             if owner:
@@ -270,24 +280,31 @@ class Gateway:
         node = server.owner.id.name
         return self._local(server.name) if node == self._catalog.me.name else self._remote(node)
 
-    def _member(
-        self, route: Route, method: str, params: dict[str, Any], visibility: Visibility
-    ) -> tuple[Member | None, str]:
-        named = NAMED.get(method)
-        if named is None:
-            return None, ""
-        field, kind = named
-        asked = params.get(field)
-        if not isinstance(asked, str):
+    def _aimed(self, route: Route, aim: Aim | None, method: str, visibility: Visibility) -> tuple[Route, Member | None]:
+        """The members where the caller may use what it names, and the definition of it that they share.
+
+        Raises `Unknown` in the same words for what is not there and what is not for this caller.
+        """
+        if aim is None:
             # The server words its own complaint about its own parameters.
-            return None, ""
-        member = route.member(kind, asked)
-        if member is None or not any(visibility.allows(s.resource(asked)) for s in route.servers):
+            return route, None
+        servers = tuple(s for s in route.servers if visibility.allows(aimed_at(s, aim)))
+        seen = Route(route.name, servers, route.service)
+        if aim.kind is Kind.RESOURCE:
+            member, there = None, bool(servers)
+        else:
+            member = seen.member(aim.kind, aim.name) if servers else None
+            there = member is not None
+        if not there:
             if not any(s.up for s in route.servers):
                 # What a server that is not up would offer, nobody knows.
                 raise not_up(route)
-            raise _unknown(route, method, asked)
-        return member, asked
+            raise _unknown(route, aim)
+        return seen, member if method in NAMED else None
+
+    def _seen(self, server: Server, call: Call) -> Resource:
+        visibility = self._guard.visible(call.principal, action_of(call.method))
+        return self._catalog.seen(server, visibility) or server.resource()
 
     # ---- at the owner ---------------------------------------------------------------------------
 
@@ -300,33 +317,42 @@ class Gateway:
         if call.method != LISTEN and not tellable(call.method):
             _refuse_hop_method(call.method)
         server = self._catalog.find(self._catalog.me.name, call.server)
-        visibility = self._guard.visible(call.principal, Action.CALL)
-        named = NAMED.get(call.method)
-        asked = call.params.get(named[0]) if named else ""
-        asked = asked if isinstance(asked, str) else ""
+        visibility = self._guard.visible(call.principal, action_of(call.method))
         if self.loading and (server is None or server.info is None):
             raise Unavailable(f"node {self._catalog.me.name!r} has only just started and begins its servers")
-        if server is None or server.info is None or not visibility.allows(server.resource(asked)):
+        if server is None or server.info is None or self._catalog.seen(server, visibility) is None:
             raise Unknown(f"node {self._catalog.me.name!r} has no server {call.server!r}", server=call.server)
-        if named and asked and call.tool_digest:
-            member = server.members[named[1]].get(asked)
+        route = Route(call.server, (server,))
+        aim = aim_of(call.method, call.params)
+        asked = aim.name if aim is not None and call.method in NAMED else ""
+        if aim is not None and asked and call.tool_digest:
+            member = server.members[aim.kind].get(asked)
             if member is None or member.digest != call.tool_digest:
                 if not server.up:
                     # One that has only just started has not listed yet what its peers remember of its last life.
-                    raise not_up(Route(server.name, (server,)))
-                raise Conflict(
-                    f"{call.server!r} has changed {asked!r} since {peer.name!r} listed it; list or search again",
-                    listed_anew=True,
-                )
+                    raise not_up(route)
+                if visibility.allows(aimed_at(server, aim)):
+                    raise Conflict(
+                        f"{call.server!r} has changed {asked!r} since {peer.name!r} listed it; list or search again",
+                        listed_anew=True,
+                    )
+        self._aimed(route, aim, call.method, visibility)
         if call.method == LISTEN:
-            return await self._relays.listen(server, call, exchange)
+            return await self._relays.listen(server, self._heard(route, call, visibility), exchange)
         if tellable(call.method):
             return await self._relays.told(server, call, exchange)
         self.for_peers += 1
         try:
-            return await self._attempts.run(call, Route(call.server, (server,)), asked, exchange)
+            resources = resources_of(route.servers, call.method, aim, self._catalog, visibility)
+            return await self._attempts.run(call, route, asked, exchange, resources)
         finally:
             self.for_peers -= 1
+
+    def _heard(self, route: Route, call: Call, visibility: Visibility) -> Call:
+        asked = call.params.get("notifications")
+        if not isinstance(asked, dict):
+            return call
+        return replace(call, params={**call.params, "notifications": heard_uris(route, asked, visibility)})
 
 
 def _continued(route: Route, place: Place) -> Route:
@@ -357,9 +383,8 @@ def _alone(route: Route, owner: str) -> Route:
     return Route(route.name, (server,), server.stateless)
 
 
-def _unknown(route: Route, method: str, asked: str) -> Unknown:
-    what = "prompt" if method.startswith("prompts") else "tool"
-    return Unknown(f"server {route.name!r} has no {what} {asked!r}", server=route.name)
+def _unknown(route: Route, aim: Aim) -> Unknown:
+    return Unknown(f"server {route.name!r} has no {aim.kind} {aim.name!r}", server=route.name)
 
 
 def _refuse_hop_method(method: str) -> None:

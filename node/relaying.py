@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from node.catalog import Server
-from node.ports import Guard
+from node.ports import Guard, Resource
 from node.recording import Recording
 from proto.calls import Answer, Call, Exchange, Notification, Target
 from proto.errors import MeshError, Unavailable, Unknown
@@ -51,6 +51,8 @@ def stopping() -> Unavailable:
 class Relays:
     """`target(server)` gives what runs a server's calls, `remote(node)` what asks a peer; both raise `Unavailable`.
 
+    `seen(server, call)` is what of the server the caller sees it by, which a guard is asked about.
+
     `me` is this node's name; `handlers` answer what nodes ask of it, by method.
     """
 
@@ -60,6 +62,7 @@ class Relays:
         guard: Guard,
         target: Callable[[Server], Target],
         remote: Callable[[str], Target],
+        seen: Callable[[Server, Call], Resource] = lambda server, _: server.resource(),
         *,
         renew_s: float = RENEW_S,
     ) -> None:
@@ -67,6 +70,7 @@ class Relays:
         self._guard = guard
         self._target = target
         self._remote = remote
+        self._seen = seen
         self._renew_s = renew_s
         self.handlers: dict[str, NodeHandler] = {}
         self.stopping = False
@@ -177,7 +181,7 @@ class Relays:
     async def _admitted(self, call: Call, server: Server, run: Callable[[], Awaitable[Answer]]) -> Answer:
         recording = Recording(self._me)
         try:
-            recording.admission = await self._guard.admit(call, server.resource())
+            recording.admission = await self._guard.admit(call, self._seen(server, call))
             recording.attempts = 1
             answer = await run()
             recording.outcome = "ok"

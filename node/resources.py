@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 
 from node.facts import hints
 from node.ownership import Ownership, ownership_of
-from node.ports import Resource
+from node.ports import Resource, Visibility
 from proto.records import Kind
 
 if TYPE_CHECKING:
     from node.catalog import Server
+
+
+SEEN_MAX = 20_000
+"""Servers and classes of callers; at the bound all are forgotten and looked at again."""
+
+_OFFERED = (Kind.TOOL, Kind.PROMPT, Kind.RESOURCE, Kind.TEMPLATE)
 
 
 class Resources:
@@ -54,3 +60,28 @@ class Resources:
             annotations=hints(offered.definition) if offered is not None else {},
             scopes=owned.scopes_of(name),
         )
+
+
+class Sight:
+    """By which of its parts a server is seen: a caller who may use one tool of it sees the server, and that tool."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, tuple[Hashable, Resource | None]] = {}
+
+    def seen(self, server: Server, visibility: Visibility) -> Resource | None:
+        """The server itself, or the first thing that it offers to such a caller; None: it is not seen."""
+        whole = server.resource()
+        if visibility.allows(whole):
+            return whole
+        key, mark = (server.owner.id.name, server.name, visibility.key), (server.revision, server.owner.id)
+        known = self._known.get(key)
+        if known is None or known[0] != mark:
+            if len(self._known) >= SEEN_MAX:
+                self._known.clear()
+            known = self._known[key] = mark, _first(server, visibility)
+        return known[1]
+
+
+def _first(server: Server, visibility: Visibility) -> Resource | None:
+    offered = (server.resource(name, kind) for kind in _OFFERED for name in server.members[kind])
+    return next((resource for resource in offered if visibility.allows(resource)), None)

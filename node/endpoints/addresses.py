@@ -81,10 +81,9 @@ class MeshEndpoints:
         if not self._listeners or not kinds:
             return
         changed = frozenset(CHANGE_KINDS[k] for k in kinds)
-        resource = server.resource()
 
         def seen_by(principal: Principal) -> bool:
-            return self._guard.visible(principal, Action.LIST).allows(resource)
+            return self._catalog.seen(server, self._guard.visible(principal, Action.LIST)) is not None
 
         names = frozenset({server.name, server.qualified, server.service} - {""})
         for listener in tuple(self._listeners):
