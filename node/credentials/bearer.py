@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from node.credentials.challenge import Challenge, parse_challenge
 from node.credentials.discovery import Discovery
-from node.credentials.ports import EVERYBODY, Asked, ConsentNeeded, Token, TokenSource
+from node.credentials.ports import EVERYBODY, Asked, ConsentNeeded, SignInNeeded, Token, TokenSource
 from node.credentials.single_flight import SingleFlight
 from node.credentials.tokens import TokenRefused
 from proto.errors import Unavailable
@@ -161,7 +161,7 @@ class BearerCredentials:
             return await self._got(key, principal, None)
         try:
             return await self._got(key, principal, held)
-        except (ConsentNeeded, TokenRefused):
+        except (ConsentNeeded, SignInNeeded, TokenRefused):
             raise
         except Unavailable:
             # The authorization server is away for a moment; the token has some life left.
@@ -225,7 +225,7 @@ class BearerCredentials:
                 token = await self._source.obtain(principal, asked)
             else:
                 token = await self._source.renew(principal, old.token, asked)
-        except ConsentNeeded:
+        except (ConsentNeeded, SignInNeeded):
             self._held.pop(key, None)
             raise
         except Unavailable as e:

@@ -28,6 +28,10 @@ class ConsentNeeded(Unavailable):
         self.scopes = scopes
 
 
+class SignInNeeded(Unavailable):
+    """The caller has to come to this node with other credentials first; nobody else was asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """An access token of `issuer`, good until `expires_s` (unix seconds; 0: nobody said). Not shown by repr."""

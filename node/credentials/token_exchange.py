@@ -10,7 +10,7 @@ from node.credentials.callers import CallerTokens, caller_of
 from node.credentials.client_auth import SigningKey
 from node.credentials.client_credentials import TokenEndpoint
 from node.credentials.discovery import Discovered
-from node.credentials.ports import Asked, Token, TokenSource
+from node.credentials.ports import Asked, SignInNeeded, Token, TokenSource
 from node.credentials.scopes import chosen_scopes
 from node.credentials.tokens import TokenRefused
 from proto import jsons
@@ -125,7 +125,7 @@ def own_token(server: str, callers: CallerTokens) -> Subject:
     def token(principal: Principal, _found: Discovered) -> tuple[str, str]:
         held = callers.token(principal)
         if not held:
-            raise Unavailable(
+            raise SignInNeeded(
                 f"server {server!r} is called with your own token, exchanged; you came without one, or it has ended: "
                 "sign in at this node with a bearer token",
                 server=server,
