@@ -15,13 +15,14 @@ import pytest
 from aiohttp import web
 
 from node.cli import main
-from node.guard.keys import ApiKey, KeyAuthenticator
+from node.guard.keys import ApiKey
 from node.ingress.http import IngressSettings, McpIngress
 from node.operator.api import OperatorApi
 from node.ports import Caller, ChangeListener
 from proto.calls import Answer, Exchange
 from proto.errors import Conflict, Invalid, Unknown
 from router.arguments import Search
+from tests.node.keyed import keyed
 
 KEY = "key-of-the-operator"
 
@@ -238,7 +239,7 @@ def node() -> Iterator[Node]:
 
     async def start() -> tuple[web.AppRunner, McpIngress]:
         digest = hashlib.sha256(KEY.encode()).digest()
-        authenticator = KeyAuthenticator([ApiKey("op", digest, scopes=("operator",))], "m")
+        authenticator = keyed([ApiKey("op", digest, scopes=("operator",))], "m")
         ingress = McpIngress(twin, authenticator, IngressSettings(promote_after_s=0.01))
         app = web.Application()
         app.add_routes(ingress.routes())

@@ -15,7 +15,7 @@ from node.catalog import Catalog
 from node.explaining.case import Sources
 from node.explaining.explain import explain
 from node.gateway import Gateway
-from node.guard.keys import ApiKey, KeyAuthenticator
+from node.guard.keys import ApiKey
 from node.guard.open import OpenGuard
 from node.indexing import Indexing
 from node.operator.explained import Explanation, Finding
@@ -24,6 +24,7 @@ from proto.names import NodeId
 from proto.records import ANONYMOUS, Principal, Record
 from router.router import Router
 from tests.node.guards import KeyGuard
+from tests.node.keyed import keyed
 
 MESH = "mesh.test"
 KEYS = [ApiKey("alice", b"1" * 32, servers=("geo", "text-*")), ApiKey("root", b"2" * 32)]
@@ -64,7 +65,7 @@ class World:
         self.gateway = self._gateway()
 
     def ask(self, tool: str, server: str = "", who: str = "anonymous") -> Explanation:
-        principal: Principal = KeyAuthenticator(KEYS, MESH).principals().get(who, ANONYMOUS)
+        principal: Principal = keyed(KEYS, MESH).principals().get(who, ANONYMOUS)
         sources = Sources(
             self.catalog,
             self.guard,

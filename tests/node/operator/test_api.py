@@ -10,13 +10,14 @@ from aiohttp import web
 
 from node.doors.door import DoorSettings
 from node.doors.listener import Listener
-from node.guard.keys import ApiKey, KeyAuthenticator
+from node.guard.keys import ApiKey
 from node.guard.open import OpenAuthenticator
 from node.operator.api import operator_routes
 from node.ports import Authenticator
 from proto.errors import Unavailable
 from proto.records import Principal
 from router.arguments import Search
+from tests.node.keyed import keyed
 
 
 class MemoryOperator:
@@ -83,7 +84,7 @@ def keys() -> Authenticator:
     def key(name: str, **more: Any) -> ApiKey:
         return ApiKey(name, hashlib.sha256(f"key-of-{name}".encode()).digest(), **more)
 
-    return KeyAuthenticator([key("op", scopes=("operator",)), key("agent", tenant="acme")], "test.mesh")
+    return keyed([key("op", scopes=("operator",)), key("agent", tenant="acme")], "test.mesh")
 
 
 class Served:
