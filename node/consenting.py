@@ -51,10 +51,10 @@ class Consenting:
             if (login := one.login) is not None
         ]
         self._http = OutboundHttp(outbound, "signing a browser in", [one.issuer for one in issuers])
-        logins = Logins(issuers, self._http, public_url)
+        self._logins = Logins(issuers, self._http, public_url)
         me = catalog.me.name
         demanded = config.auth.demanded
-        signing_in = SigningIn(me, authenticator, logins, public_url, guesses=guesses, demanded=demanded)
+        signing_in = SigningIn(me, authenticator, self._logins, public_url, guesses=guesses, demanded=demanded)
         self._pages = ConsentPages(me, consents, signing_in, public_url, self._may_use, self._told)
         self._api = GrantsApi(consents, authenticator, self._administers, self._told)
 
@@ -87,6 +87,7 @@ class Consenting:
 
     async def close(self) -> None:
         await self._pages.close()
+        await self._logins.close()
         await self._http.close()
 
     def _may_use(self, principal: Principal, name: str) -> Listed:

@@ -6,14 +6,17 @@ person is after this sign-in is exactly what an agent with a token of this issue
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from node.consent.pages import Login
 from node.credentials.client_auth import OAuthClient, method_for
 from node.credentials.consent_flow import Flows
-from node.credentials.discovery import Discovery
+from node.credentials.discovery import AGE_S, Discovery
+from node.credentials.metadata import AuthorizationServer
 from node.credentials.ports import OAuthHttp
+from node.credentials.single_flight import SingleFlight
 from node.credentials.tokens import request_token
 from proto.errors import Unavailable, Unknown
 
@@ -38,6 +41,8 @@ class Logins:
         self._http = http
         self._public_url = public_url
         self._flows = Flows()
+        self._servers: dict[str, tuple[float, AuthorizationServer]] = {}
+        self._asking: SingleFlight[AuthorizationServer] = SingleFlight()
         self.offered = tuple(Login(one.issuer, f"{BEGIN}/{n}") for n, one in enumerate(self._issuers))
 
     def __repr__(self) -> str:
@@ -48,7 +53,7 @@ class Logins:
         if not 0 <= number < len(self._issuers):
             raise Unknown("there is no such way to sign in")
         one = self._issuers[number]
-        server = await Discovery("sign-in", one.issuer, self._http).authorization_server(one.issuer, learned=False)
+        server = await self._server(one.issuer)
         method = method_for(server, has_secret=True, has_key=False) if one.client_secret else "none"
         client = OAuthClient(one.client_id, one.client_secret, method)
         return self._flows.begin(
@@ -62,6 +67,22 @@ class Logins:
             browser=browser,
             note=note,
         )
+
+    async def close(self) -> None:
+        await self._asking.close()
+
+    async def _server(self, issuer: str) -> AuthorizationServer:
+        """Asked for once an hour: whoever comes to this page makes this node ask nobody."""
+        until, known = self._servers.get(issuer, (0.0, None))
+        if known is not None and time.monotonic() < until:
+            return known
+
+        async def ask() -> AuthorizationServer:
+            found = await Discovery("sign-in", issuer, self._http).authorization_server(issuer, learned=False)
+            self._servers[issuer] = time.monotonic() + AGE_S, found
+            return found
+
+        return await self._asking.run(issuer, ask)
 
     async def finish(self, parameters: Mapping[str, str], browser: str) -> tuple[str, str]:
         """The access token, and the note that the flow was begun with. Raises `Invalid` or `Unavailable`."""

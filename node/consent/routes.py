@@ -72,13 +72,13 @@ class ConsentPages:
 
         return [
             *self._signing_in.routes(),
-            web.get(HOME, edge(self._home)),
-            web.get(f"{START}/{{ticket}}", edge(self._start)),
-            web.get(f"{CONNECT}/{{server}}", edge(self._ask)),
+            web.get(HOME, edge(self._home), allow_head=False),
+            web.get(f"{START}/{{ticket}}", edge(self._start), allow_head=False),
+            web.get(f"{CONNECT}/{{server}}", edge(self._ask), allow_head=False),
             web.post(f"{CONNECT}/{{server}}", edge(self._connect)),
-            web.get(CALLBACK, edge(self._callback)),
+            web.get(CALLBACK, edge(self._callback), allow_head=False),
             web.post("/oauth/remove/{server}", edge(self._remove)),
-            web.get(DOCUMENT, self._document),
+            web.get(DOCUMENT, self._document, allow_head=False),
         ]
 
     async def close(self) -> None:

@@ -76,11 +76,11 @@ class SigningIn:
             return browser.edge(handler, self._public_url)
 
         return [
-            web.get(SIGN_IN, edge(self._page)),
+            web.get(SIGN_IN, edge(self._page), allow_head=False),
             web.post(SIGN_IN, edge(self._signed)),
             web.post("/oauth/signout", edge(self._sign_out)),
-            web.get(LOGIN_CALLBACK, edge(self._logged_in)),
-            web.get(f"{BEGIN}/{{number:[0-9]{{1,3}}}}", edge(self._log_in)),
+            web.get(LOGIN_CALLBACK, edge(self._logged_in), allow_head=False),
+            web.get(f"{BEGIN}/{{number:[0-9]{{1,3}}}}", edge(self._log_in), allow_head=False),
         ]
 
     # ---- for the other pages ---------------------------------------------------------------------

@@ -130,7 +130,7 @@ class Flows:
             del self._open[state]
         if flow.holder is not None:
             mine = [s for s, f in self._open.items() if f.holder == flow.holder]
-            for state in mine[: len(mine) - FLOWS_OF_ONE_MAX + 1]:
+            for state in mine[: max(0, len(mine) - FLOWS_OF_ONE_MAX + 1)]:
                 del self._open[state]
         while len(self._open) >= FLOWS_MAX:
             self._open.popitem(last=False)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
 from node.settings.issuers import OptionalProtectedUrl
-from node.settings.values import Secret, Section
+from node.settings.values import Secret, Section, is_loopback
+
+if TYPE_CHECKING:
+    from node.config import NodeConfig
 
 
 class AuthorizationCodeAuth(Section):
@@ -41,3 +46,24 @@ class AuthorizationCodeAuth(Section):
     @property
     def secret(self) -> str:
         return self.client_secret.get_secret_value() if isinstance(self.client_secret, SecretStr) else ""
+
+
+def consent_rules(config: NodeConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Broken ones, as in rules.py: where browsers find the pages at which people agree."""
+    servers = {**config.catalogue, **config.servers}
+    asking = [name for name, one in servers.items() if one.auth is not None and one.auth.kind == "authorization_code"]
+    if not asking:
+        return
+    http = config.http
+    if not http.public_url and not is_loopback(http.host):
+        yield (
+            ("http", "public_url"),
+            f"is missing: it is where people are sent to agree to what {asking[0]!r} may do for them; give the "
+            "https:// address by which browsers reach this node",
+        )
+    elif urlsplit(http.public_url).path:
+        yield (
+            ("http", "public_url"),
+            f"has a path, but the pages at which people agree to what {asking[0]!r} may do for them are at /oauth; "
+            "give this node a host name of its own",
+        )

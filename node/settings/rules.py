@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from node.settings.audit import audit_rules
 from node.settings.auth_rules import auth_rules
+from node.settings.consent_auth import consent_rules
 from node.settings.doors import door_rules
 from node.settings.endpoint import endpoint_rules
 from node.settings.upstream_auth import upstream_auth_rules
@@ -120,6 +121,7 @@ _RULES = (
     _names,
     auth_rules,
     upstream_auth_rules,
+    consent_rules,
     _search,
     door_rules,
     endpoint_rules,

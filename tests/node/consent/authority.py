@@ -58,6 +58,7 @@ class Authority:
     revoked: list[str] = field(default_factory=list)
     refreshed: int = 0
     registered: int = 0
+    described: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     """A refresh has come in, and waits for `go_on`."""
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -130,6 +131,7 @@ class Authority:
         )
 
     async def _metadata(self, _: web.Request) -> web.Response:
+        self.described += 1
         said: dict[str, Any] = {
             "issuer": self.base,
             "authorization_endpoint": f"{self.base}/authorize",

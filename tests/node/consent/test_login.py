@@ -69,3 +69,9 @@ async def test_a_token_that_the_node_does_not_take_signs_nobody_in(site, browser
 
 async def test_an_issuer_that_is_not_configured_is_not_there(site, browser: Browser):
     assert (await browser.get("/oauth/login/7")).status == 404
+
+
+async def test_whoever_comes_does_not_make_this_node_ask_the_issuer_each_time(site, browser, authority):
+    for _ in range(3):
+        await browser.get("/oauth/login/0", follow=False)
+    assert authority.described == 1
