@@ -176,6 +176,17 @@ class Route:
             return None
         return min(votes.items(), key=lambda v: (-v[1][0], v[0]))[1][1]
 
+    def shown(self, kind: Kind, name: str, visibility: Visibility) -> Member | None:
+        """The definition that is shared by those members where this caller may see it."""
+        servers = self.servers
+        if len(servers) > 1 or not visibility.allows(servers[0].resource(name, kind)):
+            servers = tuple(s for s in servers if visibility.allows(s.resource(name, kind)))
+        return Route(self.name, servers, self.service).member(kind, name) if servers else None
+
+    def names(self, kind: Kind) -> Iterable[str]:
+        """Of all that any member offers, in the members' own order."""
+        return dict.fromkeys(name for s in self.servers for name in s.members[kind])
+
 
 Listener = Callable[[Server, frozenset[Kind], Sequence[Offered], Sequence[Offered]], None]
 """(server, kinds that changed, what is put, what is deleted): called after each change, on the loop, must not block.
@@ -400,7 +411,7 @@ class Catalog:
         if server not in route.servers:
             return server.qualified
         if tool and len(route.servers) > 1:
-            agreed, own = route.member(kind, tool), server.members[kind].get(tool)
+            agreed, own = route.shown(kind, tool, visibility), server.members[kind].get(tool)
             if agreed is None or own is None or agreed.digest != own.digest:
                 return server.qualified
         return short

@@ -30,11 +30,12 @@ class Experience:
         if self._feedback is None or not _succeeded(answer):
             return
         try:
-            route = self._catalog.route(server, self._guard.visible(caller.principal, Action.CALL))
+            visibility = self._guard.visible(caller.principal, Action.CALL)
+            route = self._catalog.route(server, visibility)
         except MeshError:
             # It went away while it answered.
             return
-        member = route.member(Kind.TOOL, tool)
+        member = route.shown(Kind.TOOL, tool, visibility)
         for offering in route.servers:
             offered = offering.tools.get(tool)
             if member is not None and offered is not None and offered.digest == member.digest:

@@ -25,8 +25,6 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 _NOT_TOOLS = (*KINDS["prompt"], *KINDS["resource"])
 _SURE = ("high", "medium")
-_BY_NAME = frozenset({Kind.TOOL, Kind.PROMPT})
-"""Kinds that a guard decides name by name; what else a server offers, it decides by server."""
 
 
 class Searching:
@@ -192,4 +190,4 @@ def _health(server: Server) -> str:
 
 
 def _resource(server: Server, key: ToolKey) -> Resource:
-    return server.resource(key.tool) if key.kind in _BY_NAME else server.resource()
+    return server.resource(key.tool, Kind(key.kind))

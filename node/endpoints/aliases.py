@@ -84,11 +84,11 @@ class Aliases:
     async def _add(self, arguments: dict[str, Any], caller: Caller) -> dict[str, Any]:
         name = aliases.parse_add_server(arguments)
         route = await self._ready(name, caller)
-        visibility = self._guard.visible(caller.principal, Action.ADD)
+        visibility = self._guard.visible(caller.principal, Action.LIST)
         tools = [
             (listed_tool(name, tool), member.definition)
-            for tool, member in route.members(Kind.TOOL).items()
-            if visibility.allows(route.lead.resource(tool))
+            for tool in route.names(Kind.TOOL)
+            if (member := route.shown(Kind.TOOL, tool, visibility)) is not None
         ]
         return aliases.render_ready(name, tools, self._budget)
 

@@ -29,7 +29,7 @@ ROWS_ALONE_KEPT = 4_096
 """Rows of servers that were asked for by name; bounded alike."""
 
 NAMED_KINDS = frozenset(kind for _, kind in NAMED.values())
-"""Kinds that are called by name, so that visibility is decided name by name. Resources are decided by server."""
+"""Kinds that are called by name: beside others they are listed as `SERVER__NAME`."""
 
 _name = attrgetter("name")
 
@@ -56,13 +56,12 @@ class Row:
     @cached_property
     def members(self) -> dict[str, Member]:
         """By name, in the servers' own order: the same at every time and on every node that knows the same."""
-        servers = self.route.servers
-        names = dict.fromkeys(name for s in servers for name in s.members[self.kind])
-        found = ((name, self.route.member(self.kind, name)) for name in names if self._visible(name))
+        visibility = self._visibility
+        found = ((name, self.route.shown(self.kind, name, visibility)) for name in self.route.names(self.kind))
         members = {name: member for name, member in found if member is not None}
         if (service := self._apart) is None:
             return members
-        agreed = {name: service.member(self.kind, name) for name in members}
+        agreed = {name: service.shown(self.kind, name, visibility) for name in members}
         return {n: m for n, m in members.items() if (other := agreed[n]) is None or other.digest != m.digest}
 
     @cached_property
@@ -93,11 +92,6 @@ class Row:
     def origins(self) -> frozenset[str]:
         """Of the URIs and templates."""
         return frozenset(map(origin_of, self.members))
-
-    def _visible(self, name: str) -> bool:
-        if self.kind not in NAMED_KINDS:
-            return True
-        return any(self._visibility.allows(s.resource(name)) for s in self.route.servers)
 
 
 class Named(NamedTuple):

@@ -39,8 +39,8 @@ def labelled(kind: Kind, label: str, catalog: Catalog, directory: Directory, vis
     except Conflict as e:
         conflict = e
     else:
-        member = route.member(kind, name)
-        if member is not None and any(visibility.allows(s.resource(name)) for s in route.servers):
+        member = route.shown(kind, name, visibility)
+        if member is not None:
             return Labelled(server, name, member)
     if _TAG.search(label):
         # What stands before the first __ of a rewritten name is the server's, unless that was cut itself.

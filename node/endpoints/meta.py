@@ -183,14 +183,15 @@ class MetaEndpoint:
     async def _add_server(self, arguments: dict[str, Any], caller: Caller) -> dict[str, Any]:
         name = metatools.parse_add(arguments)
         route = await self._ready(name, caller)
-        visibility = self._guard.visible(caller.principal, Action.ADD)
-        members = route.members(Kind.TOOL).items()
-        tools = [m.definition for tool, m in members if visibility.allows(route.lead.resource(tool))]
+        visibility = self._guard.visible(caller.principal, Action.LIST)
+        shown = (route.shown(Kind.TOOL, name, visibility) for name in route.names(Kind.TOOL))
+        tools = [member.definition for member in shown if member is not None]
         return render_added(name, tools, token_budget=self._settings.token_budget)
 
     async def _ready(self, name: str, caller: Caller) -> Route:
         """Where the server is, brought in if it is configured and not running. Raises `Unknown`, `Unavailable`."""
-        visibility = self._guard.visible(caller.principal, Action.ADD)
+        # What is there already need not be added; `_add` decides on what is not.
+        visibility = self._guard.visible(caller.principal, Action.LIST)
         try:
             route = self._catalog.route(name, visibility)
         except Unknown:

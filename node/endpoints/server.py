@@ -60,8 +60,8 @@ class ServerEndpoint:
         except MeshError:
             # The call itself, which follows, is refused for the same reason, in its own words.
             return None
-        member = route.member(Kind.TOOL, tool)
-        if member is None or not member.header_params or not visibility.allows(route.lead.resource(tool)):
+        member = route.shown(Kind.TOOL, tool, visibility)
+        if member is None or not member.header_params:
             return None
         schema = member.definition.get("inputSchema")
         return schema if isinstance(schema, dict) else None

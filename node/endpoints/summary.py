@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any
 
 from node.catalog import Catalog, Server
-from node.endpoints.directory import NAMED_KINDS
 from node.endpoints.listens import ACKNOWLEDGED
 from node.indexing import about
 from node.ports import Action, Caller, Guard, Visibility
@@ -112,10 +111,6 @@ class Summary:
 
 
 def _visible(servers: tuple[Server, ...], kind: Kind, visibility: Visibility) -> set[str]:
-    by_name = kind in NAMED_KINDS
     return {
-        name
-        for server in servers
-        for name in server.members[kind]
-        if not by_name or visibility.allows(server.resource(name))
+        name for server in servers for name in server.members[kind] if visibility.allows(server.resource(name, kind))
     }

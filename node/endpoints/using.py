@@ -66,7 +66,7 @@ class Using:
         except MeshError:
             # Which the call itself, that follows, says better.
             return False
-        return route.member(Kind.TOOL, asked.tool) is not None
+        return route.shown(Kind.TOOL, asked.tool, self._visible(caller)) is not None
 
     def _refuse_writing(self, asked: Use, method: str, caller: Caller) -> None:
         route = self._catalog.route(asked.server, self._visible(caller))
@@ -74,7 +74,7 @@ class Using:
             # That these two only read is the protocol's word; that the server keeps to it is the server's.
             reads = self._hints.on and self._hints.believes(route.servers)
         else:
-            member = route.member(Kind.TOOL, asked.tool)
+            member = route.shown(Kind.TOOL, asked.tool, self._visible(caller))
             if member is None:
                 # There is none: the call is refused for that, in its own words.
                 return
@@ -104,7 +104,7 @@ class Using:
 
 
 def _names(route: Route, kind: Kind, visibility: Visibility) -> list[str]:
-    return [name for name in route.members(kind) if visibility.allows(route.lead.resource(name))]
+    return [name for name in route.names(kind) if route.shown(kind, name, visibility) is not None]
 
 
 def _as_tool(answer: Answer, wrap: Callable[[dict[str, Any]], list[Any]]) -> Answer:
