@@ -111,7 +111,7 @@ def check(config: ConfigFile = Path("node.yaml")) -> None:
     from node.verbs import tables
     from node.verbs.checks import inspect
 
-    report = inspect(loaded)
+    report = inspect(loaded, file=config)
     tables.show(
         tables.table("", ("", ""), report.facts),
         "",

@@ -13,6 +13,7 @@ from node.settings.doors import NetworkTexts
 from node.settings.issuers import IssuerConfig, Scope
 from node.settings.people import CertificateConfig, UserConfig
 from node.settings.values import Section, read_secret_env, read_secret_file
+from node.settings.weak import weak_digest, weakness
 
 KEY_CHARACTERS_MIN = 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -55,6 +56,8 @@ class KeyConfig(Section):
         key = read_secret_file(where, info) if how == "file" else read_secret_env(where)
         if len(key) < KEY_CHARACTERS_MIN:
             raise ValueError(f"the key is shorter than {KEY_CHARACTERS_MIN} characters and could be guessed")
+        if why := weakness(key):
+            raise ValueError(f"the key {why}; 'toolmesh key new' makes one")
         return {**data, "sha256": hashlib.sha256(key.encode()).hexdigest()}
 
     @field_validator("sha256")
@@ -63,6 +66,8 @@ class KeyConfig(Section):
         value = value.lower()
         if value and not _SHA256.fullmatch(value):
             raise ValueError("is not a SHA-256 in hex (64 digits); 'toolmesh key new' prints one")
+        if why := weak_digest(value):
+            raise ValueError(f"{why}; 'toolmesh key new' makes a key")
         return value
 
     @property

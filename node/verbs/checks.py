@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +17,9 @@ from node.config import NodeConfig
 from node.discoveries import etcd_files
 from node.settings.sections import EtcdSection, HttpTls, SearchSection
 from node.settings.servers import ServerConfig
+from node.settings.source import read_yaml
 from node.settings.values import is_loopback
-from node.verbs import check_auth, check_search
+from node.verbs import check_auth, check_doors, check_search
 from proto.errors import Invalid
 
 EXPIRES_SOON = timedelta(days=30)
@@ -36,14 +37,28 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def take(self, about: str, findings: Iterable[tuple[str, str]]) -> None:
+        """Each is ("fact" | "warning" | "problem", text)."""
+        for kind, text in findings:
+            match kind:
+                case "fact":
+                    self.facts.append((about, text))
+                case "warning":
+                    self.warnings.append(text)
+                case _:
+                    self.problems.append(text)
 
-def inspect(config: NodeConfig, now: datetime | None = None) -> Report:
-    """Reads the files that the configuration names and looks programs up; starts and dials nothing."""
+
+def inspect(config: NodeConfig, now: datetime | None = None, file: Path | None = None) -> Report:
+    """Reads the files that the configuration names and looks programs up; starts and dials nothing.
+
+    `file` is where `config` was read from: which files hold its secrets only that can say.
+    """
     report = Report()
     now = now or datetime.now(UTC)
     report.facts.append(("node", f"{config.node_id.uri}"))
     _data_dir(config.node.data_dir, report)
-    _http(config, report, now)
+    _http(config, report, now, file)
     _federation(config, report, now)
     _search(config.search, report)
     for servers, note in ((config.servers, ""), (config.catalogue, "when added")):
@@ -67,18 +82,14 @@ def _data_dir(data_dir: Path, report: Report) -> None:
         report.problems.append(f"node.data_dir: {nearest} cannot be written to by this user; change its rights")
 
 
-def _http(config: NodeConfig, report: Report, now: datetime) -> None:
+def _http(config: NodeConfig, report: Report, now: datetime, file: Path | None) -> None:
     http = config.http
     scheme = "https" if http.tls else "http"
     report.facts.append(("agents", f"{scheme}://{http.listen}/mcp for {check_auth.callers(config)}"))
-    for kind, text in check_auth.findings(config, now):
-        match kind:
-            case "fact":
-                report.facts.append(("callers", text))
-            case "warning":
-                report.warnings.append(text)
-            case _:
-                report.problems.append(text)
+    report.take("callers", check_auth.findings(config, now))
+    report.take("doors", check_doors.findings(config))
+    if file is not None:
+        report.take("doors", check_doors.exposed_files(read_yaml(file).data, file.absolute().parent))
     if http.insecure_beyond_loopback:
         report.warnings.append("http.insecure_beyond_loopback is set: make sure that only a trusted proxy reaches it")
     if http.tls:
@@ -120,8 +131,6 @@ def _federation(config: NodeConfig, report: Report, now: datetime) -> None:
             f"federation.mdns.interface {federation.mdns.interface} reaches this machine only; name the address of the "
             "interface that other nodes are on, or set federation.mdns.enabled: false"
         )
-    if _others_may_read(federation.tls.key):
-        report.warnings.append(f"federation.tls.key: {federation.tls.key} is readable by others; chmod 600 it")
     _mesh_keys(federation.mesh_keys, report)
     try:
         tls = MeshTls.load(federation.tls.ca, federation.tls.cert, federation.tls.key)
@@ -151,9 +160,6 @@ def _mesh_keys(files: Sequence[Path], report: Report) -> None:
         report.facts.append(("mesh keys", repr(mesh_keys.sealer_of(files)).removeprefix("Sealer(").removesuffix(")")))
     except Invalid as e:
         report.problems.append(e.message)
-    for file in files:
-        if _others_may_read(file):
-            report.warnings.append(f"federation.mesh_keys: {file} is readable by others; chmod 600 it")
 
 
 def _etcd(etcd: EtcdSection, report: Report, now: datetime) -> None:
@@ -162,8 +168,6 @@ def _etcd(etcd: EtcdSection, report: Report, now: datetime) -> None:
     report.facts.append(("etcd", f"as {login}, {own}; an entry outlives its node by {etcd.lease_s} s"))
     if etcd.insecure:
         report.warnings.append("federation.etcd.insecure is set: make sure that only trusted machines are on the way")
-    if etcd.tls is not None and etcd.tls.key is not None and _others_may_read(etcd.tls.key):
-        report.warnings.append(f"federation.etcd.tls.key: {etcd.tls.key} is readable by others; chmod 600 it")
     try:
         files = etcd_files(etcd)
     except Invalid as e:
@@ -174,22 +178,8 @@ def _etcd(etcd: EtcdSection, report: Report, now: datetime) -> None:
         report.warnings.append(f"federation.etcd.tls.cert ends in {(ends - now).days} days; issue another one")
 
 
-def _others_may_read(file: Path) -> bool:
-    try:
-        return bool(file.stat().st_mode & 0o077)
-    except OSError:
-        return False  # what is not there is reported when it is loaded
-
-
 def _search(search: SearchSection, report: Report) -> None:
-    for kind, text in check_search.findings(search):
-        match kind:
-            case "fact":
-                report.facts.append(("search", text))
-            case "warning":
-                report.warnings.append(text)
-            case _:
-                report.problems.append(text)
+    report.take("search", check_search.findings(search))
 
 
 def missing_program(server: ServerConfig, environment: Mapping[str, str] | None = None) -> str:

@@ -100,9 +100,12 @@ def test_a_mesh_without_a_key_is_a_warning_and_a_broken_key_a_problem(run: Any, 
     assert run("key", "mesh", str(issued.parent / "mesh.key")).status == 0
     issued.write_text(issued.read_text() + f"  mesh_keys: [{issued.parent / 'mesh.key'}]\n")
     assert inspect(load(issued)).warnings == []
-    (issued.parent / "mesh.key").chmod(0o644)
+    (issued.parent / "mesh.key").chmod(0o640)
     (warning,) = inspect(load(issued)).warnings
-    assert "readable by others" in warning
+    assert "readable by others of its group" in warning
+    (issued.parent / "mesh.key").chmod(0o604)
+    (problem,) = inspect(load(issued)).problems
+    assert "readable by others, every user" in problem
 
 
 def test_a_ca_is_never_overwritten(run: Any, issued: Path) -> None:
@@ -147,7 +150,7 @@ def test_mdns_that_cannot_leave_the_machine_is_a_warning(run: Any, issued: Path)
 def test_a_certificate_that_ends_soon_and_an_open_key_are_warnings(issued: Path) -> None:
     config = load(issued)
     assert inspect(config).warnings == []
-    (issued.parent / "eu-1-key.pem").chmod(0o644)
+    (issued.parent / "eu-1-key.pem").chmod(0o640)
     later = datetime.now(UTC) + timedelta(days=340)
     report = inspect(config, later)
     assert report.problems == []

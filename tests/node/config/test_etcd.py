@@ -103,7 +103,7 @@ def test_files_are_looked_at_before_anything_is_dialled(load_text: Load, tmp_pat
     assert not [p for p in report.problems if "etcd" in p]
     assert dict(report.facts)["etcd"].startswith("as no user, with a certificate of its own")
     pem.client_key.chmod(0o644)
-    assert any("federation.etcd.tls.key" in w for w in inspect(good).warnings)
+    assert any("federation.etcd.tls.key" in w for w in inspect(good).problems)
     bad = load_text(settings("endpoints: ['https://h'], tls: {ca: nowhere.pem}"))
     assert any(p.startswith("federation.etcd.tls: ca ") for p in inspect(bad).problems)
     with pytest.raises(Invalid, match=r"federation\.etcd\.tls: ca .*nowhere\.pem cannot be read"):
