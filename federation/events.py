@@ -121,8 +121,8 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Governs:
-    """All that an owner in the role of authority lays down by now; `refused` are records of it that were rejected, and
-    why. Not `whole`: the owner is still starting, and may say more.
+    """All that an owner in the role of authority lays down by now, and its node record; `refused` are records of it
+    that were rejected, and why. Not `whole`: the owner is still starting, and may say more.
     """
 
     records: tuple[Record, ...]

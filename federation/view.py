@@ -39,7 +39,7 @@ from federation.holdings import Holdings
 from proto.errors import Invalid
 from proto.frames import Ack, Beat, Bye, Delta, Down, Farewell, Hello, Mode, Reject, Snapshot, Welcome
 from proto.names import NodeId
-from proto.records import GOVERNANCE, NOTHING_KNOWN, Record, RecordKey, Version
+from proto.records import GOVERNANCE, NOTHING_KNOWN, Kind, Record, RecordKey, Version
 from proto.versions import PROTOCOL_MAX, PROTOCOL_MIN, agreed
 
 GRACE_MS = 60_000
@@ -66,6 +66,7 @@ COUNTER_MAX = (1 << 63) - 1
 
 REJECTS_MAX = 100
 """Reject frames per applied frame; status shows the rest."""
+_TELLING = GOVERNANCE | {Kind.NODE}
 
 
 class Phase(StrEnum):
@@ -435,11 +436,10 @@ class View:
 
     def _governs(self, about: Iterable[RecordKey] | None = None) -> Effects:
         """What an authority lays down, if something was said about that (None: about everything)."""
-        if not self.authority or (about is not None and GOVERNANCE.isdisjoint(k.kind for k in about)):
+        if not self.authority or (about is not None and _TELLING.isdisjoint(k.kind for k in about)):
             return []
-        records = tuple(r for k, r in self._held.all().items() if k.kind in GOVERNANCE)
         refused = {k: reason for k, (_, reason) in self.rejected.items() if k.kind in GOVERNANCE}
-        return [Governs(records, refused, self.loaded)]
+        return [Governs(tuple(r for k, r in self._held.all().items() if k.kind in _TELLING), refused, self.loaded)]
 
     def _answer(self, rejects: list[Reject]) -> Effects:
         return [Send(Ack(self.version.seq)), *(Send(r) for r in rejects[:REJECTS_MAX])]

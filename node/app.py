@@ -362,7 +362,8 @@ class App:
 
     def _node_body(self) -> dict[str, object]:
         node = self.config.node
-        return {"name": node.name, "region": node.region, "zone": node.zone, "software": SOFTWARE}
+        said = {"name": node.name, "region": node.region, "zone": node.zone, "software": SOFTWARE}
+        return {**said, **self.governance.node_field}
 
     async def _load(self) -> None:
         """Once every own server has come up or failed, peers may replace what they remembered of this node."""

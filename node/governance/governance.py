@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from federation.clock import Clock, SystemClock
-from node.governance.copies import Copy, said
+from node.governance.copies import STORE_FIELD, Copy, said, store_of
 from node.governance.store import GovernanceStore
 from node.governance.union import unite
 from node.guard.governed import EMPTY, Governed, Listener
@@ -73,6 +73,11 @@ class MeshGovernance:
     def subscribe(self, listener: Listener) -> None:
         self._listeners.append(listener)
 
+    @property
+    def node_field(self) -> dict[str, str]:
+        """What belongs into this node's record, so that others notice should it lose its store. Once open."""
+        return {STORE_FIELD: self._store.identity} if self.writes else {}
+
     # ---- life -----------------------------------------------------------------------------------
 
     def open(self) -> None:
@@ -124,13 +129,14 @@ class MeshGovernance:
     ) -> None:
         now_ms = self._clock.now_ms()
         copy = self._copies.get(authority) or Copy(authority, True, now_ms)
-        puts, deletes = copy.difference(said(records, refused), whole=whole)
-        known = authority in self._copies
+        before = copy.store, copy.anew and copy.anew.store
+        puts, deletes = copy.difference(said(records, refused), store_of(records), whole=whole)
+        known = authority in self._copies and (copy.store, copy.anew and copy.anew.store) == before
         if known and copy.role and not puts and not deletes:
             self._hear(copy)
             return
         copy.role, copy.live, copy.heard_ms, copy.noted_ms = True, True, now_ms, now_ms
-        self._write(lambda: self._store.change(authority, puts, deletes, role=True, heard_ms=self._clock.wall_ms()))
+        self._write(lambda: self._store.change(copy.saved(self._clock.wall_ms()), puts, deletes))
         copy.take(puts, deletes, refused)
         self._copies[authority] = copy
         self._renew()
@@ -177,17 +183,27 @@ class MeshGovernance:
         deletes = [key for key in deletes if key in copy.records]
         if not puts and not deletes:
             return False
-        self._store.change(self.me, puts, deletes, role=True, heard_ms=self._clock.wall_ms())
+        self._store.change(copy.saved(self._clock.wall_ms()), puts, deletes)
         copy.take(puts, deletes)
         self._renew()
         self.publish(puts, deletes)
         return True
 
     def forget(self, name: str) -> None:
-        """What an authority laid down that is gone for good. Raises `Unknown`, or `Conflict` if it governs still."""
+        """What an authority laid down that is gone for good, or, of one that lost its store, had laid down before.
+
+        Raises `Unknown`, or `Conflict` if it governs still.
+        """
         copy = next((c for c in self._copies.values() if c.authority.name == name), None)
         if copy is None:
             raise Unknown(f"nothing is held of an authority {name!r}")
+        if copy.anew is not None:
+            log.warning("what %s laid down before it lost its store is forgotten, as told", name)
+            puts, deletes = copy.begin_anew()
+            self._write(lambda: self._store.change(copy.saved(self._clock.wall_ms()), puts, deletes))
+            copy.take(puts, deletes)
+            self._renew()
+            return
         if copy.role and (copy.live or copy.authority == self.me):
             raise Conflict(
                 f"{name} governs and is there: take it out with 'toolmesh leave', or give it a new certificate"
@@ -245,6 +261,7 @@ class MeshGovernance:
         known = {copy.authority.name for copy in self._copies.values()}
         sides = [copy.side(fresh=self._fresh[copy.authority]) for copy in self.copies()]
         state, problems = unite(sides, self._state.version, sorted(self._expected - known))
+        problems = (*problems, *(_lost(copy) for copy in self.copies() if copy.anew is not None))
         for problem in problems:
             if problem not in self.problems:
                 log.error("%s", problem)
@@ -257,3 +274,11 @@ class MeshGovernance:
                 listener(self._state)
             except Exception:
                 log.exception("what follows from %r failed", self._state)
+
+
+def _lost(copy: Copy) -> str:
+    name = copy.authority.name
+    return (
+        f"{name} has lost what it laid down (its governance.db is another one): all of it stays in force. Bring the "
+        f"file back, or lay it all down again there and then say 'toolmesh governance --forget {name}' at every node"
+    )

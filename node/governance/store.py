@@ -6,6 +6,7 @@ anything. synchronous=FULL: what a verb has answered, and what an authority was 
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ SCHEMA = 1
 _KINDS = frozenset(Kind)
 
 _TABLES = """
+CREATE TABLE this (one INTEGER PRIMARY KEY CHECK (one = 1), store TEXT NOT NULL) STRICT;
 CREATE TABLE authorities (
-    id TEXT PRIMARY KEY, role INTEGER NOT NULL, heard_ms INTEGER NOT NULL
+    id TEXT PRIMARY KEY, role INTEGER NOT NULL, heard_ms INTEGER NOT NULL, store TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE records (
     authority TEXT NOT NULL, kind TEXT NOT NULL, id TEXT NOT NULL, digest BLOB NOT NULL, body BLOB NOT NULL,
@@ -34,11 +36,13 @@ CREATE TABLE records (
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What is known of one authority. `role`: its certificate had it when it was last met; `heard_ms` in unix ms."""
+    """What is known of one authority. `role`: its certificate had it when it was last met; `heard_ms` in unix ms;
+    `store`: which file it had laid this down in."""
 
     authority: NodeId
     role: bool
     heard_ms: int
+    store: str = ""
     records: Mapping[RecordKey, Record] = field(default_factory=dict)
 
 
@@ -48,12 +52,14 @@ class GovernanceStore(Protocol):
     def open(self) -> None:
         """Raises `Unavailable` if the file cannot be read: it is never set aside, since that would open things."""
 
+    @property
+    def identity(self) -> str:
+        """Drawn when the file was made; a file that was lost and made anew has another. Once open."""
+
     def load(self) -> Sequence[Saved]: ...
 
-    def change(
-        self, authority: NodeId, puts: Collection[Record], deletes: Collection[RecordKey], *, role: bool, heard_ms: int
-    ) -> None:
-        """What the authority says anew, and that it was met."""
+    def change(self, met: Saved, puts: Collection[Record], deletes: Collection[RecordKey]) -> None:
+        """What the authority says anew, and how it was met; the records of `met` are not looked at."""
 
     def met(self, authority: NodeId, *, role: bool, heard_ms: int) -> None:
         """Nothing changed; ignored of an authority that is not known."""
@@ -63,12 +69,17 @@ class GovernanceStore(Protocol):
     def close(self) -> None: ...
 
 
+def _drawn() -> str:
+    return secrets.token_hex(16)
+
+
 class SqliteGovernanceStore:
     """`GovernanceStore` in `governance.db` under `data_dir`, held by one process, for one thread at a time."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / FILE
         self._db: sqlite3.Connection | None = None
+        self.identity = ""
 
     def __repr__(self) -> str:
         return f"SqliteGovernanceStore({self._path.name}, {'open' if self._db else 'closed'})"
@@ -93,7 +104,9 @@ class SqliteGovernanceStore:
             if schema == 0:
                 for statement in _TABLES.split(";"):
                     db.execute(statement)
+                db.execute("INSERT INTO this VALUES (1, ?)", (_drawn(),))
                 db.execute(f"PRAGMA user_version = {SCHEMA}")
+            self.identity = db.execute("SELECT store FROM this").fetchone()[0]
             db.execute("COMMIT")
         except sqlite3.Error as e:
             db.close()
@@ -106,8 +119,8 @@ class SqliteGovernanceStore:
     def load(self) -> Sequence[Saved]:
         with self._transaction() as db:
             found = {
-                uri: Saved(NodeId.parse(uri), bool(role), heard_ms, {})
-                for uri, role, heard_ms in db.execute("SELECT id, role, heard_ms FROM authorities ORDER BY id")
+                uri: Saved(NodeId.parse(uri), bool(role), heard_ms, store)
+                for uri, role, heard_ms, store in db.execute("SELECT * FROM authorities ORDER BY id")
             }
             held: dict[str, dict[RecordKey, Record]] = {uri: {} for uri in found}
             for uri, kind, record_id, digest, body in db.execute("SELECT * FROM records ORDER BY rowid"):
@@ -116,12 +129,12 @@ class SqliteGovernanceStore:
                     held[uri][record.key] = record
             return [replace(saved, records=held[uri]) for uri, saved in found.items()]
 
-    def change(
-        self, authority: NodeId, puts: Collection[Record], deletes: Collection[RecordKey], *, role: bool, heard_ms: int
-    ) -> None:
-        uri = authority.uri
+    def change(self, met: Saved, puts: Collection[Record], deletes: Collection[RecordKey]) -> None:
+        uri = met.authority.uri
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO authorities VALUES (?, ?, ?)", (uri, role, heard_ms))
+            db.execute(
+                "INSERT OR REPLACE INTO authorities VALUES (?, ?, ?, ?)", (uri, met.role, met.heard_ms, met.store)
+            )
             db.executemany(
                 "DELETE FROM records WHERE authority = ? AND kind = ? AND id = ?",
                 [(uri, key.kind.value, key.id) for key in deletes],
@@ -174,6 +187,7 @@ class MemoryGovernanceStore:
 
     def __init__(self) -> None:
         self._saved: dict[NodeId, Saved] = {}
+        self.identity = _drawn()
 
     def open(self) -> None:
         return
@@ -181,14 +195,12 @@ class MemoryGovernanceStore:
     def load(self) -> Sequence[Saved]:
         return [self._saved[authority] for authority in sorted(self._saved)]
 
-    def change(
-        self, authority: NodeId, puts: Collection[Record], deletes: Collection[RecordKey], *, role: bool, heard_ms: int
-    ) -> None:
-        before = self._saved[authority].records if authority in self._saved else {}
+    def change(self, met: Saved, puts: Collection[Record], deletes: Collection[RecordKey]) -> None:
+        before = self._saved[met.authority].records if met.authority in self._saved else {}
         gone = set(deletes)
         records = {key: record for key, record in before.items() if key not in gone}
         records.update((record.key, record) for record in puts)
-        self._saved[authority] = Saved(authority, role, heard_ms, records)
+        self._saved[met.authority] = replace(met, records=records)
 
     def met(self, authority: NodeId, *, role: bool, heard_ms: int) -> None:
         if authority in self._saved:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,25 @@ async def test_neither_an_authority_that_is_away_nor_a_restart_opens_anything(me
     done = await mesh.ask("west", "PUT", "/tenants/other", {})
     assert done["in_force"] == ["east", "lord", "west"]
     assert opened == []
+
+
+async def test_an_authority_that_comes_back_with_an_empty_disk_opens_nothing_until_it_is_told_to_be_forgotten(
+    mesh: Nodes,
+) -> None:
+    await lay_down(mesh, "east")
+    await mesh.stop("lord")
+    shutil.rmtree(mesh.base / "data-lord")
+    await mesh.start("lord")
+    await mesh.meet("west", "lord")
+    done = await mesh.ask("west", "PUT", "/tenants/other", {})
+    assert (done["authorities"], done["waiting"]) == (["lord"], [])
+    assert all(holds(mesh.state("west")) for _, _, _, holds in RULES)
+    assert mesh.state("west").tenants.keys() == {"acme", "other"}
+    (problem,) = (await mesh.ask("west", "GET", "/governance"))["problems"]
+    assert "lord has lost what it laid down" in problem
+    assert (await mesh.ask("west", "POST", "/governance/forget", {"authority": "lord"}))["status"] == 200
+    assert mesh.state("west").tenants.keys() == {"other"}
+    assert not mesh.state("west").keys
 
 
 async def test_an_authority_whose_new_certificate_lacks_the_role_grants_nothing_more(mesh: Nodes) -> None:

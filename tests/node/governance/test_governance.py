@@ -65,9 +65,16 @@ def restarted(before: MeshGovernance, store: GovernanceStore, time: Time, *, wri
     return opened(store, time, writes=writes)
 
 
-def heard(g: MeshGovernance, *records: Record, refused: dict[RecordKey, str] | None = None, whole: bool = True) -> None:
+def heard(
+    g: MeshGovernance,
+    *records: Record,
+    refused: dict[RecordKey, str] | None = None,
+    whole: bool = True,
+    store: str = "one",
+) -> None:
+    node = Record.of(Kind.NODE, "lord", {"name": "lord", "governance": store})
     g.role(LORD, authority=True)
-    g.governs(LORD, records, refused or {}, whole=whole)
+    g.governs(LORD, [node, *records] if store else records, refused or {}, whole=whole)
 
 
 def in_force(state: Governed) -> tuple[int, int, int]:
@@ -106,6 +113,48 @@ async def test_an_authority_that_starts_again_opens_nothing_until_it_has_said_al
     assert in_force(g.state) == (1, 1, 1)
     heard(g, HELD)
     assert in_force(g.state) == (0, 0, 1)
+    g.close()
+
+
+async def test_an_authority_that_has_lost_its_store_opens_nothing_until_that_is_told_to_be_forgotten(
+    store: GovernanceStore, time: Time
+) -> None:
+    g = opened(store, time)
+    heard(g, *RULES)
+    heard(g, store="two")
+    assert in_force(g.state) == (1, 1, 1)
+    assert "has lost what it laid down" in g.problems[0]
+    other = Record.of(Kind.QUARANTINE, "other", {"held": [{}]})
+    heard(g, other, store="two")
+    assert in_force(g.state) == (1, 1, 2)
+    heard(g, store="two")
+    assert in_force(g.state) == (1, 1, 1), "what it says anew it may take back"
+    heard(g, other, store="two")
+    g = restarted(g, store, time)
+    assert in_force(g.state) == (1, 1, 2)
+    heard(g, other, store="two")
+    assert in_force(g.state) == (1, 1, 2)
+    g.forget("lord")
+    assert (in_force(g.state), g.problems) == ((0, 0, 1), ())
+    heard(g, store="two")
+    assert in_force(g.state) == (0, 0, 0)
+    g.close()
+
+
+async def test_an_authority_that_brings_its_store_back_governs_as_before(store: GovernanceStore, time: Time) -> None:
+    g = opened(store, time)
+    heard(g, *RULES)
+    heard(g, store="two")
+    heard(g, KEY)
+    assert (in_force(g.state), g.problems) == ((1, 0, 0), ())
+    g.close()
+
+
+async def test_nothing_is_gone_before_an_authority_has_named_its_store(store: GovernanceStore, time: Time) -> None:
+    g = opened(store, time)
+    heard(g, *RULES)
+    heard(g, store="")
+    assert in_force(g.state) == (1, 1, 1)
     g.close()
 
 
@@ -280,6 +329,7 @@ async def test_what_comes_is_in_force_though_the_disk_fails_and_a_verb_is_refuse
     heard(g, *RULES)
     assert in_force(g.state) == (1, 1, 1)
     assert "governance.db" in g.disk_problem
+    assert g.node_field.keys() == {"governance"}
     with pytest.raises(Unavailable):
         g.lay_down([KEY], [])
     assert g.own() == {}
