@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from node.credentials.single_flight import SingleFlight
 from node.doors.addresses import Addresses
 from node.guard.governed import Governance, Governed
 from node.identity import jose
@@ -61,6 +62,7 @@ class Chain:
         self._keep = keep
         self._now_s = now_s
         self._tokens: Memory[Verified] = Memory(TOKENS_MAX)
+        self._proving: SingleFlight[Verified] = SingleFlight()
         self._needed = _needed(bool(users), bool(certificates), bool(issuers))
         governance.subscribe(self._changed)
 
@@ -92,6 +94,7 @@ class Chain:
 
     async def close(self) -> None:
         """Ends what is asked of issuers and takes no more."""
+        await self._proving.close()
         self._users.close()
         for issuer in self._issuers.values():
             await issuer.close()
@@ -138,7 +141,8 @@ class Chain:
         digest = digest_of(bearer)
         token = self._tokens.get(digest, self._now_s())
         if token is None:
-            token = await self._proved(bearer, f"token/{digest.hex()[:16]}", digest)
+            # An agent's first calls come together.
+            token = await self._proving.run(digest, lambda: self._proved(bearer, digest))
         issuer = self._issuers[token.principal.issuer].config
         if not self._audience.takes(token.audiences, issuer.audiences, credentials.resource):
             raise refused("it is not for this server ('aud'); ask the issuer for one with this resource")
@@ -152,7 +156,7 @@ class Chain:
             self._keep(token.principal, bearer)
         return token
 
-    async def _proved(self, bearer: str, credential: str, digest: bytes) -> Verified:
+    async def _proved(self, bearer: str, digest: bytes) -> Verified:
         signed = None
         # By the exact `iss`, before any key is looked at: no token chooses whose keys it is held against.
         issuer = self._opaque
@@ -164,7 +168,7 @@ class Chain:
             issuer = self._issuers.get(signed.issuer)
         if issuer is None:
             raise Unauthenticated(self._needed)
-        token = await issuer.verified(bearer, signed, credential)
+        token = await issuer.verified(bearer, signed, f"token/{digest.hex()[:16]}")
         until_s = float(token.principal.expires_s)
         if issuer.takes_opaque:
             until_s = min(until_s, self._now_s() + INTROSPECTED_S)

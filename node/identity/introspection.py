@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,8 @@ from node.identity.jose import TOKEN_CHARACTERS_MAX, strict_object
 from node.outbound.session import OutboundSession
 from node.settings.issuers import IntrospectionConfig
 from proto.errors import Invalid, Unavailable
+
+log = logging.getLogger("toolmesh.identity")
 
 AT_ONCE_MAX = 16
 WAITING_MAX = 256
@@ -29,6 +32,7 @@ class Introspection:
         self._url = config.url
         self._gate = asyncio.Semaphore(AT_ONCE_MAX)
         self._waiting = 0
+        self._cause = ""
 
     def __repr__(self) -> str:
         return f"Introspection({self._url or 'not asked yet'}, {self._waiting} asked now)"
@@ -68,9 +72,23 @@ class Introspection:
             answer = await http.post(url, form, headers)
             if answer.status != 200:
                 raise Unavailable(f"{url} answered {answer.status}; look at auth.issuers' introspection")
-            return strict_object(answer.body, url)
+            found = strict_object(answer.body, url)
         except (Invalid, Unavailable) as e:
-            raise Unavailable(f"the token cannot be checked now: {e.message}", retry_after_s=RETRY_AFTER_S) from None
+            self._tell(e.message)
+            # Learned from metadata, it may have moved.
+            self._url = self._config.url
+            # Whoever shows a token need not learn what stands behind this node.
+            raise Unavailable("the token cannot be checked now; try again soon", retry_after_s=RETRY_AFTER_S) from None
+        self._tell("")
+        return found
+
+    def _tell(self, cause: str) -> None:
+        """In the log once, however many tokens come while it lasts."""
+        if cause and not self._cause:
+            log.warning("tokens cannot be checked: %s", cause)
+        elif self._cause and not cause:
+            log.info("tokens can be checked again")
+        self._cause = cause
 
     async def _found(self) -> str:
         self._url = await self._at("introspection_endpoint")

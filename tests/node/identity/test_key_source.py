@@ -210,6 +210,27 @@ async def test_an_issuer_that_does_not_answer_admits_nobody(authority, make):
     assert (await ask(chain)).subject == "ann"
 
 
+async def test_calls_that_come_together_ask_once(authority, make):
+    chain = make(asked(authority))
+    authority.tokens["opaque"] = {"active": True, **authority.claims()}
+    callers = await asyncio.gather(*(ask(chain) for _ in range(10)))
+    assert {caller.subject for caller in callers} == {"ann"}
+    assert authority.asked.count("/introspect") == 1
+
+
+async def test_what_stands_behind_a_node_is_not_told_to_strangers(authority, make, caplog):
+    authority.broken = True
+    chain = make(asked(authority))
+    for _ in range(3):
+        with pytest.raises(Unavailable) as e:
+            await ask(chain)
+        assert "127.0.0.1" not in e.value.message
+    assert caplog.text.count("tokens cannot be checked") == 1
+    authority.broken = False
+    with pytest.raises(Unauthenticated):
+        await ask(chain)
+
+
 async def test_with_introspection_a_signature_alone_is_not_enough(authority, make):
     with pytest.raises(Unauthenticated, match="active"):
         await ask(make(asked(authority)), authority.token())
