@@ -67,6 +67,7 @@ class ServerConfig(Section):
 
     command: Argv = ()
     cwd: FilePath = Path()
+    user: str = Field(default="", max_length=64, pattern=r"^([a-z_][a-z0-9_-]*)?$")
     env: dict[str, Secret] = Field(default_factory=dict)
     url: str = ""
     transport: Literal["auto", "http", "sse", "websocket"] = "auto"
@@ -148,6 +149,8 @@ class ServerConfig(Section):
             raise ValueError("'env' is for a 'command'; a 'url' takes 'headers'")
         if self.command and self.headers:
             raise ValueError("'headers' are for a 'url'; a 'command' takes 'env'")
+        if self.url and self.user:
+            raise ValueError("'user' is for a 'command'; a server at a 'url' is not a process of this node")
         if self.url and self.limits:
             raise ValueError("'limits' are for a 'command'; a server at a 'url' is not a process of this node")
         if self.command and self.transport != "auto":
@@ -169,6 +172,7 @@ class ServerConfig(Section):
             name=name,
             command=self.argv(),
             cwd=str(self.cwd) if self.command else None,
+            user=self.user,
             env={k: v.get_secret_value() for k, v in self.env.items()},
             url=self.url,
             transport=self.transport,

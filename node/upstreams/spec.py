@@ -34,8 +34,9 @@ class UpstreamSpec:
     """One server that this node hosts (`command`) or connects to (`url`); exactly one of the two.
 
     `command` is an argument vector, never given to a shell; `env` is added to a short list of harmless variables,
-    the rest of the node's own environment stays with the node. `headers` go with every HTTP request. Errors of a
-    field are raised as `Invalid` naming it. `retry_safe`: every tool, or those that are named, may be run twice.
+    the rest of the node's own environment stays with the node. It runs as `user`, or as the node does. `headers` go
+    with every HTTP request. Errors of a field are raised as `Invalid` naming it. `retry_safe`: every tool, or those
+    that are named, may be run twice.
 
     `tenant` and `teams` say whose it is, `scopes` what using its parts takes, by glob over their names. Of its tools
     those matching `tools_allow` (none: all) and not `tools_block` are published.
@@ -50,6 +51,7 @@ class UpstreamSpec:
     name: str
     command: tuple[str, ...] = ()
     cwd: str | None = None
+    user: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
     transport: Transport = "auto"
