@@ -1,0 +1,237 @@
+"""Where a change is made, who decides on it, and what is refused, with nodes that carry to each other in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+import pytest
+
+from node.governance import changes
+from node.governance.desk import Asked
+from proto.errors import Conflict, Exhausted, Invalid, MeshError, ScopeRequired, Unavailable
+from proto.records import Kind
+from tests.node.governance.offices import NOW_S, OPERATOR, READER, Member, Mesh
+
+DIGEST, OTHER = "ab" * 32, "cd" * 32
+POLICY = {"text": "permit(principal, action, resource);"}
+
+
+@pytest.fixture
+async def mesh() -> AsyncIterator[Mesh]:
+    made = Mesh()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def lord(mesh: Mesh) -> Member:
+    return mesh.add("lord", authority=True)
+
+
+@pytest.fixture
+async def east(mesh: Mesh, lord: Member) -> Member:
+    return mesh.add("east")
+
+
+async def ask(
+    member: Member,
+    do: Literal["set", "remove"],
+    kind: Kind,
+    name: str,
+    data: dict[str, Any] | None = None,
+    principal: Any = OPERATOR,
+) -> dict[str, Any]:
+    return await member.desk.change(Asked(do, kind, name, data or {}), principal)
+
+
+# ---- where -----------------------------------------------------------------------------------------
+
+
+async def test_a_node_that_is_no_authority_carries_a_change_for_the_same_principal(east: Member, lord: Member) -> None:
+    done = await ask(east, "set", Kind.POLICY, "p", POLICY)
+    assert done == {"changed": True, "authorities": ["lord"], "in_force": ["east", "lord"], "waiting": [], "away": []}
+    assert east.carried == [("lord", OPERATOR)]
+    assert [rule.name for rule in east.governance.state.policies] == ["p"]
+    assert (east.audit.acts, lord.audit.acts) == ([("op", "policy set", "p", "ok")], [("op", "policy set", "p", "ok")])
+
+
+async def test_the_authority_decides_again(east: Member, lord: Member) -> None:
+    with pytest.raises(ScopeRequired):
+        await ask(east, "set", Kind.POLICY, "p", POLICY, READER)
+    assert east.carried == []
+    with pytest.raises(ScopeRequired):
+        await east.carry("lord", "m", Asked("set", Kind.POLICY, "p", POLICY).params, _caller(READER), None)  # type: ignore[arg-type]
+    assert lord.governance.state.policies == ()
+    assert lord.audit.acts == [("reader", "policy set", "p", "scope_required")]
+
+
+def _caller(principal: Any) -> Any:
+    from node.ports import Caller
+
+    return Caller(principal=principal)
+
+
+async def test_a_node_without_the_role_makes_nothing_that_is_carried_to_it(east: Member, lord: Member) -> None:
+    with pytest.raises(Unavailable, match="no authority any longer"):
+        await lord.carry("east", "m", Asked("set", Kind.POLICY, "p", POLICY).params, _caller(OPERATOR), None)  # type: ignore[arg-type]
+
+
+async def test_without_an_authority_the_mend_is_told_and_one_that_is_away_is_named(mesh: Mesh) -> None:
+    alone = mesh.add("east")
+    with pytest.raises(Conflict, match="--role authority"):
+        await ask(alone, "set", Kind.POLICY, "p", POLICY)
+    mesh.add("lord", authority=True)
+    mesh.away = {"lord"}
+    with pytest.raises(Unavailable, match="lord"):
+        await ask(alone, "set", Kind.POLICY, "p", POLICY)
+    assert [outcome for *_, outcome in alone.audit.acts] == ["conflict", "unavailable"]
+
+
+async def test_a_change_goes_to_the_authority_that_has_the_record_already(mesh: Mesh, east: Member) -> None:
+    twin = mesh.add("twin", authority=True)
+    await ask(twin, "set", Kind.TENANT, "acme", {"title": "Acme"})
+    assert (await ask(east, "set", Kind.TENANT, "acme", {"title": "ACME"}))["authorities"] == ["twin"]
+    assert (await ask(east, "set", Kind.TENANT, "other"))["authorities"] == ["lord"]
+
+
+async def test_what_several_have_laid_down_is_removed_at_each(mesh: Mesh, east: Member, lord: Member) -> None:
+    twin = mesh.add("twin", authority=True)
+    for member in (lord, twin):
+        await ask(member, "set", Kind.QUARANTINE, "files", {"tool": "rm"})
+    await ask(twin, "set", Kind.QUARANTINE, "files", {})
+    done = await ask(east, "remove", Kind.QUARANTINE, "files", {"tool": "rm"})
+    assert (done["changed"], done["authorities"]) == (True, ["lord", "twin"])
+    assert [(h.tool, h.authority) for h in east.governance.state.held["files"]] == [("", "twin")]
+    assert not (await ask(east, "remove", Kind.QUARANTINE, "files", {"tool": "rm"}))["changed"]
+
+
+# ---- what ------------------------------------------------------------------------------------------
+
+
+async def test_the_same_again_changes_nothing_and_keeps_who_laid_it_down(lord: Member) -> None:
+    for kind, name, data in (
+        (Kind.KEY, "k", {"sha256": DIGEST}),
+        (Kind.POLICY, "p", POLICY),
+        (Kind.TENANT, "t", {}),
+        (Kind.QUARANTINE, "files", {"reason": "broken"}),
+        (Kind.REVOCATION, "jti/1", {"reason": "leaked"}),
+    ):
+        assert (await ask(lord, "set", kind, name, data))["changed"], kind
+        version = lord.governance.state.version
+        assert not (await ask(lord, "set", kind, name, data))["changed"], kind
+        assert (await ask(lord, "remove", kind, name))["changed"], kind
+        assert not (await ask(lord, "remove", kind, name))["changed"], kind
+        assert lord.governance.state.version > version
+
+
+async def test_a_tool_that_is_disabled_again_keeps_its_reason_unless_another_is_given(lord: Member) -> None:
+    await ask(lord, "set", Kind.QUARANTINE, "files", {"tool": "rm", "reason": "broken"})
+    assert not (await ask(lord, "set", Kind.QUARANTINE, "files", {"tool": "rm"}))["changed"]
+    assert (await ask(lord, "set", Kind.QUARANTINE, "files", {"tool": "rm", "reason": "leaks"}))["changed"]
+    (held,) = lord.office.held()
+    assert (held["reason"], held["by"], held["at"]) == ("leaks", "op", "2027-01-15T08:00:00Z")
+
+
+async def test_a_revoked_key_is_gone_and_its_name_is_not_given_again(lord: Member) -> None:
+    await ask(lord, "set", Kind.KEY, "k", {"sha256": DIGEST})
+    await ask(lord, "remove", Kind.KEY, "k", {"reason": "left"})
+    assert (lord.governance.state.keys, lord.office.keys()) == ({}, [])
+    assert lord.office.revoked()[0]["reason"] == "left"
+    with pytest.raises(Conflict, match="--lift key/k"):
+        await ask(lord, "set", Kind.KEY, "k", {"sha256": OTHER})
+    await ask(lord, "remove", Kind.REVOCATION, "key/k")
+    assert (await ask(lord, "set", Kind.KEY, "k", {"sha256": OTHER}))["changed"]
+
+
+BAD: list[tuple[Kind, str, dict[str, Any], type[MeshError], str]] = [
+    (Kind.KEY, "k", {}, Invalid, "'sha256' is missing"),
+    (Kind.KEY, "k", {"sha256": DIGEST, "color": 1}, Invalid, "'color' is not known"),
+    (Kind.KEY, "k", {"sha256": DIGEST, "by": "me"}, Invalid, "'by' is not yours"),
+    (Kind.KEY, "k", {"sha256": DIGEST, "expires_s": NOW_S}, Invalid, "has passed"),
+    (Kind.KEY, "k", {"sha256": DIGEST, "expires_s": "soon"}, Invalid, "'expires_s'"),
+    (Kind.KEY, "k", {"sha256": DIGEST, "addresses": ["10.0.0.0/33"]}, Invalid, "no address or network"),
+    (Kind.KEY, "k", {"sha256": DIGEST, "scopes": ["a b"]}, Invalid, "scopes"),
+    (Kind.KEY, "k", {"sha256": DIGEST, "tenant": "nobody"}, Invalid, "no tenant 'nobody'"),
+    (Kind.KEY, "a b", {"sha256": DIGEST}, Invalid, "key name 'a b'"),
+    (Kind.KEY, "other", {"sha256": OTHER}, Conflict, "under another name"),
+    (Kind.KEY, "taken", {"sha256": DIGEST}, Conflict, "there already"),
+    (Kind.POLICY, "p", {"text": "forbid"}, Invalid, "permits nothing"),
+    (Kind.POLICY, "p", {"text": "permit" * 12_000}, Invalid, "larger than 65536 bytes"),
+    (Kind.POLICY, "p", {**POLICY, "mode": "maybe"}, Invalid, "mode"),
+    (Kind.TENANT, "x" * 65, {}, Invalid, "tenant name"),
+    (Kind.QUARANTINE, "No Server", {}, Invalid, "server name"),
+    (Kind.QUARANTINE, "files", {"owner": "Nobody"}, Invalid, "owner"),
+    (Kind.QUARANTINE, "files", {"tool": 7}, Invalid, "tool"),
+    (Kind.QUARANTINE, "files", {"at": 7}, Invalid, "'at' is not yours"),
+    (Kind.REVOCATION, "bob", {}, Invalid, "key/NAME"),
+    (Kind.REVOCATION, "key/\n", {}, Invalid, "key/NAME"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "data", "error", "told"), BAD, ids=lambda v: v if isinstance(v, str) else "")
+async def test_what_is_wrong_is_refused_by_name_and_changes_nothing(
+    lord: Member, kind: Kind, name: str, data: dict[str, Any], error: type[MeshError], told: str
+) -> None:
+    await ask(lord, "set", Kind.TENANT, "acme")
+    await ask(lord, "set", Kind.KEY, "taken", {"sha256": OTHER})
+    version = lord.governance.state.version
+    with pytest.raises(error) as refused:
+        await ask(lord, "set", kind, name, data)
+    assert told in refused.value.message
+    assert lord.governance.state.version == version
+
+
+WHOLE: dict[str, Any] = {"do": "set", "kind": "key", "id": "k", "data": {}}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"do": "burn"}, {"kind": "pin"}, {"kind": 7}, {"id": 7}, {"data": []}, {"data": None}]
+)
+def test_what_is_no_change_is_refused(wrong: dict[str, Any]) -> None:
+    assert Asked.parse(WHOLE).params == WHOLE
+    with pytest.raises(Invalid):
+        Asked.parse({**WHOLE, **wrong})
+
+
+async def test_at_a_bound_a_change_is_refused_and_others_go_on(lord: Member, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MOST", dict.fromkeys(changes.MOST, 1))
+    for kind, first, second, data in (
+        (Kind.POLICY, "p", "q", POLICY),
+        (Kind.TENANT, "t", "u", {}),
+        (Kind.QUARANTINE, "files", "mail", {}),
+        (Kind.REVOCATION, "jti/1", "jti/2", {}),
+    ):
+        await ask(lord, "set", kind, first, data)
+        with pytest.raises(Exhausted, match="which is the most"):
+            await ask(lord, "set", kind, second, data)
+    await ask(lord, "set", Kind.QUARANTINE, "files", {"tool": "rm"})
+    monkeypatch.setattr(changes, "HELD_MAX", 2)
+    with pytest.raises(Exhausted, match="enable some"):
+        await ask(lord, "set", Kind.QUARANTINE, "files", {"tool": "mv"})
+
+
+async def test_a_key_is_shown_without_its_digest_and_with_its_last_use(lord: Member) -> None:
+    lord.last_used = {"key/k": NOW_S * 1000}
+    await ask(lord, "set", Kind.KEY, "k", {"sha256": DIGEST, "expires_s": NOW_S + 60, "addresses": ["10.1.2.3/8"]})
+    (shown,) = lord.office.keys()
+    assert DIGEST not in str(shown)
+    assert (shown["digest"], shown["expires_at"], shown["addresses"], shown["last_used_at"]) == (
+        "abababab",
+        "2027-01-15T08:01:00Z",
+        ["10.0.0.0/8"],
+        "2027-01-15T08:00:00Z",
+    )
+
+
+async def test_what_an_authority_said_is_forgotten_by_who_may_administer_alone(lord: Member, east: Member) -> None:
+    await ask(lord, "set", Kind.POLICY, "p", POLICY)
+    east.governance.role(lord.id, authority=False)
+    with pytest.raises(ScopeRequired):
+        east.office.forget("lord", READER)
+    east.office.forget("lord", OPERATOR)
+    assert east.governance.state.policies == ()
+    assert [(verb, outcome) for _, verb, _, outcome in east.audit.acts] == [
+        ("governance forget", "scope_required"),
+        ("governance forget", "ok"),
+    ]
