@@ -347,7 +347,8 @@ class App:
 
             self.consenting = Consenting.of(self, self.signing_in.consents)
             app.add_routes(self.consenting.routes())
-        app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=self.config.search.top_k).routes())
+        hits = self.config.search.top_k
+        app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=hits, audit=self.audit.audit).routes())
         tls = server_context(http.tls) if http.tls else None
         self.listener = Listener(app, door_settings(self.config), http.host, http.port, tls)
         try:

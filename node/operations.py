@@ -79,9 +79,9 @@ class Operations:
         whole = _Whole()
         servers = [_server(app.catalog, s, whole) for s in app.catalog.servers(whole)]
         refusals = app.federation.refusals.latest()[:REFUSALS_SHOWN] if app.federation else ()
-        alarms = app.federation.alarms if app.federation else ()
+        alarms = (*app.audit.alarms, *(app.federation.alarms if app.federation else ()))
         open_now = app.ingress.stats()
-        return {
+        status: Status = {
             "node": self._node(),
             "peers": self.peers(),
             "servers": servers,
@@ -100,6 +100,9 @@ class Operations:
             "refusals": [refusal_status(r) for r in refusals],
             "alarms": [alarm_status(a) for a in alarms],
         }
+        if app.audit.recorder is not None:
+            status["audit"] = app.audit.recorder.status()
+        return status
 
     async def search(self, asked: Search, k: int, principal: Principal, *, explain: bool = False) -> SearchAnswer:
         caller = Caller(principal=principal)

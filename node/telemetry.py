@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from federation.events import Liveness
 from federation.status import PeerStatus
+from node.audit.query import KINDS
 from proto.versions import PROTOCOL_MAX
 
 if TYPE_CHECKING:
@@ -50,9 +51,25 @@ class Telemetry(Collector):
         if app.tls is not None:
             ends = app.tls.expires_at.timestamp()
             yield _gauge("toolmesh_certificate_expiry_timestamp_seconds", "When this node's certificate ends.", ends)
+        yield from self._audit()
         yield from self._calls()
         yield from self._servers()
         yield from self._peers()
+
+    def _audit(self) -> Iterator[Metric]:
+        recorder = self._app.audit.recorder
+        if recorder is None:
+            return
+        seq, waiting, size, wrote_ms = recorder.counts
+        yield _gauge("toolmesh_audit_seq", "The last record on the disk.", seq)
+        yield _gauge("toolmesh_audit_queue", "Records that wait for the disk.", waiting)
+        yield _gauge("toolmesh_audit_queue_bytes", "Their bytes, as far as they are written out.", size)
+        yield _gauge("toolmesh_audit_last_write_timestamp_seconds", "When records were last written.", wrote_ms / 1000)
+        yield _gauge("toolmesh_audit_failing", "1 while the store, the files or the queue fail.", recorder.failing)
+        lost = CounterMetricFamily("toolmesh_audit_lost", "Records that the queue had no room for.", labels=["kind"])
+        for kind in KINDS:
+            lost.add_metric([kind], recorder.lost.get(kind, 0))
+        yield lost
 
     def _calls(self) -> Iterator[Metric]:
         gateway = self._app.gateway

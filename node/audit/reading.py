@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from node.audit.query import Query
-from node.audit.recorder import AuditStatus, Recorder
+from node.audit.recorder import Recorder
 from node.audit.rows import Row
+from node.operator.audited import AuditStatus
 from node.ports import Action, Guard, Resource
 from proto.errors import ScopeRequired
 from proto.names import NodeId

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from federation.alarms import Alarms, Raised
 from federation.clock import SystemClock
@@ -26,6 +26,7 @@ from node.audit.rows import AuditStore
 from node.audit.scribe import Scribe
 from node.audit.signing import Signer
 from node.audit.signins import Signins
+from node.operator.audited import AuditStatus
 from node.ports import Resource
 from proto.calls import Call
 from proto.errors import Unavailable
@@ -42,27 +43,6 @@ STOP_S = 5.0
 
 _FLOODS = frozenset({"call", "decision", "signin"})
 """Kinds that callers make as many of as they like."""
-
-
-class AuditStatus(TypedDict):
-    """`head` is SEQ:HASH of the last record on the disk, to be remembered elsewhere; `signed_to` the last one that a
-    checkpoint covers, by `key_id`. `records` (from `first` on) and `bytes` are in the store. `lost` counts by kind what
-    the queue had no room for since the start; `problem` is what fails now, empty if nothing does.
-    """
-
-    node: str
-    head: str
-    signed_to: int
-    key_id: str
-    first: int
-    records: int
-    bytes: int
-    queued: int
-    queued_bytes: int
-    lost: dict[str, int]
-    last_write_at: str | None
-    overflow: str
-    problem: str
 
 
 class Recorder:

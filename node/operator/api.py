@@ -11,9 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
+from node.audit.port import Audit, NoAudit
 from node.ingress.incoming import credentials_of
 from node.operator.errors import problem
-from node.operator.ports import Operator
+from node.operator.ports import DrainStatus, LeaveStatus, Operator
 from node.ports import Authenticator
 from proto import jsons
 from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unknown
@@ -44,8 +45,11 @@ class OperatorApi:
     `search` and `servers` show what the caller may see. `hits` is how many a search returns unless `k` says otherwise.
     """
 
-    def __init__(self, operator: Operator, authenticator: Authenticator, *, hits: int = 5) -> None:
+    def __init__(
+        self, operator: Operator, authenticator: Authenticator, *, hits: int = 5, audit: Audit | None = None
+    ) -> None:
         self._hits = hits
+        self._audit = audit or NoAudit()
         self._operator = operator
         self._authenticator = authenticator
 
@@ -118,28 +122,47 @@ class OperatorApi:
         return _json(self._operator.explain(server, tool, principal, asker))
 
     async def _drain(self, request: web.Request) -> web.Response:
-        await self._operating(request)
-        body = await _body(request)
-        on = _flag(body, "on", True, "true (send new work elsewhere) or false (take it again)")
-        return _json(await self._operator.drain(on, _wait_s(body)))
+        async def drain(body: dict[str, Any]) -> DrainStatus:
+            on = _flag(body, "on", True, "true (send new work elsewhere) or false (take it again)")
+            return await self._operator.drain(on, _wait_s(body))
+
+        return await self._acts(request, "drain", drain)
 
     async def _leave(self, request: web.Request) -> web.Response:
-        await self._operating(request)
-        body = await _body(request)
-        cut = _flag(body, "cut", False, "true (calls that still run are cut) or false (they keep the node)")
-        return _json(await self._operator.leave(_wait_s(body), cut))
+        async def leave(body: dict[str, Any]) -> LeaveStatus:
+            cut = _flag(body, "cut", False, "true (calls that still run are cut) or false (they keep the node)")
+            return await self._operator.leave(_wait_s(body), cut)
+
+        return await self._acts(request, "leave", leave)
 
     async def _reset_feedback(self, request: web.Request) -> web.Response:
-        await self._operating(request)
-        # Asked for its type alone; see there.
-        await _body(request)
-        return _json(await self._operator.reset_feedback())
+        return await self._acts(request, "feedback reset", lambda _: self._operator.reset_feedback())
+
+    async def _acts(
+        self, request: web.Request, verb: str, act: Callable[[dict[str, Any]], Awaitable[Any]]
+    ) -> web.Response:
+        """Do what changes something, and put it on record, also where it is refused or fails."""
+        principal, asked = await self._caller(request), ""
+        try:
+            self._may_operate(principal)
+            # Asked for its type at least; see there.
+            body = await _body(request)
+            asked = jsons.dumps(body).decode() if body else ""
+            done = await act(body)
+        except MeshError as e:
+            self._audit.admin(principal, verb, asked, e.kind, reason=e.message)
+            raise
+        self._audit.admin(principal, verb, asked)
+        return _json(done)
 
     async def _operating(self, request: web.Request) -> Principal:
         principal = await self._caller(request)
+        self._may_operate(principal)
+        return principal
+
+    def _may_operate(self, principal: Principal) -> None:
         if principal.kind != "anonymous" and OPERATOR_SCOPE not in principal.scopes:
             raise ScopeRequired(f"this needs a key with scope {OPERATOR_SCOPE!r}", scopes=[OPERATOR_SCOPE])
-        return principal
 
     async def _caller(self, request: web.Request) -> Principal:
         return await self._authenticator.authenticate(credentials_of(request))

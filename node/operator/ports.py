@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NotRequired, Protocol, TypedDict
 
+from node.operator.audited import AuditStatus
 from node.operator.explained import Explanation
 from node.operator.peers import AlarmStatus, PeerDetail, PeerStatus, RefusalStatus
 from proto.records import Principal
@@ -123,7 +124,8 @@ class Totals(TypedDict):
 
 
 class Status(TypedDict):
-    """`refusals` and `alarms` are the latest between this node and others, newest first, 64 at most."""
+    """`refusals` and `alarms` are the latest between this node and others, newest first, 64 at most; alarms about the
+    audit come first. No `audit`: none is kept."""
 
     node: NodeStatus
     peers: list[PeerStatus]
@@ -133,6 +135,7 @@ class Status(TypedDict):
     discovery: list[DiscoveryStatus]
     refusals: list[RefusalStatus]
     alarms: list[AlarmStatus]
+    audit: NotRequired[AuditStatus]
 
 
 class DrainStatus(TypedDict):

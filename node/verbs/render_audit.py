@@ -70,6 +70,15 @@ def status(answer: Mapping[str, Any]) -> list[RenderableType]:
     return [table("", ("", ""), rows)]
 
 
+def in_short(answer: Mapping[str, Any]) -> str:
+    """The same in one line."""
+    lost = sum(answer["lost"].values())
+    parts = [count(answer["records"], "record"), f"signed up to {answer['signed_to']}"]
+    if lost:
+        parts.append(f"{lost} lost since the start")
+    return ", ".join(parts) + (f"; {answer['problem']}" if answer["problem"] else "")
+
+
 def verdict(found: Verdict, *, trusted: bool) -> Iterator[str]:
     """Line by line. `trusted`: the reader said whose signatures count."""
     if found.flaw is not None:
