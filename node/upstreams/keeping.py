@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from node.credentials.ports import ConsentNeeded
+from node.upstreams.awaiting import sign_in
 from node.upstreams.backoff import Backoff
 from node.upstreams.connection import Connection
 from node.upstreams.era import Era, Transport, detect, transport_of
@@ -74,7 +75,7 @@ class Keeper:
         self._wake = asyncio.Event()
         self._at_once = asyncio.Event()
         self.waits_for_consent = False
-        """It is down because nobody has agreed yet that this node may sign in there."""
+        """There is no main session, because nobody has agreed yet that this node may sign in there."""
         self._doubted = False
 
     @property
@@ -184,7 +185,7 @@ class Keeper:
                 # Another program may be there by the next attempt.
                 self.transport, self.modern, self.legacy = transport_of(self.spec), None, None
             self.connection = None
-            self._say("down", cause)
+            self._ended(cause)
             self.relisting.end()
             # A stop that comes while this runs must not leave a process behind.
             self._closing = asyncio.create_task(_close(opened, cause))
@@ -335,6 +336,15 @@ class Keeper:
             "protocol_version": told.protocol_version,
         }
         return {**about, "modern_capabilities": main.capabilities} if self.main_is_modern else about
+
+    def _ended(self, cause: str) -> None:
+        """A server that waits for somebody's consent can be called: that is how people learn where to give it."""
+        if not self.waits_for_consent:
+            self._say("down", cause)
+            return
+        self._say("up", cause)
+        if not self.offer.tools:
+            self._publish(tools=(sign_in(self.spec),), capabilities={"tools": {}})
 
     def _say(self, state: State, cause: str) -> None:
         if (self.health.state, self.health.cause) != (state, cause):

@@ -146,8 +146,11 @@ def address_in(text: str) -> str:
 
 async def test_a_server_that_nobody_has_consented_at_says_where_one_can(world):
     server = world.entry.catalog.find("ap-1", "files")
-    await until(world.entry, lambda: server.health["state"] == "down")
+    await until(world.entry, lambda: set(server.tools) == {"sign_in"} and server.up)
     assert f"{world.owner.url}/oauth/connect/files" in server.health["cause"]
+    asked = (await world.modern("alice", {"name": "sign_in", "arguments": {}}, {}))["result"]
+    assert asked["isError"]
+    assert f"{world.owner.url}/oauth/start/" in asked["content"][0]["text"]
     said = await world.consent("alice", "/oauth/connect/files", "acc-alice")
     assert "files is connected" in said
     await until(world.entry, lambda: (s := world.entry.catalog.find("ap-1", "files")).up and "whoami" in s.tools)
