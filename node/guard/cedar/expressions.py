@@ -47,23 +47,50 @@ def reads(expression: Expression, variable: str) -> bool:
     return expression.get("Var") == variable or any(reads(e, variable) for e in below(expression))
 
 
-def bounded(expression: Expression, *, up: bool) -> Expression:
-    """A condition that does not read `context`: true whenever the given one can be (`up`), or only where it must be.
+def negated(expression: Expression) -> Expression:
+    return {"!": {"arg": expression}}
 
-    Parts that read it are taken for whatever makes the whole more, or less, likely; all else stays as it is written.
+
+def can_be(expression: Expression, value: bool) -> Expression:
+    """A condition that does not read `context`, true at least wherever the given one has this value for some context.
+
+    What reads it is taken for anything; all else stays as it is written, its failures to be evaluated included.
     """
     if not reads(expression, "context"):
-        return expression
+        return expression if value else negated(expression)
     name, operands = operator_of(expression)
     match name:
         case "&&" | "||":
-            sides = {side: bounded(operands[side], up=up) for side in ("left", "right")}
-            return {name: sides}
+            left, right = can_be(operands["left"], value), can_be(operands["right"], value)
+            return {("&&" if (name == "&&") is value else "||"): {"left": left, "right": right}}
         case "!":
-            return {"!": {"arg": bounded(operands["arg"], up=not up)}}
+            return can_be(operands["arg"], not value)
         case "if-then-else":
-            then, other = (bounded(operands[branch], up=up) for branch in ("then", "else"))
+            then, other = can_be(operands["then"], value), can_be(operands["else"], value)
             if reads(operands["if"], "context"):
-                return {("||" if up else "&&"): {"left": then, "right": other}}
+                return {"||": {"left": then, "right": other}}
             return {name: {"if": operands["if"], "then": then, "else": other}}
-    return TRUE if up else FALSE
+    return TRUE
+
+
+def must_be(expression: Expression, value: bool) -> Expression:
+    """A condition that does not read `context`, true only where the given one has this value for every context.
+
+    Whatever reads `context` may also fail to be evaluated, and then the whole has no value: what comes after it to
+    the right cannot save it.
+    """
+    if not reads(expression, "context"):
+        return expression if value else negated(expression)
+    name, operands = operator_of(expression)
+    match name:
+        case "&&" | "||":
+            left, right = must_be(operands["left"], value), must_be(operands["right"], value)
+            if (name == "&&") is value:
+                return {"&&": {"left": left, "right": right}}
+            return left if reads(operands["left"], "context") else {"||": {"left": left, "right": right}}
+        case "!":
+            return must_be(operands["arg"], not value)
+        case "if-then-else" if not reads(operands["if"], "context"):
+            then, other = must_be(operands["then"], value), must_be(operands["else"], value)
+            return {name: {"if": operands["if"], "then": then, "else": other}}
+    return FALSE

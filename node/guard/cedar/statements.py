@@ -9,7 +9,7 @@ from typing import Any
 
 import cedarpy
 
-from node.guard.cedar.expressions import bounded
+from node.guard.cedar.expressions import can_be, must_be, negated
 from node.guard.cedar.reading import Reads, Uid, read_by
 from proto.errors import Invalid
 
@@ -20,8 +20,8 @@ Json = dict[str, Any]
 class Statement:
     """One `permit` or `forbid`. `label` names it to people; `body` is Cedar's JSON form of it.
 
-    `could` is the same without its reading of `context`, true whenever it can be; `must` true only where it has to be.
-    Both are `body` itself where that does not read it.
+    `could` is the same without its reading of `context`, in effect wherever this can be; `must` only where it has to
+    be. Both are `body` itself where that does not read it.
     """
 
     id: str
@@ -85,9 +85,10 @@ def statement(statement_id: str, label: str, body: Json) -> Statement:
     for condition in body["conditions"]:
         read_by(condition["body"], known)
     asks = bool(known.arguments or known.strange)
-    could = _bounded(body, up=True) if asks else body
-    must = _bounded(body, up=False) if asks else body
-    return Statement(statement_id, label, body["effect"] == "permit", body, could, must, known)
+    permits, conditions = body["effect"] == "permit", body["conditions"]
+    could = {**body, "conditions": [_could(c, permits) for c in conditions]} if asks else body
+    must = {**body, "conditions": [_must(c, permits) for c in conditions]} if asks else body
+    return Statement(statement_id, label, permits, body, could, must, known)
 
 
 def policy_set(bodies: Iterable[tuple[str, Json]]) -> Json:
@@ -95,11 +96,15 @@ def policy_set(bodies: Iterable[tuple[str, Json]]) -> Json:
     return {"staticPolicies": dict(bodies), "templates": {}, "templateLinks": []}
 
 
-def _bounded(body: Json, *, up: bool) -> Json:
-    conditions = [
-        {"kind": c["kind"], "body": bounded(c["body"], up=up == (c["kind"] == "when"))} for c in body["conditions"]
-    ]
-    return {**body, "conditions": conditions}
+def _could(condition: Json, permits: bool) -> Json:
+    """A permit takes its condition to be met; a forbid holds unless its condition is evaluated, and is not met."""
+    body, met = condition["body"], condition["kind"] == "when"
+    return {"kind": "when", "body": can_be(body, met) if permits else negated(must_be(body, not met))}
+
+
+def _must(condition: Json, permits: bool) -> Json:
+    body, met = condition["body"], condition["kind"] == "when"
+    return {"kind": "when", "body": must_be(body, met) if permits else negated(can_be(body, not met))}
 
 
 def _in_order(found: Json) -> list[Json]:
