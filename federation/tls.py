@@ -40,6 +40,11 @@ MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
 KEEPALIVE_MS = 5_000
 KEEPALIVE_TIMEOUT_MS = 3_000
+CONNECTIONS_MAX = 4_096
+"""At the listener, handshakes included; one more is closed at once, and those that are there stay. A peer needs one."""
+STREAMS_MAX = 100
+"""Of one connection; a peer that opens more waits for one to end. It needs a handful."""
+METADATA_BYTES_MAX = 16 * 1024
 RECONNECT_MIN_MS = 3_000
 """Between two attempts to connect, and also the time that gRPC gives one attempt: 100 ms never connects."""
 RECONNECT_MAX_MS = 3_000
@@ -156,6 +161,9 @@ class MeshTls:
             ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
             ("grpc.so_reuseport", 0),
             ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+            ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+            ("grpc.max_concurrent_streams", STREAMS_MAX),
+            ("grpc.max_metadata_size", METADATA_BYTES_MAX),
             *_SIZES,
         ]
 
