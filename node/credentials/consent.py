@@ -14,7 +14,6 @@ from node.credentials.metadata import AuthorizationServer
 from node.credentials.ports import Asked, ConsentNeeded, OAuthHttp, Token
 from node.credentials.registration import Registrar
 from node.credentials.scopes import chosen_scopes
-from node.credentials.single_flight import SingleFlight
 from node.credentials.tokens import OAuthClient, TokenRefused, request_token
 from node.settings.consent_auth import AuthorizationCodeAuth
 from proto.errors import MeshError, Unavailable
@@ -77,7 +76,6 @@ class ConsentSource:
         self._where = where
         self._changed = changed
         self._clock = clock
-        self._refreshing: SingleFlight[Token] = SingleFlight()
 
     def __repr__(self) -> str:
         return f"ConsentSource({self.name})"
@@ -120,19 +118,8 @@ class ConsentSource:
         return tuple(dict.fromkeys((*held, *asked.scopes)))
 
     async def _refreshed(self, grant: Grant, principal: Principal | None) -> Token:
-        stale = grant.token.access_token
-
-        async def refresh() -> Token:
-            # Read again: another may have been faster, or the person has taken the grant back.
-            now = self._grants.get(self.name, grant.holder)
-            if now is None:
-                raise self._needed(principal)
-            if now.token.access_token != stale and _good(now.token, self._clock()):
-                return now.token
-            return await self._refresh(now, principal)
-
         # One run for all who wait: who gives up waiting must not cut off an exchange that has used the old token up.
-        return await self._refreshing.run(grant.holder, refresh)
+        return await self._grants.renewals.run((self.name, grant.holder), lambda: self._refresh(grant, principal))
 
     async def _refresh(self, grant: Grant, principal: Principal | None) -> Token:
         """RFC 6749 §6, with rotation: the new refresh token is kept before the access token is used."""

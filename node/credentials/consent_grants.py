@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from node.credentials.ports import Token
+from node.credentials.single_flight import SingleFlight
 from node.secrets.ports import SecretStore
 from proto import jsons
 from proto.errors import Exhausted, Invalid, Unknown
@@ -71,6 +72,8 @@ class Grants:
     def __init__(self, store: SecretStore) -> None:
         self._store = store
         self._index: dict[str, dict[str, tuple[int, Holder]]] = {}
+        self.renewals: SingleFlight[Token] = SingleFlight()
+        """By (server, holder): a refresh token is used once, whoever wants it used."""
 
     def __repr__(self) -> str:
         return f"Grants({', '.join(f'{server}: {len(held)}' for server, held in sorted(self._index.items()))})"
