@@ -72,34 +72,30 @@ def unite(sides: Sequence[Side], version: int = 0, unheard: Collection[str] = ()
 
 
 def _keys(sides: Sequence[Side]) -> tuple[dict[bytes, KeyRecord], list[str]]:
-    said: defaultdict[str, list[KeyRecord]] = defaultdict(list)
-    names: defaultdict[bytes, set[str]] = defaultdict(set)
+    said: dict[str, KeyRecord] = {}
+    owners: dict[bytes, str] = {}
     counting: set[str] = set()
-    broken: set[str] = set()
+    wrong: set[str] = set()
+    problems: list[str] = []
     for side in sides:
         for name, item in side.of(Kind.KEY):
-            if isinstance(item, KeyRecord):
-                said[name].append(item)
-                names[item.sha256].add(name)
-                if side.counts:
-                    counting.add(name)
-            else:
-                broken.add(name)
-    keys: dict[bytes, KeyRecord] = {}
-    problems: list[str] = []
-    for name, records in said.items():
-        key = records[0]
-        if any(replace(other, authority=key.authority) != key for other in records[1:]):
-            problems.append(
-                f"key {name!r} counts nowhere: {_names(records)} disagree about it; revoke it at all of them but one"
-            )
-        elif len(names[key.sha256]) > 1:
-            problems.append(
-                f"key {name!r} counts nowhere: {' and '.join(sorted(names[key.sha256]))} are one and the same key"
-            )
-        elif name in counting and name not in broken:
-            keys[key.sha256] = key
-    return keys, problems
+            if not isinstance(item, KeyRecord):
+                wrong.add(name)
+                continue
+            first = said.setdefault(name, item)
+            if first is not item and replace(item, authority=first.authority) != first:
+                wrong.add(name)
+                problems.append(
+                    f"key {name!r} counts nowhere: {first.authority} and {item.authority} disagree about it; revoke it "
+                    "at all authorities but one"
+                )
+            other = owners.setdefault(item.sha256, name)
+            if other != name:
+                wrong |= {name, other}
+                problems.append(f"keys {other!r} and {name!r} count nowhere: they are one and the same key; revoke one")
+            if side.counts:
+                counting.add(name)
+    return {key.sha256: key for name, key in said.items() if name in counting and name not in wrong}, problems
 
 
 def _policies(sides: Sequence[Side]) -> tuple[PolicyRule, ...]:
@@ -175,7 +171,3 @@ def _common(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
     pairs = ((ipaddress.ip_network(a), ipaddress.ip_network(b)) for a in one for b in other)
     both = {str(max(a, b, key=lambda n: n.prefixlen)) for a, b in pairs if a.version == b.version and a.overlaps(b)}
     return tuple(sorted(both)) or NOWHERE
-
-
-def _names(records: Sequence[KeyRecord]) -> str:
-    return " and ".join(sorted({record.authority for record in records}))

@@ -57,7 +57,7 @@ def test_a_key_that_two_authorities_know_alike_counts() -> None:
 def test_a_key_that_two_authorities_disagree_about_counts_nowhere_and_is_told(other: Record) -> None:
     state, problems = unite([side("a", key()), side("b", other)])
     assert state.keys == {}
-    assert "counts nowhere" in problems[0]
+    assert "nowhere" in problems[0]
 
 
 def test_a_key_that_any_authority_revokes_counts_nowhere() -> None:
