@@ -21,6 +21,7 @@ import aiohttp
 import psutil
 import uvloop
 
+from bench.doors import doors
 from bench.hops import forwarding
 from bench.hot_path import hot_path
 from bench.idle import idle
@@ -33,7 +34,7 @@ from bench.table import table
 RESULTS = Path(__file__).parent / "results" / "mcp.json"
 
 Part = Callable[[Rig, Size], Awaitable[dict[str, Any]]]
-PARTS: tuple[Part, ...] = (hot_path, forwarding, pipes, idle, starting, memory)
+PARTS: tuple[Part, ...] = (doors, hot_path, forwarding, pipes, idle, starting, memory)
 
 
 async def main() -> int:

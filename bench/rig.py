@@ -59,7 +59,7 @@ class Rig:
         http, grpc = free_port(0), free_port(0)
         config: dict[str, Any] = {
             "node": {"name": name, "region": region, "mesh": MESH, "data_dir": str(home / "data")},
-            "http": {"listen": f"127.0.0.1:{http}"},
+            "http": {"listen": f"127.0.0.1:{http}", "connections_per_address_max": 16_384},
             "search": {"embedder": embedder},
             "servers": servers,
         }
