@@ -20,7 +20,7 @@ from proto.records import Principal
 
 OPERATOR = Principal("op", "m", scopes=("operator",), kind="key")
 READER = Principal("reader", "m", kind="key")
-NOW_S = 1_800_000_000
+NOW_S = 1_700_000_000
 
 
 def administering(principal: Principal) -> None:
