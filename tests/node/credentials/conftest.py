@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,8 @@ async def whoami(upstream: Upstream, principal: Principal, via: tuple[str, ...] 
     return said
 
 
-Ask = Callable[..., Any]
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[World]:
+@asynccontextmanager
+async def started() -> AsyncIterator[World]:
     issuer = Issuer()
     server = McpServer(issuer)
     runners = []
@@ -105,7 +103,15 @@ async def world() -> AsyncIterator[World]:
         runner, part.url = await serve(part.app())
         runners.append(runner)
     made = World(issuer, server)
-    yield made
-    await asyncio.gather(*(u.stop() for u in made.upstreams))
-    for runner in runners:
-        await runner.cleanup()
+    try:
+        yield made
+    finally:
+        await asyncio.gather(*(u.stop() for u in made.upstreams))
+        for runner in runners:
+            await runner.cleanup()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with started() as world:
+        yield world
