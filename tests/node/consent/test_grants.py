@@ -154,7 +154,7 @@ NEAR = [
     for subject in ("ann", "ann|x", "")
     for issuer in ("https://one.example", "https://two.example", "mesh")
     for tenant in ("", "red", "x")
-]
+] + [Principal(*parts) for sep in "|/\\n\x00" for parts in ((f"b{sep}c", "m", "a"), ("c", "m", f"a{sep}b"))]
 """Equal subjects of several issuers and tenants, and names that a careless joining would make equal."""
 
 

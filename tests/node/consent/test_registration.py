@@ -43,6 +43,7 @@ async def test_a_client_is_registered_once_for_each_issuer_and_address_and_kept(
     assert await Registrar(store, http).client(ONE, auth(), BACK, "") == first
     assert (await registrar.client(two, auth(), BACK, "")).client_id != first.client_id
     assert (await registrar.client(ONE, auth(), BACK + "2", "")).client_id != first.client_id
+    assert await registrar.client(ONE, auth(), BACK, "") == first
     assert len(http.asked) == 3
     _, said = http.asked[0]
     assert said["redirect_uris"] == [BACK]
