@@ -1,4 +1,4 @@
-.PHONY: demo demo-once test check proto run sim lab servers oauth models conformance bench bench-federation bench-search eval adapter clean
+.PHONY: demo demo-once test check proto run sim lab servers oauth models browser conformance bench bench-federation bench-search eval adapter clean
 PY := .venv/bin/python
 
 demo: .venv/ready            # set everything up, start a three-region mesh, run the story, stay until Ctrl-C
