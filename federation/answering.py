@@ -21,6 +21,7 @@ from federation.refusals import Refusals
 from federation.running import Run
 from federation.statuses import abort
 from federation.traffic import Traffic
+from federation.vouching import DirectOnly, Vouching
 from proto import mesh_pb2 as pb
 from proto.calls import Answer, Call, Exchange
 from proto.errors import Unavailable
@@ -52,7 +53,7 @@ class ForwardServer:
     stream has claimed the call for `unclaimed_s` seconds. `text_bytes_max` bounds params and answers alike:
     beyond it the call ends in `Exhausted`. At most `calls_per_peer_max` calls of one peer are open at a time;
     further ones are refused with `Unavailable` before they are accepted. `traffic(peer)` gives the peer's counters,
-    None while nothing is known of it.
+    None while nothing is known of it. `vouching` says for whom a peer may speak.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class ForwardServer:
         repeats: Repeats[Run] | None = None,
         traffic: Callable[[NodeId], Traffic | None] = lambda _: None,
         refusals: Refusals | None = None,
+        vouching: Vouching | None = None,
     ) -> None:
         self.answer = answer
+        self.vouching: Vouching = vouching or DirectOnly()
         self.text_bytes_max = text_bytes_max
         self.calls_per_peer_max = calls_per_peer_max
         self.unclaimed_s = unclaimed_s

@@ -38,6 +38,7 @@ class Asked:
         self.written = False
         self.accepted = False
         self.queried = False
+        self.assertion = b""
         self.instance = ""
         self.stream: ForwardStream | None = None
         self.budget: Budget | None = None

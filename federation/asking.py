@@ -34,7 +34,7 @@ class ForwardClient:
     `dial` makes a channel for each stream, which is closed with it. `me` is this node's name, added to `via`. At most
     `calls_max` calls, and `budget.LASTING_MAX` streams, are open at a time, then `Unavailable`; an answer or params
     beyond `answer_bytes_max` are `Exhausted`. `trouble(cause)` is told of each stream between the nodes that could not
-    be opened or broke.
+    be opened or broke. `sign` gives this node's word about the caller, where the owner is of another trust domain.
     """
 
     def __init__(
@@ -48,8 +48,10 @@ class ForwardClient:
         answer_bytes_max: int = ANSWER_BYTES_MAX,
         calls_max: int = CALLS_MAX,
         cancel_grace_s: float = CANCEL_GRACE_S,
+        sign: Callable[[Call], bytes] | None = None,
     ) -> None:
         self._me = me
+        self._sign = sign
         self._owner = owner.name
         self._traffic = traffic
         self._answer_bytes_max = answer_bytes_max
@@ -79,6 +81,8 @@ class ForwardClient:
         if not call.via or call.via[-1] != self._me:
             call = replace(call, via=(*call.via, self._me))
         asked = Asked(call, exchange, self._answer_bytes_max, self._room)
+        if self._sign is not None:
+            asked.assertion = self._sign(call)
         self._calls[call.call_id] = asked
         self._lasting += lasts(call)
         self._traffic.calls += 1

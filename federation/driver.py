@@ -59,6 +59,7 @@ from federation.ticking import Ticker
 from federation.tls import MeshTls
 from federation.upkeep import Upkeep
 from federation.view import View
+from federation.vouching import DirectOnly
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Conflict, Invalid, MeshError
 from proto.frames import Down, Farewell, Hello, Reject
@@ -121,7 +122,9 @@ class Federation:
         self._log = Log(me, mesh, 0, secrets.token_bytes(16), software=software)
         self._roster = Roster(me, tls, self._make_peer, self, self._tasks, self.refusals, self._clock)
         traffic = self._roster.traffic
-        self._forward = ForwardServer(self._run_call, traffic=traffic, refusals=self.refusals)
+        self._forward = ForwardServer(
+            self._run_call, traffic=traffic, refusals=self.refusals, vouching=DirectOnly(me.trust_domain)
+        )
         self._service = MeshService(
             me, self._log, self._forward, self, lender, refusals=self.refusals, traffic=traffic, chain=tls.cert_pem
         )

@@ -19,11 +19,22 @@ from federation.parting import QUESTION_BYTES_MAX, part, whole
 from federation.refusals import Reason
 from federation.running import Run, failed
 from federation.traffic import Traffic
+from federation.vouching import check_principal
 from proto import calls, jsons
 from proto import mesh_pb2 as pb
 from proto.calls import Call
 from proto.codec import call_down_to_wire, call_up_from_wire, error_to_failed
-from proto.errors import Exhausted, Expired, Fault, Invalid, MeshError, OutcomeUnknown, Unavailable
+from proto.errors import (
+    Exhausted,
+    Expired,
+    Fault,
+    Forbidden,
+    Invalid,
+    MeshError,
+    OutcomeUnknown,
+    Unauthenticated,
+    Unavailable,
+)
 from proto.names import NodeId
 from proto.records import Principal
 from proto.versions import LONG_MESSAGES
@@ -36,7 +47,6 @@ log = logging.getLogger("toolmesh.federation.calls")
 ACCEPT_AFTER_S = 0.005
 """A frame of its own costs a forwarded call a fifth of its latency; docs/decisions/0007 says why it may wait."""
 
-HOPS_MAX = 1
 OWED_BYTES_MAX = 256 * 1024 * 1024
 """Of long answers that wait for one stream's peer to take them. A further one is replaced by `Exhausted`."""
 
@@ -158,6 +168,7 @@ class ForwardSession:
         length = len(call_id) + sum(map(len, principal.identity))
         if length > KEY_CHARS_MAX:
             raise Invalid(f"call id and principal have {length} characters; at most {KEY_CHARS_MAX} are taken")
+        check_principal(principal)
         return RunKey(self._peer.uri, principal.identity, call_id)
 
     def _open(self, frame: calls.Open) -> None:
@@ -169,7 +180,7 @@ class ForwardSession:
             return
         self._check(call)
         if not frame.chunked_bytes:
-            self._start(call)
+            self._start(call, frame.assertion)
             return
         if frame.chunked_bytes > server.text_bytes_max:
             raise self._refused(
@@ -193,11 +204,6 @@ class ForwardSession:
         self._fail(call.call_id, expired)
 
     def _check(self, call: Call) -> None:
-        if len(call.via) > HOPS_MAX or any(name != self._peer.name for name in call.via):
-            raise Invalid(
-                f"via is {list(call.via)}: a call reaches its owner from its entry node directly, "
-                f"and {self._peer.name!r} sent it"
-            )
         self._check_room()
         most = LASTING_MAX if lasts(call) else self._server.calls_per_peer_max
         if self._server.open_calls(self._account(call)) >= most:
@@ -209,6 +215,13 @@ class ForwardSession:
                     "have open: try again once some have ended"
                 ),
             )
+
+    def _vouched(self, call: Call, assertion: bytes) -> None:
+        """Whoever speaks for the caller may do so, or the call ends here."""
+        try:
+            self._server.vouching.check(call, assertion, self._peer)
+        except (Unauthenticated, Forbidden) as e:
+            raise self._refused(Reason.VOUCHING, e) from None
 
     def _account(self, call: Call) -> str:
         """What the peer's open calls are counted under: streams apart from the others."""
@@ -224,9 +237,10 @@ class ForwardSession:
         call = opened.call
         if not self._resume(self._key(call.call_id, call.principal), accept=True):
             self._check_room()
-            self._start(replace(call, params=jsons.loads_object(params, "params")))
+            self._start(replace(call, params=jsons.loads_object(params, "params")), opened.assertion)
 
-    def _start(self, call: Call) -> None:
+    def _start(self, call: Call, assertion: bytes) -> None:
+        self._vouched(call, assertion)
         self._accept(call.call_id)
         run = Run(call, self._peer, self._server.text_bytes_max)
         key = self._key(call.call_id, call.principal)

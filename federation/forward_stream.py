@@ -82,7 +82,7 @@ class ForwardStream:
     def open(self, asked: Asked) -> None:
         """Send the call; long params follow in chunks. Raises `Exhausted` or `Invalid`, nothing sent."""
         call_id = asked.call.call_id
-        wire = call_up_to_wire(call_id, calls.Open(asked.call))
+        wire = call_up_to_wire(call_id, calls.Open(asked.call, assertion=asked.assertion))
         if len(wire.open.params) > asked.answer_bytes_max:
             raise Exhausted(
                 f"params are {len(wire.open.params)} bytes long; at most {asked.answer_bytes_max} are carried: pass "

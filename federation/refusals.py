@@ -39,6 +39,8 @@ class Reason(StrEnum):
     FRAME = "frame"
     """Malformed, out of order, or too large."""
     RECORD = "record"
+    VOUCHING = "vouching"
+    """It spoke for a caller, on a road or with a proof that does not count."""
     SILENT = "silent"
     """It opened a stream and said nothing."""
     FULL = "full"

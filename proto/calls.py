@@ -66,10 +66,14 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Run this. `chunked_bytes` above zero: `params` are still empty and follow in chunks, so long in all."""
+    """Run this. `chunked_bytes` above zero: `params` are still empty and follow in chunks, so long in all.
+
+    `assertion` is the entry node's signed word about the caller, empty where TLS proves that node (`node.assertions`).
+    """
 
     call: Call
     chunked_bytes: int = 0
+    assertion: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

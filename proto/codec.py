@@ -121,6 +121,7 @@ def _open_to_wire(frame: calls.Open) -> pb.Open:
         via=call.via,
         trace=call.trace,
         chunked_bytes=frame.chunked_bytes,
+        assertion=frame.assertion,
     )
 
 
@@ -139,7 +140,7 @@ def _open_from_wire(call_id: str, o: pb.Open) -> calls.Open:
         via=tuple(o.via),
         trace=dict(o.trace),
     )
-    return calls.Open(call, o.chunked_bytes)
+    return calls.Open(call, o.chunked_bytes, o.assertion)
 
 
 def call_up_to_wire(call_id: str, frame: calls.CallUp) -> pb.CallUp:

@@ -801,6 +801,7 @@ class Open(_message.Message):
     VIA_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
     CHUNKED_BYTES_FIELD_NUMBER: _builtins.int
+    ASSERTION_FIELD_NUMBER: _builtins.int
     server: _builtins.str
     method: _builtins.str
     """every MCP method travels, not only tools/call"""
@@ -817,6 +818,8 @@ class Open(_message.Message):
     """time left"""
     chunked_bytes: _builtins.int
     """> 0: params follow in chunks of this many bytes in all"""
+    assertion: _builtins.bytes
+    """compact JWS: the entry node's word about principal, server, method and params"""
     @_builtins.property
     def principal(self) -> Global___Principal: ...
     @_builtins.property
@@ -842,10 +845,11 @@ class Open(_message.Message):
         via: _abc.Iterable[_builtins.str] | None = ...,
         trace: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         chunked_bytes: _builtins.int = ...,
+        assertion: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_ms", b"budget_ms", "chunked_bytes", b"chunked_bytes", "client_capabilities", b"client_capabilities", "era", b"era", "method", b"method", "params", b"params", "principal", b"principal", "server", b"server", "session_key", b"session_key", "tool_digest", b"tool_digest", "trace", b"trace", "via", b"via"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assertion", b"assertion", "budget_ms", b"budget_ms", "chunked_bytes", b"chunked_bytes", "client_capabilities", b"client_capabilities", "era", b"era", "method", b"method", "params", b"params", "principal", b"principal", "server", b"server", "session_key", b"session_key", "tool_digest", b"tool_digest", "trace", b"trace", "via", b"via"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

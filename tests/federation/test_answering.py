@@ -105,7 +105,7 @@ class Owner(RuleBasedStateMachine):
     def open(self, data: st.DataObject, name: str, caller: Principal, long: bool, cut: bool) -> None:
         wire = data.draw(st.sampled_from(self.wires))
         params = {"text": "x" * (2 * CHUNKED_ABOVE_BYTES)} if long else {}
-        call = Call(name, "files", "m", params, caller, budget_ms=3_600_000)
+        call = Call(name, "files", "m", params, caller, budget_ms=3_600_000, via=(wire.peer.name,))
         if long and cut:
             frame = call_up_to_wire(name, calls.Open(call))
             part(frame)
@@ -192,7 +192,7 @@ async def test_a_call_asked_for_elsewhere_while_its_params_come_does_not_run_whe
     server: ForwardServer,
 ) -> None:
     first, second = Wire(server, PEERS[0]), Wire(server, PEERS[0])
-    call = Call("c", "files", "m", {"text": "x" * (2 * CHUNKED_ABOVE_BYTES)}, CALLERS[0])
+    call = Call("c", "files", "m", {"text": "x" * (2 * CHUNKED_ABOVE_BYTES)}, CALLERS[0], via=("p",))
     frame = call_up_to_wire("c", calls.Open(call))
     text = part(frame)
     first.session._take(frame)
@@ -223,7 +223,7 @@ async def test_what_was_kept_is_given_up_in_time_though_no_other_call_comes(
 
     server = ForwardServer(answer, repeats=Short(asyncio.get_running_loop().time, keep_s=0.08))
     wire = Wire(server, PEERS[0])
-    wire.send("c", calls.Open(Call("c", "files", "m", {}, CALLERS[0])))
+    wire.send("c", calls.Open(Call("c", "files", "m", {}, CALLERS[0], via=("p",))))
     await asyncio.wait([run.task for run in server.repeats.runs()])
     assert "1 past" in repr(server.repeats)
     given_up.clear()

@@ -19,6 +19,8 @@ from proto.errors import (
 from proto.mesh_pb2_grpc import MeshStub
 from tests.wire.forwarding import ENTRY, OWNER, Held, Pair, a_call, echo, the_end
 
+VIA = [ENTRY.name]
+
 pytestmark = pytest.mark.timeout(30)
 
 
@@ -101,7 +103,7 @@ async def test_unknown_frames_are_ignored_and_bad_ones_refused_alone(pair: Pair)
         await stream.write(pb.CallUp(call_id="bad", open=pb.Open(params=b"[", budget_ms=1000)))
         answer = await stream.read()
         assert (answer.call_id, answer.error.kind) == ("bad", pb.ErrorKind.ERROR_KIND_INVALID)
-        await stream.write(pb.CallUp(call_id="good", open=pb.Open(params=b'{"n":1}', budget_ms=10_000)))
+        await stream.write(pb.CallUp(call_id="good", open=pb.Open(params=b'{"n":1}', budget_ms=10_000, via=VIA)))
         assert (await the_end(stream)).result.answer == b'{"result":{"n":1}}'
         stream.cancel()
 
@@ -110,7 +112,7 @@ async def test_a_call_that_takes_a_while_is_accepted_before_its_answer(pair: Pai
     pair.owner.answer = held = Held()
     async with pair.channel() as channel:
         stream = MeshStub(channel).Forward()
-        await stream.write(pb.CallUp(call_id="c", open=pb.Open(params=b"{}", budget_ms=10_000)))
+        await stream.write(pb.CallUp(call_id="c", open=pb.Open(params=b"{}", budget_ms=10_000, via=VIA)))
         assert (await stream.read()).WhichOneof("frame") == "accepted"
         held.go.set()
         assert (await stream.read()).result.answer == b'{"result":{"held":true}}'
@@ -121,7 +123,7 @@ async def test_an_open_followed_at_once_by_its_cancellation_still_gets_its_end(p
     pair.owner.answer = Held()
     async with pair.channel() as channel:
         stream = MeshStub(channel).Forward()
-        await stream.write(pb.CallUp(call_id="c", open=pb.Open(params=b"{}", budget_ms=10_000)))
+        await stream.write(pb.CallUp(call_id="c", open=pb.Open(params=b"{}", budget_ms=10_000, via=VIA)))
         await stream.write(pb.CallUp(call_id="c", cancel=pb.Cancel()))
         assert (await the_end(stream)).error.kind == pb.ErrorKind.ERROR_KIND_EXPIRED
         stream.cancel()

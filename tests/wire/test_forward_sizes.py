@@ -17,7 +17,7 @@ from proto.calls import CHUNK_BYTES, Answer, Call, Exchange
 from proto.errors import Exhausted, Unavailable
 from proto.mesh_pb2_grpc import MeshStub
 from proto.names import NodeId
-from tests.wire.forwarding import Caller, Pair, a_call, a_pair, the_end
+from tests.wire.forwarding import ENTRY, Caller, Pair, a_call, a_pair, the_end
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -149,7 +149,9 @@ async def test_answers_that_come_in_together_have_a_bound_and_the_room_comes_bac
 
 
 def an_open(call_id: str, **params: int) -> pb.CallUp:
-    return pb.CallUp(call_id=call_id, open=pb.Open(server="files", params=jsons.dumps(params), budget_ms=20_000))
+    return pb.CallUp(
+        call_id=call_id, open=pb.Open(server="files", params=jsons.dumps(params), budget_ms=20_000, via=[ENTRY.name])
+    )
 
 
 # ---- sizes ----

@@ -407,7 +407,9 @@ VALID = [
     HELLO,
     welcome(),
     snapshot(tool("x")),
-    pb.CallUp(call_id="1", open=pb.Open(server="time", method="tools/call", params=b"{}")).SerializeToString(),
+    pb.CallUp(
+        call_id="1", open=pb.Open(server="time", method="tools/call", params=b"{}", via=["x"])
+    ).SerializeToString(),
     pb.CallDown(call_id="1", result=pb.Result(answer=b"{}")).SerializeToString(),
 ]
 
