@@ -19,6 +19,7 @@ from node.config import NodeConfig
 from node.operator.api import OperatorApi
 from node.operator.auditing import AuditApi
 from node.operator.governing import GoverningApi
+from node.operator.grants import GrantsApi
 from node.settings.auth import AuthSection
 from node.settings.servers import ServerConfig
 from node.verbs.remote import KEY_VARIABLE, URL_VARIABLE
@@ -148,7 +149,12 @@ def test_the_variables_of_the_command_line_are_documented() -> None:
 
 def test_every_route_of_the_operators_is_documented() -> None:
     # Every part's routes for operators; what they are given is asked for nothing here.
-    apis = (OperatorApi(None, None), GoverningApi(None, None), AuditApi(None, None, None))  # type: ignore[arg-type]
+    apis = (
+        OperatorApi(None, None),  # type: ignore[arg-type]
+        GoverningApi(None, None),  # type: ignore[arg-type]
+        AuditApi(None, None, None),  # type: ignore[arg-type]
+        GrantsApi(None, None, lambda _: True),  # type: ignore[arg-type]
+    )
     routes = {r.path for api in apis for r in api.routes()} - {"/api/{tail:.*}"}
     table = OPERATIONS.split("## HTTP for operators", 1)[1]
     assert set(re.findall(r"^\| `(/[a-z0-9/{}]+)", table, re.MULTILINE)) == routes
