@@ -99,6 +99,7 @@ class Operations:
             "discovery": [{"name": n, "problem": p} for n, p in (app.federation.discoveries if app.federation else ())],
             "refusals": [refusal_status(r) for r in refusals],
             "alarms": [alarm_status(a) for a in alarms],
+            "governance": app.office.status(),
         }
         if app.audit.recorder is not None:
             status["audit"] = app.audit.recorder.status()

@@ -51,10 +51,24 @@ class Telemetry(Collector):
         if app.tls is not None:
             ends = app.tls.expires_at.timestamp()
             yield _gauge("toolmesh_certificate_expiry_timestamp_seconds", "When this node's certificate ends.", ends)
+        yield from self._governance()
         yield from self._audit()
         yield from self._calls()
         yield from self._servers()
         yield from self._peers()
+
+    def _governance(self) -> Iterator[Metric]:
+        governance = self._app.governance
+        ages = GaugeMetricFamily(
+            "toolmesh_governance_age_seconds", "Since an authority was heard.", labels=["authority"]
+        )
+        for copy in governance.copies():
+            ages.add_metric([copy.authority.name], governance.age_ms(copy) / 1000)
+        yield ages
+        closed = bool(governance.state.closed)
+        yield _gauge("toolmesh_governance_closed", "1 while everything is refused for want of an authority.", closed)
+        problems = len(governance.problems)
+        yield _gauge("toolmesh_governance_problems", "What operators have to mend in what is laid down.", problems)
 
     def _audit(self) -> Iterator[Metric]:
         recorder = self._app.audit.recorder

@@ -6,6 +6,7 @@ from typing import NotRequired, Protocol, TypedDict
 
 from node.operator.audited import AuditStatus
 from node.operator.explained import Explanation
+from node.operator.governed import GovernanceStatus
 from node.operator.peers import AlarmStatus, PeerDetail, PeerStatus, RefusalStatus
 from proto.records import Principal
 from router.arguments import Search
@@ -125,7 +126,7 @@ class Totals(TypedDict):
 
 class Status(TypedDict):
     """`refusals` and `alarms` are the latest between this node and others, newest first, 64 at most; alarms about the
-    audit come first. No `audit`: none is kept."""
+    audit come first. No `audit`: none is kept. `governance` is what authorities have laid down, in force here."""
 
     node: NodeStatus
     peers: list[PeerStatus]
@@ -136,6 +137,7 @@ class Status(TypedDict):
     refusals: list[RefusalStatus]
     alarms: list[AlarmStatus]
     audit: NotRequired[AuditStatus]
+    governance: NotRequired[GovernanceStatus]
 
 
 class DrainStatus(TypedDict):

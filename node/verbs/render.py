@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
-from node.verbs import render_audit
+from node.verbs import render_audit, render_governing
 from node.verbs.render_peers import alarms, certificate, lag, note, refusals
 from node.verbs.tables import table
 from node.words import count, ms, since
@@ -59,6 +59,8 @@ def _facts(answer: dict[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
         ", ".join((count(nodes, "node"), count(totals["servers"], "server"), count(totals["tools"], "tool"))),
     )
     running = f", {totals['in_flight']} in flight" if "in_flight" in totals else ""
+    if governed := answer.get("governance"):
+        yield from render_governing.in_short(governed)
     if audit := answer.get("audit"):
         yield "audit", render_audit.in_short(audit)
     yield "calls", f"{totals['calls']} since the start, {totals['failed']} failed{running}"

@@ -12,6 +12,8 @@ from node.verbs.tables import safe, table
 from node.words import count, duration
 
 NAMES_SHOWN = 12
+HEARD_S = 5
+"""An authority that was heard so recently is there."""
 
 
 def done(answer: Mapping[str, Any]) -> str:
@@ -23,6 +25,21 @@ def done(answer: Mapping[str, Any]) -> str:
     if answer["away"]:
         parts.append(f"away and told on return: {_names(answer['away'])}")
     return f"{'; '.join(parts)}; laid down at {_names(answer['authorities'])}"
+
+
+def in_short(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Of `GovernanceStatus`: what the facts of a node say; nothing where nothing was laid down."""
+    laid = [a for a in status["authorities"] if any(a[k] for k in ("keys", "policies", "tenants", "held", "revoked"))]
+    if laid:
+        yield (
+            "laid down by",
+            ", ".join(f"{a['name']} ({_heard(a)}{'' if a['counts'] else ', grants nothing'})" for a in laid),
+        )
+    if status["closed"]:
+        yield "CLOSED", f"everything is refused: {status['closed']}"
+    for problem in status["problems"]:
+        if problem not in status["closed"]:
+            yield "to mend", problem
 
 
 def governance(answer: Mapping[str, Any]) -> list[RenderableType]:
@@ -119,10 +136,13 @@ def _authority(a: Mapping[str, Any]) -> tuple[Any, ...]:
     if a["role"] and not a["counts"]:
         notes.append("not heard for too long: what it grants does not count")
     notes += a["unreadable"]
-    heard = f"{duration(a['heard_s'])} ago" if a["heard_s"] >= 5 else "now"
     return (
-        a["name"], heard, a["keys"], a["policies"], a["tenants"], a["held"], a["revoked"], "; ".join(notes) or "–",
+        a["name"], _heard(a), a["keys"], a["policies"], a["tenants"], a["held"], a["revoked"], "; ".join(notes) or "–",
     )  # fmt: skip
+
+
+def _heard(a: Mapping[str, Any]) -> str:
+    return f"{duration(a['heard_s'])} ago" if a["heard_s"] >= HEARD_S else "now"
 
 
 def _names(names: list[str]) -> str:

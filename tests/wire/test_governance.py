@@ -250,6 +250,7 @@ async def test_an_authority_away_beyond_the_age_closes_what_rests_on_it_until_it
     assert not mesh.state("east").stale
     shown = await mesh.ask("west", "GET", "/governance")
     assert (shown["stale"], shown["authorities"][0]["counts"]) == (["lord"], False)
+    assert (await mesh.ask("west", "GET", "/status"))["governance"]["problems"] == [shown["closed"]]
     await mesh.start("lord")
     await mesh.until("west", lambda state: not state.closed)
     assert len(mesh.state("west").keys) == 1

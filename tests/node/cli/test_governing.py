@@ -14,6 +14,7 @@ from aiohttp import web
 from node.guard.keys import ApiKey
 from node.operator.governing import GoverningApi
 from node.verbs.governing import expiry, target
+from node.verbs.render_governing import in_short
 from proto import jsons
 from proto.errors import Invalid
 from tests.node.cli.conftest import KEY, Run
@@ -171,3 +172,18 @@ def test_a_target_is_a_server_or_a_tool_of_it_at_one_owner_or_all() -> None:
         target("files--n1", "n2")
     with pytest.raises(Invalid):
         target("/rm", "")
+
+
+def test_the_facts_of_a_node_say_who_laid_down_what_is_in_force_and_how_old_that_is() -> None:
+    counts = {"keys": 0, "policies": 1, "tenants": 0, "held": 0, "revoked": 0, "unreadable": []}
+    here = {"name": "lord", "role": True, "heard_s": 0.4, "counts": True, **counts}
+    away = {"name": "twin", "role": True, "heard_s": 90_000.0, "counts": False, **counts}
+    idle = {"name": "idle", "role": True, "heard_s": 0.0, "counts": True, **dict.fromkeys(counts, 0)}
+    closed = "twin has not been heard"
+    status = {"authorities": [here, away, idle], "closed": closed, "problems": [closed, "a key counts nowhere"]}
+    assert list(in_short(status)) == [
+        ("laid down by", "lord (now), twin (1 d ago, grants nothing)"),
+        ("CLOSED", f"everything is refused: {closed}"),
+        ("to mend", "a key counts nowhere"),
+    ]
+    assert list(in_short({"authorities": [idle], "closed": "", "problems": []})) == []
