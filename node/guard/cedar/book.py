@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from node.guard.cedar.arguments import arguments_for
-from node.guard.cedar.engine import Answer, Engine, Verdict, Who
+from node.guard.cedar.engine import UNASKED, Answer, Engine, Verdict, Who
 from node.guard.cedar.entities import (
     hints_of,
     memberships,
@@ -78,6 +78,8 @@ class Book:
         verdict = found.verdicts.get(key)
         if verdict is None:
             verdict = self.engine.judge(found.statements, who.who, action, resource)
+            if verdict is UNASKED:
+                return verdict
             if self._verdicts >= VERDICTS_MAX:
                 self._forget()
             self._verdicts += 1

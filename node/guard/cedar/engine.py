@@ -8,6 +8,7 @@ fails to be evaluated holds, a `permit` whose condition fails does not permit: C
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from node.guard.cedar.reading import Uid
 from node.guard.cedar.statements import Json, Statement, policy_set
 from node.ports import Resource
 from proto import jsons
+
+log = logging.getLogger("toolmesh.guard")
 
 COMPILED_MAX = 2_048
 """Sets of statements kept compiled; beyond it the one used longest ago is compiled again."""
@@ -40,6 +43,10 @@ class Verdict(NamedTuple):
 
     answer: Answer
     label: str = ""
+
+
+UNASKED = Verdict(Answer.NO, "Cedar, which could not be asked")
+"""Of one question, not of its class: the next may be answered."""
 
 
 class Who(NamedTuple):
@@ -98,7 +105,7 @@ class Engine:
         for statement_id in self._ask(open_ones, form, who, action, resource, context) if open_ones else ():
             held = by_id.get(statement_id)
             if held is None:
-                return Verdict(Answer.NO, "Cedar, which could not be asked")
+                return UNASKED
             if not held.permits:
                 return Verdict(Answer.NO, held.label)
             permit = permit or held
@@ -114,7 +121,7 @@ class Engine:
         context: Json,
     ) -> list[str]:
         """The ids of the statements that hold; an unknown id where Cedar could not say."""
-        # Cedar names only the forbids, as soon as one holds, and that is all that is needed then.
+        # It names only the forbids, as soon as one holds, and that is all that is needed then.
         self.asked += 1
         request = {
             "principal": reference(who.uid),
@@ -123,7 +130,11 @@ class Engine:
             "context": jsons.dumps(context).decode(),
         }
         entities = jsons.dumps([who.entity, resource_entity(resource)]).decode()
-        result = cedarpy.is_authorized(request, self._set(statements, form), entities)
+        try:
+            result = cedarpy.is_authorized(request, self._set(statements, form), entities)
+        except Exception:
+            log.exception("Cedar could not be asked; what it was asked about is refused")
+            return [""]
         if result.decision is cedarpy.Decision.NoDecision:
             return [""]
         held = list(result.diagnostics.reasons)

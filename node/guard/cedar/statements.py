@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import cedarpy
@@ -85,9 +86,11 @@ def statement(statement_id: str, label: str, body: Json) -> Statement:
     for condition in body["conditions"]:
         read_by(condition["body"], known)
     asks = bool(known.arguments or known.strange)
-    permits, conditions = body["effect"] == "permit", body["conditions"]
-    could = {**body, "conditions": [_could(c, permits) for c in conditions]} if asks else body
-    must = {**body, "conditions": [_must(c, permits) for c in conditions]} if asks else body
+    permits, could, must = body["effect"] == "permit", body, body
+    if asks:
+        whole = _joined(body["conditions"])
+        could = {**body, "conditions": [{"kind": "when", "body": _could(whole, permits)}]}
+        must = {**body, "conditions": [{"kind": "when", "body": _must(whole, permits)}]}
     return Statement(statement_id, label, permits, body, could, must, known)
 
 
@@ -96,15 +99,19 @@ def policy_set(bodies: Iterable[tuple[str, Json]]) -> Json:
     return {"staticPolicies": dict(bodies), "templates": {}, "templateLinks": []}
 
 
-def _could(condition: Json, permits: bool) -> Json:
+def _joined(conditions: list[Json]) -> Json:
+    """One condition for all, in their order: what fails to be evaluated hides what comes after it."""
+    parts = [c["body"] if c["kind"] == "when" else negated(c["body"]) for c in conditions]
+    return reduce(lambda left, right: {"&&": {"left": left, "right": right}}, parts)
+
+
+def _could(whole: Json, permits: bool) -> Json:
     """A permit takes its condition to be met; a forbid holds unless its condition is evaluated, and is not met."""
-    body, met = condition["body"], condition["kind"] == "when"
-    return {"kind": "when", "body": can_be(body, met) if permits else negated(must_be(body, not met))}
+    return can_be(whole, True) if permits else negated(must_be(whole, False))
 
 
-def _must(condition: Json, permits: bool) -> Json:
-    body, met = condition["body"], condition["kind"] == "when"
-    return {"kind": "when", "body": must_be(body, met) if permits else negated(can_be(body, not met))}
+def _must(whole: Json, permits: bool) -> Json:
+    return must_be(whole, True) if permits else negated(can_be(whole, False))
 
 
 def _in_order(found: Json) -> list[Json]:

@@ -105,7 +105,7 @@ def book(text: str) -> Book:
     return Book(list(statements_of("p", text, "p")), {})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(text=st.lists(statements, min_size=1, max_size=5).map("\n".join), action=st.sampled_from(["list", "call"]))
 def test_a_verdict_by_class_is_what_cedar_says_of_the_case(text: str, action: str) -> None:
     policies = book(text)
