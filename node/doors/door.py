@@ -6,7 +6,7 @@ Cheapest first, and nothing of it depends on who asks:
     path        written in the one canonical way, or 400
     address     of the client, behind trusted proxies the one that they name: admitted by http.addresses, or 403
     Host        a name of this node, or 421; exactly one, or 400
-    Origin      none, or a page that may call, or 403
+    Origin      none, a page of this node, or one that may call; or 403
     rate        limits.address, or 429; the same for credentials from where too many were wrong
 """
 
@@ -42,8 +42,8 @@ _ORIGIN = istr("Origin")
 
 @dataclass(frozen=True, slots=True)
 class DoorSettings:
-    """`secure`: the listener speaks TLS. `head_s`: for the head of a connection's first request. `body_s`: for a whole
-    body. `handshake_s`: for TLS."""
+    """`secure`: the listener speaks TLS. Times: `head_s` for the head of a connection's first request, `idle_s` from an
+    answer to the end of the next one's head, `body_s` for a whole body, `handshake_s` for TLS."""
 
     names: Names = field(default_factory=Names)
     addresses: Addresses = EVERYWHERE
@@ -53,6 +53,7 @@ class DoorSettings:
     connections_per_address_max: int = 1_024
     secure: bool = False
     head_s: float = 30.0
+    idle_s: float = 75.0
     body_s: float = 60.0
     handshake_s: float = 10.0
 
@@ -78,14 +79,18 @@ class Doors:
         self._known: dict[tuple[str, str], bool] = {}
 
     def visitor(self, address: str, local: str) -> Visitor | None:
-        """A new connection; None: it is not taken in. Each that is must `leave`."""
+        """Who is on a new connection; None: whoever it is may not connect."""
         trusted = self._settings.trusted
         parsed = parse(address) if trusted else None
         proxy = parsed is not None and within(parsed, trusted)
         if not (proxy or self._settings.addresses.admits(address)):
             log.info("%s is turned away by http.addresses", address)
             return None
-        return Visitor(address, local, proxy) if self.connections.enter(address, proxy) else None
+        return Visitor(address, local, proxy)
+
+    def enter(self, visitor: Visitor) -> bool:
+        """Is there room for one more? Each that is let in must `leave`."""
+        return self.connections.enter(visitor.address, visitor.proxy)
 
     def leave(self, visitor: Visitor) -> None:
         self.connections.leave(visitor.address)
@@ -135,7 +140,7 @@ class Doors:
         if request.host != hosts[0] and host_in(request.host) != host_in(hosts[0]):
             return self._no(request, 400, "the address and the Host header name two hosts")
         origins = headers.getall(_ORIGIN, ())
-        if origins and not (len(origins) == 1 and settings.names.origin(origins[0], visitor.local)):
+        if origins and not (len(origins) == 1 and self._may_call(origins[0], hosts[0], visitor.local)):
             return self._no(request, 403, "this Origin may not call; add it to http.allowed_origins")
         if self.visits.counts and (wait_s := self.visits.asked(peer)):
             return self._later(request, "your address asks more often than limits.address allows", wait_s)
@@ -151,6 +156,11 @@ class Doors:
             if len(self._known) < 1_024:
                 self._known[header, local] = known
         return known
+
+    def _may_call(self, origin: str, host: str, local: str) -> bool:
+        """Pages of this node's own are of its own name, which Host has just been found to be."""
+        own = f"{'https' if self._settings.secure else 'http'}://{host}"
+        return origin.lower() == own.lower() or self._settings.names.origin(origin, local)
 
     async def _with_body(self, handler: Handler, request: web.BaseRequest, peer: str) -> web.StreamResponse:
         self.reading[id(request)] = request, asyncio.get_running_loop().time()

@@ -11,7 +11,7 @@ from aiohttp import web
 from node.doors.door import Doors, DoorSettings
 from node.doors.patience import Patience
 from node.doors.protocol import DoorHandler
-from node.half_open import KEEPALIVE_S, HalfOpen, quiet
+from node.half_open import HalfOpen, quiet
 
 CLOSE_S = 5.0
 LINGER_S = 2.0
@@ -101,7 +101,7 @@ class _Site(web.BaseSite):
                 manager,
                 loop=loop,
                 access_log=None,
-                keepalive_timeout=KEEPALIVE_S,
+                keepalive_timeout=self._settings.idle_s,
                 lingering_time=LINGER_S,
                 max_line_size=LINE_BYTES_MAX,
                 max_field_size=FIELD_BYTES_MAX,

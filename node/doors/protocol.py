@@ -34,10 +34,11 @@ class DoorHandler(web.RequestHandler):
         visitor = self._doors.visitor(address, local)
         super().connection_made(transport)
         if visitor is not None:
-            self.visitor, self._in = visitor, True
-            return
-        if isinstance(transport, asyncio.Transport):
-            transport.write(FULL)
+            self.visitor, self._in = visitor, self._doors.enter(visitor)
+            if self._in:
+                return
+            if isinstance(transport, asyncio.Transport):
+                transport.write(FULL)
         self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:

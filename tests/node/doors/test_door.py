@@ -59,10 +59,20 @@ async def test_a_page_of_another_origin_is_refused_and_a_local_or_listed_one_is_
     wire.close()
 
 
+async def test_a_page_of_this_node_may_call_it_by_whichever_name_it_came_under(opens: Opens) -> None:
+    port = await opens(DoorSettings(names=Names.of(["gw.example.org"], [])))
+    own = {"Host": "gw.example.org:7400"}
+    assert status(await port.get(**own, Origin="http://gw.example.org:7400")) == 200
+    for other in ("https://gw.example.org:7400", "http://gw.example.org", "http://gw.example.org:7401"):
+        assert status(await port.get(**own, Origin=other)) == 403, other
+    # The name must be the node's first.
+    assert status(await port.get(Host="evil.example", Origin="http://evil.example")) == 421
+
+
 async def test_addresses_that_are_not_admitted_get_no_connection(opens: Opens) -> None:
     port = await opens(DoorSettings(addresses=Addresses.of(["127.0.0.0/8"], ["127.0.0.2"])))
     assert status(await port.get()) == 200
-    assert status(await port.get(source="127.0.0.2")) != 200
+    assert await port.get(source="127.0.0.2") == b""
     assert len(port.asked) == 1
 
 
@@ -160,6 +170,15 @@ async def test_a_body_that_does_not_end_is_given_up_whichever_route_reads_it(ope
     port = await opens(DoorSettings(body_s=0.3))
     assert status(await port.say(said)) == 0
     assert port.asked == []
+
+
+async def test_a_later_head_that_does_not_end_is_given_up_too(opens: Opens) -> None:
+    port = await opens(DoorSettings(idle_s=0.3))
+    wire = await port.open(b"GET /mcp HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await wire.until(b"served")
+    wire.writer.write(b"GET /mcp HTTP/1.1\r\nHost: local")
+    assert await wire.rest() == b""
+    wire.close()
 
 
 async def test_a_handler_that_takes_its_time_is_left_alone(opens: Opens) -> None:
