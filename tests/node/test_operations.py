@@ -193,6 +193,8 @@ async def test_every_metric_is_documented_and_every_documented_metric_is_there(m
     # These have no sample until something is called or refused, or the peer has sent a beat or subscribed.
     names |= {"toolmesh_calls_total", "toolmesh_refusals_total"}
     names |= {"toolmesh_peer_clock_skew_seconds", "toolmesh_peer_lacks_changes"}
+    # Nor this until an authority has been met.
+    names.add("toolmesh_governance_age_seconds")
     # And these are of a node that searches by meaning (tests/node/test_vectors.py, test_experience.py).
     kept = ("total", "lent_total", "waiting", "dropped_total", "store_up", "disk_bytes")
     names |= {f"toolmesh_vectors_{name}" for name in kept}
