@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from node.credentials.ports import ConsentNeeded
+from node.credentials.ports import ConsentNeeded, UpstreamCredentials
 from node.upstreams.channel import LISTEN, LOG_LEVEL
 from node.upstreams.clock import CallClock
 from node.upstreams.connection import Connection
@@ -147,8 +147,8 @@ class Upstream:
         if limit_s <= 0:
             raise Expired(f"the time for the call ran out before it reached server {self.spec.name!r}", started=False)
         deadline = asyncio.get_running_loop().time() + limit_s
-        if self._credentials is not None:
-            await self._signed_in(call, deadline)
+        if self.spec.credentials is not None:
+            await self._signed_in(self.spec.credentials, call, deadline)
         self._keeper.connected()
         await self._gate.enter(deadline)
         started = asyncio.Event()
@@ -232,17 +232,17 @@ class Upstream:
             self._tenant = owner
         return self._tenant
 
-    async def _signed_in(self, call: Call, deadline: float) -> None:
-        """Until this caller's token is at hand, and the server, should that have waited for somebody's consent, is up.
+    async def _signed_in(self, credentials: UpstreamCredentials, call: Call, deadline: float) -> None:
+        """Until a token for this caller is at hand, and the server, should that have waited for a consent, is up.
+
+        No call goes without a token, even where the server gives its lists to anybody.
 
         Raises `ConsentNeeded`, or `Unavailable` where the caller cannot be served.
         """
-        if self._credentials is None:
-            return
-        self._credentials.whose(call.principal, call.via)
+        credentials.whose(call.principal, call.via)
         try:
             async with asyncio.timeout_at(deadline):
-                await self._credentials.headers(call.principal)
+                await credentials.headers(call.principal)
                 if self._keeper.waits_for_consent:
                     self._keeper.wake()
                     await self._keeper.revived()

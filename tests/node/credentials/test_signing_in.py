@@ -37,6 +37,16 @@ async def test_a_token_url_that_is_configured_spares_the_search(world: World) ->
     assert all(seen["Authorization"].startswith("Bearer ") for seen in world.server.seen)
 
 
+@pytest.mark.parametrize("kind", ["client_credentials", "token_exchange"])
+async def test_no_call_goes_without_a_token_even_where_lists_may_be_had_so(world: World, kind: str) -> None:
+    world.server.lists_openly = True
+    upstream = await world.connect(world.auth() if kind == "client_credentials" else world.exchange())
+    assert world.issuer.forms == []
+    assert await whoami(upstream, ALICE) in (CLIENT, said_of(ALICE))
+    calls = [seen for seen, body in zip(world.server.seen, world.server.bodies, strict=True) if "tools/call" in body]
+    assert [seen["Authorization"].startswith("Bearer ") for seen in calls] == [True]
+
+
 @pytest.mark.parametrize("path", ["/mcp", "/sse"])
 async def test_a_token_that_is_refused_is_replaced_once_for_all_who_wait(world: World, path: str) -> None:
     upstream = await world.connect(world.auth(), path, transport={"/sse": "sse"}.get(path, "auto"))
