@@ -24,6 +24,7 @@ from node.bridge.lot import Lot
 from node.catalog import Catalog, Server, unknown_server
 from node.config import NodeConfig
 from node.data_dir import DataDir
+from node.denials import Denials
 from node.discoveries import discoveries_of
 from node.doors.configured import door_settings
 from node.doors.listener import Listener
@@ -140,6 +141,7 @@ class App:
             local=self.hosting.target,
             remote=self._remote,
             state_at=self.bridge.states.place,
+            denied=Denials(self.catalog, self.guard, self.audit.audit).named,
         )
         self.meta = MetaEndpoint(
             self.catalog,

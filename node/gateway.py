@@ -27,8 +27,8 @@ from node.standing import Standing
 from node.task_ids import TaskExchange, heard_of, holder, split
 from proto.calls import Answer, Call, Exchange, Target
 from proto.errors import Conflict, Forbidden, Unavailable, Unknown
-from proto.names import NodeId
-from proto.records import Kind
+from proto.names import NodeId, qualified
+from proto.records import Kind, Principal
 
 BUDGET_MS = 300_000
 
@@ -48,12 +48,20 @@ def _nowhere(_: Any) -> Place | None:
     return None
 
 
+Denied = Callable[[Principal, Action, str, Aim | None], None]
+"""Told of a name (of a server, or of what is aimed at there) that a caller was told not to exist."""
+
+
+def _untold(*_: Any) -> None:
+    return
+
+
 class Gateway:
     """Where every call of this node passes. `draw(n)` gives an integer in [0, n); `clock` is monotonic, in seconds.
 
     `local(server)` and `remote(node)` give what runs a call here and there. `state_at` says where the call is that a
-    `requestState` continues, None if the state names no place. `draining`: peers are asked to choose others, and
-    whoever comes is served. `refusing`: nothing new is taken. `loading`: not all own servers are known yet. Of the
+    `requestState` continues, None if the state names no place; `denied` is told what was named in vain. `draining`:
+    peers are asked to choose others, and whoever comes is served. `refusing`: nothing new is taken. `loading`: not all own servers are known yet. Of the
     calls `in_flight` some run `for_peers`.
     """
 
@@ -65,6 +73,7 @@ class Gateway:
         local: Callable[[str], Target],
         remote: Callable[[str], Target],
         state_at: Callable[[Any], Place | None] = _nowhere,
+        denied: Denied = _untold,
         draw: Callable[[int], int] = secrets.randbelow,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +82,7 @@ class Gateway:
         self._local = local
         self._remote = remote
         self._state_at = state_at
+        self._denied = denied
         self._chooser = Chooser(catalog, draw, clock)
         self._attempts = Attempts(catalog.me.name, guard, self._chooser, self._target, clock)
         self._relays = Relays(catalog.me.name, guard, self._target, remote, self._seen)
@@ -161,10 +171,13 @@ class Gateway:
         if self.refusing:
             raise stopping()
         _refuse_hop_method(method)
-        visibility = self._guard.visible(caller.principal, action_of(method))
-        route = self._catalog.route(name, visibility)
-        aim = aim_of(method, params)
-        route, member = self._aimed(route, aim, method, visibility)
+        action, aim = action_of(method), aim_of(method, params)
+        visibility = self._guard.visible(caller.principal, action)
+        try:
+            route, member = self._aimed(self._catalog.route(name, visibility), aim, method, visibility)
+        except Unknown:
+            self._denied(caller.principal, action, name, aim)
+            raise
         asked = aim.name if aim is not None and method in NAMED else ""
         if route.service and method.startswith("tasks/"):
             route, params = _of_task(route, params)
@@ -321,6 +334,7 @@ class Gateway:
         if self.loading and (server is None or server.info is None):
             raise Unavailable(f"node {self._catalog.me.name!r} has only just started and begins its servers")
         if server is None or server.info is None or self._catalog.seen(server, visibility) is None:
+            self._denied(call.principal, action_of(call.method), qualified(call.server, self.me), None)
             raise Unknown(f"node {self._catalog.me.name!r} has no server {call.server!r}", server=call.server)
         route = Route(call.server, (server,))
         aim = aim_of(call.method, call.params)
@@ -336,7 +350,11 @@ class Gateway:
                         f"{call.server!r} has changed {asked!r} since {peer.name!r} listed it; list or search again",
                         listed_anew=True,
                     )
-        self._aimed(route, aim, call.method, visibility)
+        try:
+            self._aimed(route, aim, call.method, visibility)
+        except Unknown:
+            self._denied(call.principal, action_of(call.method), server.qualified, aim)
+            raise
         if call.method == LISTEN:
             return await self._relays.listen(server, self._heard(route, call, visibility), exchange)
         if tellable(call.method):
