@@ -17,6 +17,10 @@ class Lease(Protocol):
 
 
 class Limits(Protocol):
+    @property
+    def weighs(self) -> bool:
+        """Does any limit look at `size_bytes`? Else it need not be known."""
+
     def enter(
         self, principal: Principal, server: str, size_bytes: int, *, entry: bool = True, owner: bool = True
     ) -> Lease:
@@ -43,6 +47,8 @@ NO_LEASE: Lease = _NoLease()
 
 class Unlimited:
     """The twin that counts nothing."""
+
+    weighs = False
 
     def enter(
         self, principal: Principal, server: str, size_bytes: int, *, entry: bool = True, owner: bool = True

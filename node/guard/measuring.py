@@ -52,6 +52,8 @@ class MeasuredLimits:
         self._by_principal = Table() if self._keys or self._tenants or self._principal.limits else None
         self._by_server = Table() if self._servers or self._server.limits else None
         self._by_pair = Table() if self._pair.limits else None
+        rules = [self._principal, *self._keys.values(), *self._tenants.values(), self._server, *self._servers.values()]
+        self.weighs = any(rule.payload_bytes for rule in (*rules, self._pair))
 
     def enter(
         self, principal: Principal, server: str, size_bytes: int, *, entry: bool = True, owner: bool = True

@@ -274,7 +274,7 @@ class MeshGuard:
     def _lease(self, call: Call, allowed: Sequence[Resource]) -> Lease | None:
         if self._limits is None:
             return None
-        size = len(jsons.dumps(call.params))
+        size = len(jsons.dumps(call.params)) if self._limits.weighs else 0
         here = not call.via or call.via[0] == self._me
         mine = any(resource.owner == self._me for resource in allowed)
         return self._limits.enter(call.principal, call.server, size, entry=here, owner=mine)
@@ -312,7 +312,7 @@ class MeshGuard:
         before = isinstance(found, Decision)
         if not before and refused(party.standing, action, resource, terms.governed) is not None:
             return
-        verdict = terms.judge_shadow(party, action, resource, asked)
+        verdict = terms.judge_shadow_call(party, action, resource, asked)
         if verdict is None or isinstance(found, ScopeRequired) or (verdict.answer is Said.YES) is before:
             return
         by = verdict.label or NO_POLICY

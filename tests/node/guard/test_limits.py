@@ -126,6 +126,7 @@ def test_places_are_given_back_once_and_only_once(clock: Clock) -> None:
 
 def test_parameters_have_a_length_for_which_waiting_is_no_help(clock: Clock) -> None:
     limits = limits_of(clock, pair={"payload_bytes": 10})
+    assert limits.weighs
     limits.enter(ANN, "time", 10)
     told = refused(limits, ANN, size=11)
     assert told.data == {"limit": "limits.pair.payload_bytes"}
@@ -211,4 +212,5 @@ def test_a_limit_that_contradicts_itself_is_refused(limit: dict[str, int], wrong
 def test_without_limits_nothing_is_kept(clock: Clock) -> None:
     limits = limits_of(clock)
     assert limits.enter(ANN, "time", 10**9) is Unlimited().enter(ANN, "time", 10**9)
+    assert not limits.weighs
     assert repr(limits) == "MeasuredLimits(principals=0 servers=0 pairs=0 crowded=0)"
