@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -38,6 +36,7 @@ from node.gateway import Gateway
 from node.governance.setup import governance_of, office_of
 from node.guard.choose import guard_of
 from node.guard.measuring import MeasuredLimits
+from node.guard.operating import may_operate, node_resource
 from node.hosting import Hosting
 from node.identity.choose import authenticator_of
 from node.indexing import Indexing
@@ -51,6 +50,7 @@ from node.mesh_keys import sealer_of
 from node.operations import Operations
 from node.operator.api import OperatorApi
 from node.operator.governing import GoverningApi
+from node.operator.policies import PolicyApi
 from node.outbound.outbound import Outbound
 from node.ports import Action, Authenticator, Caller, Resource
 from node.signing import signing_in
@@ -59,7 +59,7 @@ from node.upstreams.upstream import Upstream
 from node.vectors import NodeVectors
 from node.views import MeshViews
 from proto.calls import Target
-from proto.errors import Invalid, MeshError, Unavailable
+from proto.errors import Invalid, Unavailable
 from proto.frames import Farewell
 from proto.names import NodeId, check_server_name
 from proto.records import Kind, Record, RecordKey
@@ -73,9 +73,6 @@ if TYPE_CHECKING:
     from node.upstreams.spec import UpstreamSpec
 
 log = logging.getLogger("toolmesh.node")
-
-_YOUNG_MAX = 10_000
-"""At 700, the default, it looks for garbage because 16 calls run at once, and finds none."""
 
 SOFTWARE = f"toolmesh/{version('toolmesh')}"
 
@@ -349,8 +346,17 @@ class App:
 
             self.consenting = Consenting.of(self, self.signing_in.consents)
             app.add_routes(self.consenting.routes())
-        hits = self.config.search.top_k
-        app.add_routes(OperatorApi(Operations(self), self.authenticator, hits=hits, audit=self.audit.audit).routes())
+        operating = partial(may_operate, self.guard, node_resource(self.catalog.me))
+        compared = PolicyApi(self.guard, self.authenticator, self.catalog, self.gateway, operating)
+        app.add_routes(compared.routes())
+        operator = OperatorApi(
+            Operations(self),
+            self.authenticator,
+            hits=self.config.search.top_k,
+            audit=self.audit.audit,
+            may_operate=operating,
+        )
+        app.add_routes(operator.routes())
         tls = server_context(http.tls) if http.tls else None
         self.listener = Listener(app, door_settings(self.config), http.host, http.port, tls)
         try:
@@ -419,56 +425,3 @@ class App:
         if server is None:
             raise Unavailable(f"server {name!r} went away while it was added", server=name)
         return server
-
-
-async def serve(app: App, started: Callable[[], None] = lambda: None) -> None:
-    """Run a node until SIGINT or SIGTERM, then drain and stop it; a second signal ends the draining. Or until it has
-    left the mesh. `started` is called when it has started.
-
-    Raises what `App.start` raises.
-    """
-    _on_signal(app.ending.set)
-    try:
-        await app.start()
-        started()
-        await app.ending.wait()
-        draining = asyncio.create_task(app.finish())
-        _on_signal(draining.cancel)
-        await asyncio.wait((draining,))
-        if draining.cancelled():
-            log.warning("told to stop again: %d running calls are cut", app.gateway.in_flight)
-        else:
-            draining.result()
-    finally:
-        await app.stop()
-
-
-def _on_signal(do: Callable[[], object]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, do)
-
-
-async def _serve(config: NodeConfig) -> None:
-    await serve(App(config), _settle_memory)
-
-
-def _settle_memory() -> None:
-    """What is there now, modules above all, stays to the end: the garbage collector need not look at it again.
-
-    Calls leave it hardly anything to find, so it looks for that when `_YOUNG_MAX` more objects are there than at its
-    last look. For a process that runs one node and nothing else.
-    """
-    gc.freeze()
-    gc.set_threshold(_YOUNG_MAX, 10, 10)
-
-
-def run(config: NodeConfig) -> int:
-    """Run a node in this process; the exit status. What went wrong is one line on stderr."""
-    import uvloop
-
-    try:
-        uvloop.run(_serve(config))
-    except MeshError as e:
-        print(f"toolmesh: {e.message}", file=sys.stderr)
-        return 1
-    return 0

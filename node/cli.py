@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from node.verbs import governing
+from node.verbs import governing, policy_diff  # noqa: F401 - a verb of `policy`
 from node.verbs.audit import audit_app
 from node.verbs.grants import grants_app
 from node.verbs.measuring import evaluate
@@ -77,7 +77,7 @@ def up(config: ConfigFile = Path("node.yaml")) -> None:
 
     # Before gRPC is imported: it reads then how much it may write past the log.
     log.set_up(loaded.log.level, as_json=loaded.log.as_json)
-    from node.app import run
+    from node.serving import run
 
     raise typer.Exit(run(loaded))
 

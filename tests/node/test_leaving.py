@@ -13,8 +13,9 @@ import yaml
 
 from federation.ca import init_ca
 from federation.events import Liveness
-from node.app import App, serve
+from node.app import App
 from node.demo.world import free_port
+from node.serving import serve
 from proto.errors import Conflict
 from tests.node.waiting import WAIT_S, until
 from tests.node.working import MESH, Work, app_of, settings_of, up, working

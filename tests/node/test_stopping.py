@@ -15,11 +15,12 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
 from federation.ca import init_ca
-from node.app import App, serve
+from node.app import App
 from node.catalog import Catalog
 from node.draining import Draining
 from node.gateway import Gateway
 from node.guard.open import OpenGuard
+from node.serving import serve
 from proto.calls import Answer, Call, Notification, Target
 from proto.errors import Unavailable
 from proto.names import NodeId
