@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from node.settings.values import is_loopback
+
 if TYPE_CHECKING:
     from node.config import NodeConfig
 
@@ -46,6 +48,12 @@ def _callers(config: NodeConfig) -> Iterator[Broken]:
 def _issuers(config: NodeConfig) -> Iterator[Broken]:
     seen: set[str] = set()
     introspecting = ""
+    if config.auth.issuers and not (config.http.public_url or is_loopback(config.http.host)):
+        yield (
+            ("http", "public_url"),
+            "is missing: OAuth clients are told by it where this node is, and "
+            f"{config.http.listen!r} is no address that they could dial; write the URL that they do",
+        )
     for i, issuer in enumerate(config.auth.issuers):
         here = ("auth", "issuers", i)
         if issuer.issuer in seen:

@@ -90,11 +90,14 @@ def test_a_public_url_is_one_that_clients_can_trust(url):
 
 def test_any_way_to_prove_oneself_opens_a_listener_beyond_loopback():
     tls = {"cert": "a", "key": "b"}
+    public = {"public_url": "https://mesh.example.org", "tls": tls}
     for auth in ({"users": [{"name": "a", "password": {"scrypt": HASH}}]}, {"issuers": [ISSUER]}, {"required": True}):
-        assert config(auth, listen="0.0.0.0:7400", tls=tls).auth.demanded
+        assert config(auth, listen="0.0.0.0:7400", **public).auth.demanded
     for auth in ({}, {"required": False, "issuers": [ISSUER]}):
         with pytest.raises(Invalid, match="reachable from other machines"):
-            config(auth, listen="0.0.0.0:7400", tls=tls)
+            config(auth, listen="0.0.0.0:7400", **public)
+    with pytest.raises(Invalid, match="write the URL that they do"):
+        config({"issuers": [ISSUER]}, listen="0.0.0.0:7400", tls=tls)
 
 
 def test_check_says_for_whom_a_node_is_and_what_will_end(tmp_path):
