@@ -61,8 +61,8 @@ class Gateway:
 
     `local(server)` and `remote(node)` give what runs a call here and there. `state_at` says where the call is that a
     `requestState` continues, None if the state names no place; `denied` is told what was named in vain. `draining`:
-    peers are asked to choose others, and whoever comes is served. `refusing`: nothing new is taken. `loading`: not all own servers are known yet. Of the
-    calls `in_flight` some run `for_peers`.
+    peers are asked to choose others, and whoever comes is served. `refusing`: nothing new is taken. `loading`: not all
+    own servers are known yet. Of the calls `in_flight` some run `for_peers`.
     """
 
     def __init__(
