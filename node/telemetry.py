@@ -53,6 +53,7 @@ class Telemetry(Collector):
             yield _gauge("toolmesh_certificate_expiry_timestamp_seconds", "When this node's certificate ends.", ends)
         yield from self._governance()
         yield from self._audit()
+        yield from self._doors()
         yield from self._calls()
         yield from self._servers()
         yield from self._peers()
@@ -84,6 +85,24 @@ class Telemetry(Collector):
         for kind in KINDS:
             lost.add_metric([kind], recorder.lost.get(kind, 0))
         yield lost
+
+    def _doors(self) -> Iterator[Metric]:
+        limits = self._app.limits
+        counted = GaugeMetricFamily("toolmesh_limits_counted", "Whom limits of calls count.", labels=["what"])
+        for what, count in limits.counted().items():
+            counted.add_metric([what], count)
+        yield counted
+        yield CounterMetricFamily("toolmesh_limits_crowded", "Calls that were counted as one.", value=limits.crowded)
+        if (listener := self._app.listener) is None:
+            return
+        doors = listener.doors
+        yield _gauge("toolmesh_http_connections", "Connections that are open at http.listen.", len(doors.connections))
+        refused = doors.connections.refused
+        yield CounterMetricFamily("toolmesh_http_connections_refused", "Connections that were too many.", value=refused)
+        requests = CounterMetricFamily("toolmesh_http_refusals", "Requests refused at the door.", labels=["status"])
+        for status, count in sorted(doors.refusals.items()):
+            requests.add_metric([str(status)], count)
+        yield requests
 
     def _calls(self) -> Iterator[Metric]:
         gateway = self._app.gateway

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -76,6 +77,8 @@ class Doors:
         self.visits = Visits(settings.limit)
         self.reading: dict[int, Reading] = {}
         """Requests whose body had not arrived when they began, and since when (loop time)."""
+        self.refusals: Counter[int] = Counter()
+        """By HTTP status."""
         self._known: dict[tuple[str, str], bool] = {}
 
     def visitor(self, address: str, local: str) -> Visitor | None:
@@ -177,19 +180,17 @@ class Doors:
             self.visits.failed(peer)
 
     def _no(self, request: web.BaseRequest, status: int, detail: str) -> web.Response:
+        self.refusals[status] += 1
         log.debug("%s %s is refused: %d %s", request.method, request.rel_url.raw_path, status, detail)
         return refusal(request.rel_url.raw_path, status, detail, secure=self._settings.secure)
 
     def _later(self, request: web.BaseRequest, detail: str, wait_s: float) -> web.Response:
+        self.refusals[429] += 1
         path = request.rel_url.raw_path
         after_s = max(1, math.ceil(wait_s))
         return refusal(
             path, 429, f"{detail}; try again in {after_s} s", secure=self._settings.secure, retry_after_s=after_s
         )
-
-    def stats(self) -> dict[str, int]:
-        connections = self.connections
-        return {"connections": len(connections), "connections_refused": connections.refused, **self.visits.stats()}
 
     def __repr__(self) -> str:
         return f"Doors({self.connections!r})"

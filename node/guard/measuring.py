@@ -87,11 +87,16 @@ class MeasuredLimits:
                 holds = True
         return _Held([b for b in buckets if b.rule.concurrency]) if holds else NO_LEASE
 
-    def stats(self) -> dict[str, int]:
-        """How many callers, servers and pairs are counted, and how often one was `crowded` (see `Table`)."""
+    def counted(self) -> dict[str, int]:
+        """How many `principals`, `servers` and `pairs` are in the tables now."""
         tables = {"principals": self._by_principal, "servers": self._by_server, "pairs": self._by_pair}
-        sizes = {name: len(table) if table is not None else 0 for name, table in tables.items()}
-        return {**sizes, "crowded": sum(table.crowded for table in tables.values() if table is not None)}
+        return {name: len(table) if table is not None else 0 for name, table in tables.items()}
+
+    @property
+    def crowded(self) -> int:
+        """How often one was counted together with others, for want of room (see `Table`)."""
+        tables = (self._by_principal, self._by_server, self._by_pair)
+        return sum(table.crowded for table in tables if table is not None)
 
     def _rule_of(self, principal: Principal) -> Rule:
         if principal.issuer == self._mesh and (rule := self._keys.get(principal.subject)) is not None:
@@ -99,7 +104,7 @@ class MeasuredLimits:
         return self._tenants.get(principal.tenant, self._principal)
 
     def __repr__(self) -> str:
-        told = " ".join(f"{name}={count}" for name, count in self.stats().items())
+        told = " ".join(f"{name}={count}" for name, count in {**self.counted(), "crowded": self.crowded}.items())
         return f"MeasuredLimits({told})"
 
 

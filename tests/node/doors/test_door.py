@@ -34,6 +34,7 @@ async def test_another_name_is_misdirected_whatever_the_path(opens: Opens) -> No
         answer = await port.get(path, Host="evil.example.org")
         assert status(answer) == 421, path
     assert port.asked == []
+    assert port.listener.doors.refusals == {421: 3}
     told = json.loads(body(await port.get("/mcp", Host="evil.example.org")))
     assert told["error"]["message"] == "this node is not called 'evil.example.org'; add it to http.allowed_hosts"
     problem = json.loads(body(await port.get("/healthz", Host="evil.example.org")))
@@ -124,7 +125,7 @@ async def test_one_connection_too_many_is_told_so_and_closed(opens: Opens) -> No
     for wire in (*open_ones, elsewhere):
         wire.close()
         await wire.writer.wait_closed()
-    assert port.listener.doors.stats()["connections_refused"] == 2
+    assert port.listener.doors.connections.refused == 2
     async with asyncio.timeout(WAIT_S):
         # A node hears of a connection's end when its loop comes to it.
         while status(await port.get()) != 200:

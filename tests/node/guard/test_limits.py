@@ -193,8 +193,8 @@ def test_memory_is_bounded_by_callers_that_owe_something(clock: Clock) -> None:
     for i in range(70_000):
         clock.now_s += 0.001
         limits.enter(Principal(f"p{i}", MESH), "time", 2)
-    assert max(limits.stats()["principals"], limits.stats()["pairs"]) <= 65_536
-    assert limits.stats()["crowded"] == 0
+    assert max(limits.counted().values()) <= 65_536
+    assert limits.crowded == 0
 
 
 @pytest.mark.parametrize(
