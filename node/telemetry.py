@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from federation.events import Liveness
 from federation.status import PeerStatus
 from node.audit.query import KINDS
+from node.doors.door import REFUSALS
 from proto.versions import PROTOCOL_MAX
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ class Telemetry(Collector):
         refused = doors.connections.refused
         yield CounterMetricFamily("toolmesh_http_connections_refused", "Connections that were too many.", value=refused)
         requests = CounterMetricFamily("toolmesh_http_refusals", "Requests refused at the door.", labels=["status"])
-        for status, count in sorted(doors.refusals.items()):
-            requests.add_metric([str(status)], count)
+        for status in REFUSALS:
+            requests.add_metric([str(status)], doors.refusals[status])
         yield requests
 
     def _calls(self) -> Iterator[Metric]:

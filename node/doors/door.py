@@ -36,6 +36,8 @@ log = logging.getLogger("toolmesh.doors")
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+REFUSALS = (400, 403, 421, 429, 505)
+"""Every HTTP status that the doors give."""
 _VERSIONS = (HttpVersion11, HttpVersion10)
 _HOST = istr("Host")
 _ORIGIN = istr("Origin")
