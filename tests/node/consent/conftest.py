@@ -83,8 +83,8 @@ class _Forms(HTMLParser):
         self.tags.add(tag)
         said = {k: v or "" for k, v in attrs}
         if tag == "form":
-            self.forms.append({"_action": said["action"], "_method": said.get("method", "get")})
-        elif tag == "input" and self.forms:
+            self.forms.append({"_action": said.get("action", ""), "_method": said.get("method", "get")})
+        elif tag == "input" and self.forms and "name" in said:
             self.forms[-1][said["name"]] = said.get("value", "")
         elif tag == "a":
             self.links.append(said["href"])
