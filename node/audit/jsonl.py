@@ -137,6 +137,8 @@ class JsonlSink:
             self._last = last
             self._append_to(files[-1].path)
             if last.seq + 1 >= max(kept.first, 1):
+                # What could not be told any more when the node stopped.
+                self._tell_excess()
                 return
             log.warning("the audit's files lack records %d to %d, which are gone", last.seq + 1, kept.first - 1)
         # A first series begins with what is there; one after another record than the store has, with the end of it.
@@ -165,15 +167,16 @@ class JsonlSink:
         if not end:
             before = store.row(file.seq - 1)
             return Head(file.seq - 1, before.hash if before else b"")
+        line = tail[tail.rfind(b"\n", 0, end - 1) + 1 : end - 1]
         try:
-            found = unlinked(tail[tail.rfind(b"\n", 0, end - 1) + 1 : end - 1]).head
+            found = unlinked(line).head
         except Invalid:
             return None
         row = store.row(found.seq)
-        if row is not None and row.hash == found.hash:
-            return found
+        if row is not None:
+            return found if row.line == line else None
         # What retention has taken from the store cannot be compared any more; the chain goes on all the same.
-        return found if row is None and found.seq < store.kept().first else None
+        return found if found.seq < store.kept().first else None
 
     def _append_to(self, path: Path) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -186,10 +189,12 @@ class JsonlSink:
     def _rotate(self, seq: int) -> None:
         self.close()
         self._append_to(self._path(seq))
+        self._tell_excess()
+
+    def _tell_excess(self) -> None:
         files = [f for f in self.files() if f.series == self._series]
         if len(files) > self._keep:
-            oldest_kept = files[-self._keep]
-            self._removed(self._head_before(oldest_kept), "jsonl")
+            self._removed(self._head_before(files[-self._keep]), "jsonl")
 
     def _head_before(self, file: LogFile) -> Head:
         with file.path.open("rb") as f:
