@@ -31,7 +31,7 @@ _SHAPES = re.compile(
     | -----BEGIN[ ][A-Z ]*PRIVATE[ ]KEY-----.*?(?:-----END[ ][A-Z ]*PRIVATE[ ]KEY-----|\Z)
     | (?P<scheme>\b[a-z][a-z0-9+.-]{1,20}://)[^\s/@:]{0,200}:[^\s/@]{1,200}(?=@)
     | (?P<named>\b[\w-]{0,40}(?:password|passwd|passphrase|secret|token|credential|api[_-]?key|authorization)[\w-]{0,20}
-        ["']?\s*[=:]\s*["']?)[^\s"',;&}]{1,2000}
+        ["']?\s*[=:]\s*["']?)(?:(?:bearer|basic|dpop)\s+)?[^\s"',;&}]{1,2000}
     """,
     re.DOTALL,
 )
