@@ -79,7 +79,7 @@ class Operations:
         whole = _Whole()
         servers = [_server(app.catalog, s, whole) for s in app.catalog.servers(whole)]
         refusals = app.federation.refusals.latest()[:REFUSALS_SHOWN] if app.federation else ()
-        alarms = (*app.audit.alarms, *(app.federation.alarms if app.federation else ()))
+        alarms = (*app.identity.alarms, *app.audit.alarms, *(app.federation.alarms if app.federation else ()))
         open_now = app.ingress.stats()
         status: Status = {
             "node": self._node(),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from federation.alarms import Raised
 from node.credentials.single_flight import SingleFlight
 from node.doors.addresses import Addresses
 from node.guard.governed import Governance, Governed
@@ -91,6 +92,11 @@ class Chain:
 
     def principals(self) -> Mapping[str, Principal]:
         return {**self._users.principals(), **self._keys.principals(), **({} if self._required else _NOBODY)}
+
+    @property
+    def alarms(self) -> tuple[Raised, ...]:
+        """Issuers that cannot be reached."""
+        return tuple(raised for issuer in self._issuers.values() for raised in issuer.alarms)
 
     async def close(self) -> None:
         """Ends what is asked of issuers and takes no more."""

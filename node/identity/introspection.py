@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from node.identity.claims import refused
 from node.identity.jose import TOKEN_CHARACTERS_MAX, strict_object
+from node.identity.trouble import Trouble
 from node.outbound.session import OutboundSession
 from node.settings.issuers import IntrospectionConfig
 from proto.errors import Invalid, Unavailable
-
-log = logging.getLogger("toolmesh.identity")
 
 AT_ONCE_MAX = 16
 WAITING_MAX = 256
@@ -26,13 +24,13 @@ RETRY_AFTER_S = 2.0
 class Introspection:
     """`at` finds an endpoint that the issuer's metadata names, where none is configured."""
 
-    def __init__(self, config: IntrospectionConfig, at: Callable[[str], Awaitable[str]]) -> None:
+    def __init__(self, issuer: str, config: IntrospectionConfig, at: Callable[[str], Awaitable[str]]) -> None:
         self._config = config
         self._at = at
         self._url = config.url
         self._gate = asyncio.Semaphore(AT_ONCE_MAX)
         self._waiting = 0
-        self._cause = ""
+        self.trouble = Trouble(issuer, "tokens that it has to be asked about cannot be checked")
 
     def __repr__(self) -> str:
         return f"Introspection({self._url or 'not asked yet'}, {self._waiting} asked now)"
@@ -58,7 +56,8 @@ class Introspection:
         return answer
 
     async def _answer(self, token: str, http: OutboundSession) -> Mapping[str, Any]:
-        form = {"token": token, "token_type_hint": "access_token"}
+        # bandit takes the kind of token for a password.
+        form = {"token": token, "token_type_hint": "access_token"}  # nosec B105
         headers = {"Accept": "application/json"}
         client_id, secret = self._config.client_id, self._config.client_secret.get_secret_value()
         if self._config.auth == "basic":
@@ -74,21 +73,13 @@ class Introspection:
                 raise Unavailable(f"{url} answered {answer.status}; look at auth.issuers' introspection")
             found = strict_object(answer.body, url)
         except (Invalid, Unavailable) as e:
-            self._tell(e.message)
+            self.trouble.comes(e.message)
             # Learned from metadata, it may have moved.
             self._url = self._config.url
             # Whoever shows a token need not learn what stands behind this node.
             raise Unavailable("the token cannot be checked now; try again soon", retry_after_s=RETRY_AFTER_S) from None
-        self._tell("")
+        self.trouble.ends()
         return found
-
-    def _tell(self, cause: str) -> None:
-        """In the log once, however many tokens come while it lasts."""
-        if cause and not self._cause:
-            log.warning("tokens cannot be checked: %s", cause)
-        elif self._cause and not cause:
-            log.info("tokens can be checked again")
-        self._cause = cause
 
     async def _found(self) -> str:
         self._url = await self._at("introspection_endpoint")

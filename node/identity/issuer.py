@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from federation.alarms import Raised
 from node.identity import jose, jwks
 from node.identity.claims import Verified, refused, verified
 from node.identity.introspection import Introspection
@@ -32,11 +33,16 @@ class Issuer:
         self._now_s = now_s
         self._http: OutboundSession | None = None
         self._keys = KeySource(config.issuer, self._fetch_keys)
-        self._introspection = None if config.introspection is None else Introspection(config.introspection, self._at)
+        asked = config.introspection
+        self._introspection = None if asked is None else Introspection(config.issuer, asked, self._at)
 
     def __repr__(self) -> str:
         how = repr(self._introspection or self._keys)
         return f"Issuer({self.config.issuer}, {how})"
+
+    @property
+    def alarms(self) -> tuple[Raised, ...]:
+        return (self._introspection or self._keys).trouble.alarms
 
     @property
     def takes_opaque(self) -> bool:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from node.identity.jwks import PublicKey, fitting
+from node.identity.trouble import Trouble
 from proto.errors import MeshError, Unavailable
 
 log = logging.getLogger("toolmesh.identity")
@@ -34,12 +35,12 @@ class KeySource:
         self._keys: tuple[PublicKey, ...] = ()
         self._loaded_s: float | None = None
         self._tried_s: float | None = None
-        self._cause = ""
+        self.trouble = Trouble(issuer, "its keys cannot be fetched, and those it gave last end a day after that")
         self._loading: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         state = f"{len(self._keys)} keys" if self._loaded_s is not None else "no keys yet"
-        return f"KeySource({self._issuer}, {state}{', cannot be reached' if self._cause else ''})"
+        return f"KeySource({self._issuer}, {state}{', cannot be reached' if self.trouble.cause else ''})"
 
     async def fitting(self, kid: str, algorithm: str) -> list[PublicKey]:
         """Which keys may have signed a token; none: the issuer has no such key.
@@ -49,7 +50,7 @@ class KeySource:
         now_s = self._now_s()
         if self._loaded_s is None or now_s - self._loaded_s >= KEPT_S:
             await self._refresh()
-            if self._cause:
+            if self.trouble.cause:
                 raise self._unavailable()
         elif now_s - self._loaded_s >= FRESH_S:
             self._start()
@@ -57,7 +58,7 @@ class KeySource:
         if not fit:
             await self._refresh()
             fit = fitting(self._keys, kid, algorithm)
-        if not fit and self._cause:
+        if not fit and self.trouble.cause:
             raise self._unavailable()
         return fit
 
@@ -81,13 +82,13 @@ class KeySource:
     async def _fetch(self) -> None:
         try:
             self._keys = await self._load()
-            self._loaded_s, self._cause = self._now_s(), ""
+            self._loaded_s = self._now_s()
+            self.trouble.ends()
             log.info("issuer %s has %d keys", self._issuer, len(self._keys))
         except MeshError as e:
-            self._cause = e.message
-            log.warning("the keys of issuer %s cannot be fetched: %s", self._issuer, e.message)
+            self.trouble.comes(e.message)
         except Exception:
-            self._cause = "internal error"
+            self.trouble.comes("internal error")
             log.exception("the keys of issuer %s cannot be fetched", self._issuer)
         finally:
             self._loading = None

@@ -225,10 +225,14 @@ async def test_what_stands_behind_a_node_is_not_told_to_strangers(authority, mak
         with pytest.raises(Unavailable) as e:
             await ask(chain)
         assert "127.0.0.1" not in e.value.message
-    assert caplog.text.count("tokens cannot be checked") == 1
+    assert caplog.text.count("cannot be checked") == 1
+    alarm = chain.alarms[0]
+    assert (alarm.about, alarm.name, alarm.count) == (authority.url, "issuer", 3)
+    assert "cannot be checked: " in alarm.message
     authority.broken = False
     with pytest.raises(Unauthenticated):
         await ask(chain)
+    assert chain.alarms == ()
 
 
 async def test_with_introspection_a_signature_alone_is_not_enough(authority, make):
