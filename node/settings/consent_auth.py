@@ -22,7 +22,7 @@ class AuthorizationCodeAuth(Section):
     `registration` says how this node makes itself known: `document` by a client id metadata document, which the
     authorization server must be able to fetch from `http.public_url`; `dynamic` by RFC 7591; `auto` by the former
     where both sides can, else by the latter. `issuer` pins the authorization server; without it the server's own
-    metadata (RFC 9728) names it. `scopes` are asked for besides those that the server itself demands.
+    metadata (RFC 9728) names it, which is why a secret needs it. `scopes` are asked for besides those that the server itself demands.
     """
 
     kind: Literal["authorization_code"]
@@ -37,6 +37,10 @@ class AuthorizationCodeAuth(Section):
     def _one_client(self) -> AuthorizationCodeAuth:
         if self.client_secret is not None and not self.client_id:
             raise ValueError("'client_secret' is the secret of a client that 'client_id' names; give both")
+        if self.client_secret is not None and not self.issuer:
+            raise ValueError(
+                "'client_secret' needs 'issuer': a server that named another one would be shown the secret"
+            )
         if self.client_auth and self.client_secret is None:
             raise ValueError("'client_auth' says how a client_secret is shown; there is none")
         if self.client_id and self.registration != "auto":

@@ -78,7 +78,7 @@ async def test_a_client_that_was_registered_by_hand_is_used_as_it_is():
     registrar = Registrar(MemorySecrets(), http)
     public = await registrar.client(ONE, auth(client_id="mine"), BACK, DOCUMENT)
     assert (public.client_id, public.method) == ("mine", "none")
-    secret = await registrar.client(ONE, auth(client_id="mine", client_secret="s3cret"), BACK, "")
+    secret = await registrar.client(ONE, auth(client_id="mine", client_secret="s3cret", issuer=ONE.issuer), BACK, "")
     assert (secret.secret, secret.method) == ("s3cret", "client_secret_basic")
     assert "s3cret" not in repr(secret)
     assert http.asked == []
@@ -118,6 +118,7 @@ async def test_a_secret_that_is_about_to_end_is_replaced_by_registering_anew():
     ("wrong", "says"),
     [
         ({"client_secret": "s"}, "client_id"),
+        ({"client_id": "c", "client_secret": "s"}, "issuer"),
         ({"client_id": "c", "client_auth": "client_secret_post"}, "client_secret"),
         ({"client_id": "c", "registration": "dynamic"}, "drop one"),
     ],
