@@ -22,7 +22,8 @@ class AuthorizationCodeAuth(Section):
     `registration` says how this node makes itself known: `document` by a client id metadata document, which the
     authorization server must be able to fetch from `http.public_url`; `dynamic` by RFC 7591; `auto` by the former
     where both sides can, else by the latter. `issuer` pins the authorization server; without it the server's own
-    metadata (RFC 9728) names it, which is why a secret needs it. `scopes` are asked for besides those that the server itself demands.
+    metadata (RFC 9728) names it, which is why a secret needs it. `scopes` are what is asked for; without them, what the
+    server demands.
     """
 
     kind: Literal["authorization_code"]
