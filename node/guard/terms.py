@@ -94,11 +94,21 @@ class Terms:
             return Verdict(Answer.YES)
         return self.book.judge_call(party.policy, action, resource, arguments)
 
-    def judge_shadow(self, party: Party, action: str, resource: Resource, arguments: object) -> Verdict | None:
-        """What would be decided if all policies were enforced; None where none is in shadow mode."""
+    def judge_shadow(self, party: Party, action: str, resource: Resource) -> Verdict | None:
+        """What would be decided if all policies were enforced, arguments apart; None where none is in shadow mode."""
+        if self.shadow is None or party.shadow is None:
+            return None
+        return self.shadow.judge(party.shadow, action, resource)
+
+    def judge_shadow_call(self, party: Party, action: str, resource: Resource, arguments: object) -> Verdict | None:
         if self.shadow is None or party.shadow is None:
             return None
         return self.shadow.judge_call(party.shadow, action, resource, arguments)
+
+    @property
+    def principals(self) -> list[Principal]:
+        """Those who were here since this is in force."""
+        return list(self._parties)
 
     def _book(self, rules: Iterable[PolicyRule], roles: Mapping[str, RoleConfig]) -> Book | None:
         good: list[PolicyRule] = []

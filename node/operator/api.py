@@ -41,15 +41,23 @@ def operator_routes(operator: Operator, authenticator: Authenticator, *, hits: i
 class OperatorApi:
     """Routes over an `Operator`. Everything under `/api` is authenticated like agents are.
 
-    A key needs the scope `operator` for what shows every server, peer and caller, and for what changes anything;
-    `search` and `servers` show what the caller may see. `hits` is how many a search returns unless `k` says otherwise.
+    What shows every server, peer and caller, and what changes anything, takes the right to administer the node:
+    `may_operate` raises where a caller has none (without it, the scope `operator` is that right). `search` and
+    `servers` show what the caller may see. `hits` is how many a search returns unless `k` says otherwise.
     """
 
     def __init__(
-        self, operator: Operator, authenticator: Authenticator, *, hits: int = 5, audit: Audit | None = None
+        self,
+        operator: Operator,
+        authenticator: Authenticator,
+        *,
+        hits: int = 5,
+        audit: Audit | None = None,
+        may_operate: Callable[[Principal], None] | None = None,
     ) -> None:
         self._hits = hits
         self._audit = audit or NoAudit()
+        self._may_operate = may_operate or _by_scope
         self._operator = operator
         self._authenticator = authenticator
 
@@ -160,12 +168,13 @@ class OperatorApi:
         self._may_operate(principal)
         return principal
 
-    def _may_operate(self, principal: Principal) -> None:
-        if principal.kind != "anonymous" and OPERATOR_SCOPE not in principal.scopes:
-            raise ScopeRequired(f"this needs a key with scope {OPERATOR_SCOPE!r}", scopes=[OPERATOR_SCOPE])
-
     async def _caller(self, request: web.Request) -> Principal:
         return await self._authenticator.authenticate(credentials_of(request))
+
+
+def _by_scope(principal: Principal) -> None:
+    if principal.kind != "anonymous" and OPERATOR_SCOPE not in principal.scopes:
+        raise ScopeRequired(f"this needs a key with scope {OPERATOR_SCOPE!r}", scopes=[OPERATOR_SCOPE])
 
 
 async def _nothing_here(request: web.Request) -> web.Response:
