@@ -38,9 +38,10 @@ class _ClientSection(Section):
     """Which client this node is, at which authorization server.
 
     `client_secret` or `client_key` (a private key in PEM, for private_key_jwt) proves it, as `client_auth` says; left
-    out, the authorization server chooses. Where that is, the server's own metadata says (RFC 9728), or `issuer`, which
-    the server must name too; `token_url` spares the search. `scopes` are asked for, and no others; without them those
-    that the server asks for. `resource` (RFC 8707) is what the server calls itself, unless it is given.
+    out, the authorization server chooses. Which one that is, `issuer` says, and the server's own metadata (RFC 9728)
+    must name it too; `token_url` spares the search. With a key alone the server's word will do: what it signs is for
+    one issuer, and of no use to another. `scopes` are asked for, and no others; without them those that the server asks
+    for. `resource` (RFC 8707) is what the server calls itself, unless it is given.
     """
 
     client_id: str = Field(min_length=1, max_length=2_000)
@@ -62,6 +63,9 @@ class _ClientSection(Section):
         lacking = needs.get(self.client_auth)
         if lacking and getattr(self, lacking) is None:
             raise ValueError(f"'client_auth: {self.client_auth}' needs '{lacking}'")
+        if self.client_secret is not None and not (self.issuer or self.token_url):
+            # Otherwise the server could name an authorization server of its own, and be sent the secret.
+            raise ValueError("'client_secret' is for one authorization server: say which, by 'issuer' or 'token_url'")
         if self.client_key is not None:
             _check_key(self.client_key, "client_key")
         return self
@@ -112,6 +116,11 @@ class TokenExchangeAuth(_ClientSection):
             given = [f for f in ("assertion_key", "assertion_issuer", "assertion_audience") if getattr(self, f)]
             if given:
                 raise ValueError(f"{given[0]!r} would have no effect with 'subject: token'; remove it")
+            if not (self.issuer or self.token_url):
+                raise ValueError(
+                    "'subject: token' gives callers' tokens to one authorization server: say which, by 'issuer' or "
+                    "'token_url'"
+                )
             if self.listing == "node":
                 raise ValueError("'listing: node' needs an assertion; with 'subject: token' it is 'client'")
         return self

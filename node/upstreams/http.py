@@ -99,6 +99,8 @@ class HttpWire:
             for tries_left in reversed(range(TRIES_MAX)):
                 signed = await self._sign()
                 head, more, has_session = self._head_of(message, posts)
+                # What was refused before has not run.
+                left = False
                 reply = await posts.send(head, more, body, leaving)
                 if reply.status in (401, 403) and tries_left and await self._login.again(reply, signed):
                     reply.close()

@@ -31,7 +31,7 @@ from node.upstreams.spec import UpstreamSpec  # noqa: E402
 from node.upstreams.upstream import Upstream  # noqa: E402
 from proto.calls import Answer, Call, Notification  # noqa: E402
 from proto.errors import MeshError  # noqa: E402
-from proto.records import ANONYMOUS  # noqa: E402
+from proto.records import ANONYMOUS, Principal  # noqa: E402
 
 UP_S = 20.0
 CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}}, "sampling": {}, "roots": {}}
@@ -52,17 +52,11 @@ class Agreeing:
 
 
 class Client:
-    """The server at `url`, as one that this node has, called by agents of the revision under test."""
+    """The suite's server, as one that this node has, called by agents of the revision under test."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, spec: UpstreamSpec, principal: Principal) -> None:
         self._up = asyncio.Event()
-        spec = UpstreamSpec("suite", url=url, start_timeout_s=UP_S)
-        self._principal = ANONYMOUS
-        if SIGNS_IN:
-            from tests.conformance import signing_in
-
-            spec = signing_in.spec(url, SCENARIO, CONTEXT, UP_S)
-            self._principal = signing_in.AGENT
+        self._principal = principal
         self._down = ""
         self._upstream = Upstream(spec, self._offered)
         self._target = Bridge("conformance", Sealer.alone()).target(self._upstream)
@@ -179,7 +173,12 @@ PLAYS: dict[str, Callable[[Client], Awaitable[None]]] = {
 
 
 async def main(url: str) -> None:
-    async with Client(url) as client:
+    spec, principal = UpstreamSpec("suite", url=url, start_timeout_s=UP_S), ANONYMOUS
+    if SIGNS_IN:
+        from tests.conformance import signing_in
+
+        spec, principal = await signing_in.spec(url, SCENARIO, CONTEXT, UP_S), signing_in.AGENT
+    async with Client(spec, principal) as client:
         await (signs_in_and_calls if SIGNS_IN else PLAYS[SCENARIO])(client)
 
 

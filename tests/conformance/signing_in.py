@@ -33,13 +33,16 @@ DOCUMENT = "https://conformance-test.local/client-metadata.json"
 _CALLBACK = "http://127.0.0.1:1/oauth/callback"
 
 
-def spec(url: str, scenario: str, context: dict[str, Any], up_s: float) -> UpstreamSpec:
+async def spec(url: str, scenario: str, context: dict[str, Any], up_s: float) -> UpstreamSpec:
     """The suite's server, with what the scenario says of our client."""
     outbound = Outbound(["localhost", "127.0.0.1"])
     if scenario.startswith("auth/client-credentials"):
         proof = {"client_secret": context.get("client_secret"), "client_key": context.get("private_key_pem")}
         auth = {"kind": "client_credentials", "client_id": context["client_id"]}
         auth |= {name: value for name, value in proof.items() if value}
+        if "client_secret" in auth:
+            # An operator knows which authorization server a secret is for; here the suite's metadata has to tell.
+            auth["issuer"] = await _issuer_of(url, outbound)
         config = ServerConfig.model_validate({"url": url, "auth": auth, "start_timeout_s": up_s, "survey": False})
         from node.credentials.callers import CallerTokens
 
@@ -68,6 +71,14 @@ def spec(url: str, scenario: str, context: dict[str, Any], up_s: float) -> Upstr
         closes=(http.close,),
     )
     return UpstreamSpec("suite", url=url, start_timeout_s=up_s, credentials=credentials)
+
+
+async def _issuer_of(url: str, outbound: Outbound) -> str:
+    http = OutboundHttp(outbound, "the suite", [url])
+    try:
+        return (await Discovery("suite", url, http).find()).server.issuer
+    finally:
+        await http.close()
 
 
 class Agreeing:

@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.oauth, pytest.mark.asyncio(loop_scope="session")]
 
 
 @asynccontextmanager
-async def in_front_of(protected: App, tmp_path: Path, secret: str, **more: Any) -> AsyncIterator[App]:
+async def in_front_of(protected: App, tmp_path: Path, secret: str, issuer: str) -> AsyncIterator[App]:
     """A node of another mesh, open on loopback, that has the first one's server behind it."""
-    auth = {"kind": "client_credentials", "client_id": "gateway", "client_secret": secret, **more}
+    auth = {"kind": "client_credentials", "client_id": "gateway", "client_secret": secret, "issuer": issuer}
     settings: dict[str, Any] = {
         "node": {"name": "front", "data_dir": str(tmp_path / "front")},
         "http": {"listen": "127.0.0.1:0"},
@@ -43,7 +43,7 @@ async def test_a_node_discovers_signs_in_and_calls(authorities: list[Authorizati
     issuer = {"issuer": authorities[0].issuer}
     async with (
         node(tmp_path, issuer) as protected,
-        in_front_of(protected, tmp_path, CLIENTS["gateway"]) as front,
+        in_front_of(protected, tmp_path, CLIENTS["gateway"], authorities[0].issuer) as front,
         Client(f"{front.url}/mcp/far") as agent,
     ):
         far = front.catalog.find("front", "far")
@@ -60,8 +60,11 @@ async def test_a_node_discovers_signs_in_and_calls(authorities: list[Authorizati
 async def test_a_wrong_secret_is_named_and_nothing_of_it_shown(
     authorities: list[AuthorizationServer], tmp_path: Path
 ) -> None:
-    issuer = {"issuer": authorities[0].issuer}
-    async with node(tmp_path, issuer) as protected, in_front_of(protected, tmp_path, "not-the-secret") as front:
+    issuer = authorities[0].issuer
+    async with (
+        node(tmp_path, {"issuer": issuer}) as protected,
+        in_front_of(protected, tmp_path, "not-the-secret", issuer) as front,
+    ):
         far = front.catalog.find("front", "far")
         assert far is not None
         assert far.health["state"] == "down"
@@ -75,7 +78,7 @@ async def test_another_issuer_than_the_configured_one_gets_nothing(
     issuer, other = (authority.issuer for authority in authorities)
     async with (
         node(tmp_path, {"issuer": issuer}) as protected,
-        in_front_of(protected, tmp_path, CLIENTS["gateway"], issuer=other) as front,
+        in_front_of(protected, tmp_path, CLIENTS["gateway"], other) as front,
     ):
         far = front.catalog.find("front", "far")
         assert far is not None

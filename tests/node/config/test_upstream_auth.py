@@ -37,9 +37,9 @@ def keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "auth",
     [
-        "kind: client_credentials, client_id: n, client_secret: s3cret-value",
+        "kind: client_credentials, client_id: n, client_secret: s3cret-value, issuer: 'https://idp.example.org'",
         "kind: client_credentials, client_id: n, client_key: {file: good.pem}, client_auth: private_key_jwt",
-        "kind: token_exchange, client_id: n, client_secret: s3cret-value, assertion_key: {file: good.pem}",
+        "kind: token_exchange, client_id: n, client_key: {file: good.pem}, assertion_key: {file: good.pem}",
         "kind: token_exchange, client_id: n, subject: token, token_url: https://idp.example.org/token",
         "kind: client_credentials, client_id: n, client_secret: s, token_url: 'http://127.0.0.1:9000/token'",
     ],
@@ -71,9 +71,14 @@ def test_a_way_to_sign_in_is_taken_and_never_shown(load_text: Load, auth: str) -
         ),
         ("kind: client_credentials, client_id: n, client_secret: s, issuer: ftp://idp.example", "not an https://"),
         ("kind: client_credentials, client_id: n, client_sekret: s", "did you mean 'client_secret'?"),
+        ("kind: client_credentials, client_id: n, client_secret: s", "is for one authorization server: say which"),
+        ("kind: token_exchange, client_id: n, subject: token", "gives callers' tokens to one authorization server"),
         ("kind: token_exchange, client_id: n", "needs 'assertion_key'"),
         ("kind: token_exchange, client_id: n, subject: token, assertion_key: {file: good.pem}", "would have no effect"),
-        ("kind: token_exchange, client_id: n, subject: token, listing: node", "with 'subject: token' it is 'client'"),
+        (
+            "kind: token_exchange, client_id: n, subject: token, issuer: https://i.example, listing: node",
+            "with 'subject: token' it is 'client'",
+        ),
     ],
 )
 def test_a_way_that_cannot_work_or_is_not_safe_is_refused(refused: Refused, auth: str, problem: str) -> None:
@@ -82,7 +87,7 @@ def test_a_way_that_cannot_work_or_is_not_safe_is_refused(refused: Refused, auth
     assert "hunter2" not in "".join(lines)
 
 
-GOOD = "kind: token_exchange, client_id: n, subject: token"
+GOOD = "kind: token_exchange, client_id: n, subject: token, issuer: https://idp.example.org"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,17 @@ class World:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def auth(self, **more: Any) -> dict[str, Any]:
-        return {"kind": "client_credentials", "client_id": CLIENT, "client_secret": SECRET, **more}
+        return {
+            "kind": "client_credentials",
+            "client_id": CLIENT,
+            "client_secret": SECRET,
+            "issuer": self.issuer.url,
+            **more,
+        }
+
+    def keyed(self) -> dict[str, Any]:
+        """A client whose authorization server nobody has pinned."""
+        return {"kind": "client_credentials", "client_id": CLIENT, "client_key": PEM}
 
     def exchange(self, **more: Any) -> dict[str, Any]:
         self.issuer.key = ECKey.import_key(PEM)

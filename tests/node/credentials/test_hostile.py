@@ -13,7 +13,7 @@ from aiohttp import web
 from proto.errors import Unavailable
 from proto.records import Principal
 from tests.node.credentials.conftest import World, whoami
-from tests.node.credentials.world import SECRET, serve
+from tests.node.credentials.world import SECRET, Issuer, serve
 
 ALICE = Principal("alice", "idp", kind="user")
 
@@ -53,7 +53,7 @@ async def test_a_server_that_points_elsewhere_gets_no_token(
     world: World, resource: dict[str, Any], problem: str
 ) -> None:
     world.server.resource = json.loads(json.dumps(resource).replace("{url}", world.server.url))
-    said = await cause(world, world.auth())
+    said = await cause(world, world.keyed())
     assert problem in said
     assert "'strict'" in said
     assert world.issuer.forms == []
@@ -80,6 +80,18 @@ async def test_an_issuer_that_is_not_who_it_should_be_gets_no_secret(
     said = await cause(world, world.auth())
     assert problem in said
     assert world.issuer.forms == []
+
+
+async def test_a_server_that_names_an_authorization_server_of_its_own_is_not_sent_the_secret(world: World) -> None:
+    thief = Issuer()
+    runner, thief.url = await serve(thief.app())
+    try:
+        world.server.resource = {"authorization_servers": [thief.url]}
+        said = await cause(world, world.auth())
+        assert f"it takes tokens of {thief.url}, not of the configured issuer {world.issuer.url!r}" in said
+        assert thief.forms == []
+    finally:
+        await runner.cleanup()
 
 
 async def test_the_configured_issuer_is_the_only_one_that_is_asked(world: World) -> None:
