@@ -32,6 +32,7 @@ from node.bridge.eras import (
     without_round,
 )
 from node.bridge.lot import Lot
+from node.bridge.own_tasks import OwnTasks
 from node.bridge.parked import ParkedCall
 from node.bridge.polling import only_as_task, polled
 from node.bridge.states import States
@@ -97,7 +98,7 @@ class Bridge:
     def target(self, upstream: Bridgeable) -> Target:
         """The server for clients of every era. Made once for each server, and kept."""
         upstream.when_full(lambda: self.parked.give_way(upstream.spec.name))
-        return _Bridged(upstream, self.states, self.parked)
+        return OwnTasks(_Bridged(upstream, self.states, self.parked), upstream.spec.name)
 
     async def close(self) -> None:
         """Give up every parked call."""
