@@ -51,19 +51,19 @@ def verified(claims: Mapping[str, Any], config: IssuerConfig, credential: str, n
     _is_access_token(claims)
     expires_s = _in_time(claims, config.clock_skew_s, now_s)
     names = config.claims
-    subject = _text(claims.get(names.subject), names.subject)
+    subject = _text(_claim(claims, names.subject), names.subject)
     tenant = config.tenant
-    if names.tenant and (claimed := claims.get(names.tenant)) is not None:
+    if names.tenant and (claimed := _claim(claims, names.tenant)) is not None:
         if config.tenant and claimed != config.tenant:
             raise refused(f"its {names.tenant!r} is another tenant than the issuer's")
         tenant = _text(claimed, names.tenant, 64)
-    scopes = _words(claims.get(names.scopes), names.scopes) if names.scopes else ()
+    scopes = _words(_claim(claims, names.scopes), names.scopes) if names.scopes else ()
     jti = claims.get("jti")
     principal = Principal(
         subject,
         config.issuer,
         tenant,
-        _words(claims.get(names.groups), names.groups, split=False) if names.groups else (),
+        _words(_claim(claims, names.groups), names.groups, split=False) if names.groups else (),
         scopes,
         config.kind,
         actors=_actors(claims.get("act")),
@@ -72,6 +72,16 @@ def verified(claims: Mapping[str, Any], config: IssuerConfig, credential: str, n
     )
     missing = tuple(scope for scope in config.required_scopes if scope not in scopes)
     return Verified(principal, _audiences(claims.get("aud")), missing, _thumbprint(claims))
+
+
+def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    """The claim of this name, which may hold dots, or else the member that the dots lead to."""
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
 
 
 def _is_access_token(claims: Mapping[str, Any]) -> None:

@@ -26,7 +26,9 @@ async def metadata_of(issuer: str, discovery: str, http: OutboundSession) -> Map
         try:
             document = strict_object(answer.body, url)
         except Invalid as e:
-            raise Unavailable(f"the metadata of {issuer} cannot be read: {e.message}") from None
+            # A page for people, as some servers answer whatever is asked for.
+            problem = e.message
+            continue
         if document.get("issuer") != issuer:
             raise Unavailable(f"{url} is of issuer {str(document.get('issuer'))[:200]!r}, not of {issuer!r}")
         return document

@@ -40,13 +40,17 @@ def encoded(value: Any) -> str:
 
 @dataclass
 class Authority:
-    """`broken`: it answers 500. `asked` counts requests by path."""
+    """`broken`: it answers 500. `pages`: where RFC 8414 has metadata, it shows a page for people.
+
+    `asked` are the paths of requests, in order.
+    """
 
     url: str = ""
     keys: dict[str, Any] = field(default_factory=dict)
     algorithm: str = "ES256"
     broken: bool = False
     names: str = ""
+    pages: bool = False
     tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
@@ -75,7 +79,9 @@ class Authority:
         match request.path:
             case "/jwks":
                 return web.json_response(self.jwks())
-            case "/.well-known/oauth-authorization-server":
+            case "/.well-known/oauth-authorization-server" if self.pages:
+                return web.Response(text="<html>Welcome</html>", content_type="text/html")
+            case "/.well-known/oauth-authorization-server" | "/.well-known/openid-configuration":
                 issuer = self.names or self.url
                 at = {"jwks_uri": f"{self.url}/jwks", "introspection_endpoint": f"{self.url}/introspect"}
                 return web.json_response({"issuer": issuer, **at})

@@ -136,6 +136,12 @@ async def test_metadata_of_another_issuer_opens_nothing(authority, who):
     assert "/jwks" not in authority.asked
 
 
+async def test_a_page_for_people_is_no_metadata_and_the_next_place_is_tried(authority, who):
+    authority.pages = True
+    assert (await who(authority.token())).subject == "ann"
+    assert authority.asked[1:] == ["/.well-known/openid-configuration", "/jwks"]
+
+
 async def test_metadata_leads_to_the_keys(authority, who):
     await who(authority.token())
     assert authority.asked == ["/.well-known/oauth-authorization-server", "/jwks"]

@@ -286,6 +286,14 @@ async def test_claims_are_read_where_the_issuer_puts_them(authority, who):
     assert (principal.scopes, principal.kind) == (("s",), "service")
 
 
+async def test_claims_are_found_within_objects_and_under_names_with_dots(authority, who):
+    token = authority.token(**{"realm_access": {"roles": ["r"]}, "https://x.example/tenant": "acme"})
+    config = {"claims": {"groups": "realm_access.roles", "tenant": "https://x.example/tenant"}}
+    principal = await who(token, **config)
+    assert (principal.groups, principal.tenant) == (("r",), "acme")
+    assert (await who(authority.token(realm_access="r"), **config)).groups == ()
+
+
 async def test_a_token_cannot_leave_the_tenant_of_its_issuer(authority, who):
     assert (await who(authority.token(), tenant="acme")).tenant == "acme"
     with pytest.raises(Unauthenticated, match="another tenant"):
