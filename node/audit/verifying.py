@@ -83,7 +83,7 @@ def verify(
     it must be, where that is known. `of`: where the lines lie ("store"), if only what was removed there may be missing.
     Never raises for what the lines hold.
     """
-    reading = _Reading(trust or AnyKey(), after, {h.seq: h for h in heads if h.seq}, node, of)
+    reading = _Reading(trust or AnyKey(), after, [h for h in heads if h.seq], node, of)
     for line in lines:
         flaw = reading.read(line)
         if flaw is not None:
@@ -94,7 +94,7 @@ def verify(
 
 
 class _Reading:
-    def __init__(self, trust: Trust, after: Head | None, heads: dict[int, Head], node: str, of: str) -> None:
+    def __init__(self, trust: Trust, after: Head | None, heads: list[Head], node: str, of: str) -> None:
         self.verdict = Verdict(node=node)
         self._trust = trust
         self._after = after
@@ -172,11 +172,11 @@ class _Reading:
     def _whole(self, line: Line, link: Link) -> Flaw | None:
         if not link.holds:
             return self._flaw(line, link.seq, "hash", f"record {link.seq} is not what its hash was taken of")
-        known = self._heads.get(link.seq)
-        if known is not None and known.hash != link.hash:
-            return self._flaw(
-                line, link.seq, "head", f"record {link.seq} is not the one that was remembered as {known}"
-            )
+        # Several may remember the same record, not all of them rightly.
+        for known in self._heads:
+            if known.seq == link.seq and known.hash != link.hash:
+                text = f"record {link.seq} is not the one that was remembered as {known}"
+                return self._flaw(line, link.seq, "head", text)
         return None
 
     def _of_node(self, line: Line, link: Link) -> Flaw | None:
@@ -239,7 +239,8 @@ class _Reading:
         verdict.ends = "torn" if self._torn else "stopped" if self._stopped else "open"
         if self._head is None:
             if self._heads:
-                return Flaw(max(self._heads), "", "tail", f"the log is empty, but record {max(self._heads)} was in it")
+                last = max(self._heads)
+                return Flaw(last.seq, "", "tail", f"the log is empty, but {last} was in it")
             return None
         if self._unexplained is not None:
             before, where = self._unexplained
@@ -248,11 +249,11 @@ class _Reading:
                 f"part of a log, name the parts before it as well, or what it follows: --after {before}"
             )
             return Flaw(before.seq, where, "start", text)
-        last = max(self._heads, default=0)
-        if last > self._head.seq:
+        last = max(self._heads, default=self._head)
+        if last.seq > self._head.seq:
             cut = self._head.seq + 1
-            missing = f"record {cut}" if cut == last else f"records {cut} to {last}"
-            return Flaw(cut, "", "tail", f"{missing} are missing at the end: {self._heads[last]} was in the log")
+            missing = f"record {cut} is" if cut == last.seq else f"records {cut} to {last.seq} are"
+            return Flaw(cut, "", "tail", f"{missing} missing at the end: {last} was in the log")
         return None
 
 
