@@ -24,6 +24,8 @@ from proto.errors import Invalid, Unavailable
 
 AGE_S = 3600.0
 """So long what was found holds, unless the server refuses a token meanwhile."""
+FAILED_S = 2.0
+"""So long a failure is told again, to whoever asks, before anybody is asked again."""
 ISSUERS_MAX = 8
 """Of those that a server names so many are looked at."""
 
@@ -56,6 +58,7 @@ class Discovery:
         self._issuer = issuer
         self._clock = clock
         self._found: tuple[str, float, Discovered] | None = None
+        self._failed: tuple[str, float, Unavailable] | None = None
         self._flights: SingleFlight[Discovered] = SingleFlight()
 
     def __repr__(self) -> str:
@@ -68,6 +71,10 @@ class Discovery:
             asked, until, found = self._found
             if self._clock() < until and where in ("", asked):
                 return found
+        if self._failed is not None:
+            asked, until, error = self._failed
+            if self._clock() < until and where == asked:
+                raise error
         return await self._flights.run(where, lambda: self._look(where))
 
     def forget(self) -> None:
@@ -94,18 +101,24 @@ class Discovery:
         await self._flights.close()
 
     async def _look(self, where: str) -> Discovered:
+        try:
+            found = await self._found_at(where)
+        except Unavailable as e:
+            self._failed = (where, self._clock() + FAILED_S, e)
+            raise
+        self._found, self._failed = (where, self._clock() + AGE_S, found), None
+        return found
+
+    async def _found_at(self, where: str) -> Discovered:
         about = await self._resource(where)
         if about is None:
             # Servers of before 2025-06-18 are their own authorization server (MCP 2025-03-26, authorization).
-            issuer = self._issuer or _root(canonical(self._url))
-            found = Discovered(await self.authorization_server(issuer, learned=not self._issuer), canonical(self._url))
+            about = ResourceMetadata(canonical(self._url), (_root(canonical(self._url)),))
+            issuer = self._issuer or about.authorization_servers[0]
         else:
             issuer = self._chosen(about)
-            found = Discovered(
-                await self.authorization_server(issuer, learned=issuer != self._issuer), about.resource, about.scopes
-            )
-        self._found = (where, self._clock() + AGE_S, found)
-        return found
+        server = await self.authorization_server(issuer, learned=issuer != self._issuer)
+        return Discovered(server, about.resource, about.scopes)
 
     async def _resource(self, where: str) -> ResourceMetadata | None:
         try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
-from multidict import CIMultiDictProxy, MultiMapping
+from multidict import MultiMapping
 
-from node.upstreams.refusals import FIXED
+from node.upstreams.refusals import FIXED, Answered
 from node.upstreams.spec import UpstreamSpec
 from proto.records import Principal
 
@@ -15,15 +14,6 @@ TRIES_MAX = 3
 """So often one message is sent at most: once as it is, once with another token, once with one of more scopes."""
 
 _CHALLENGE = "WWW-Authenticate"
-
-
-class Answered(Protocol):
-    """The head of an HTTP answer."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
 
 
 class Login:
@@ -62,6 +52,6 @@ class Login:
 
 def challenge_in(headers: Mapping[str, str]) -> str:
     """All of `WWW-Authenticate`, which may come in several lines (RFC 9110 §5.3)."""
-    if isinstance(headers, CIMultiDictProxy | MultiMapping):
+    if isinstance(headers, MultiMapping):
         return ", ".join(headers.getall(_CHALLENGE, ()))
     return headers.get(_CHALLENGE, "")

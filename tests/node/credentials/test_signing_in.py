@@ -173,8 +173,10 @@ async def test_a_principal_that_is_forgotten_loses_its_token_and_its_session(wor
     assert sorted(world.server.sessions.values()).count(said_of(ALICE)) == 2
 
 
-async def test_nobody_ever_gets_the_token_or_the_session_of_another(world: World) -> None:
+@pytest.mark.parametrize("era", ["2025-11-25", "2026-07-28"])
+async def test_nobody_ever_gets_the_token_or_the_session_of_another(world: World, era: str) -> None:
     """Equal subjects of two issuers and tenants, with tokens that end and are refused under way."""
+    world.server.modern = era == "2026-07-28"
     world.issuer.life_s = 0.3
     people = [
         Principal(subject, issuer, tenant, kind="user")
@@ -191,7 +193,7 @@ async def test_nobody_ever_gets_the_token_or_the_session_of_another(world: World
             if n == 0:
                 world.issuer.revoke_all()
             try:
-                said = await whoami(upstream, principal)
+                said = await whoami(upstream, principal, era=era)
             except Unavailable:
                 # Refused twice in a row: its token was taken back again before it could be used.
                 continue
@@ -203,4 +205,5 @@ async def test_nobody_ever_gets_the_token_or_the_session_of_another(world: World
             tasks.create_task(use(principal, n))
             tasks.create_task(use(principal, n))
     assert len(set(served)) == len(people)
+    assert bool(world.server.sessions) is (era != "2026-07-28")
     assert not world.server.strangers

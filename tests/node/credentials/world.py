@@ -133,12 +133,15 @@ class Issuer:
 
 @dataclass
 class McpServer:
-    """`needs` are the scopes of a tools/call. `challenge` goes with a 401, beside where its metadata is."""
+    """`modern`: it speaks 2026-07-28 too. `needs` are the scopes of a tools/call. `challenge` goes with a 401, beside
+    where its metadata is.
+    """
 
     issuer: Issuer
     url: str = ""
     needs: frozenset[str] = frozenset()
     lists_openly: bool = False
+    modern: bool = False
     resource: dict[str, Any] = field(default_factory=dict)
     challenge: str = ', scope="read"'
     seen: list[dict[str, str]] = field(default_factory=list)
@@ -217,6 +220,15 @@ class McpServer:
                 result = {"tools": [{"name": "whoami", "inputSchema": {"type": "object"}}]}
             case "tools/call":
                 result = {"content": [{"type": "text", "text": subject}]}
+            case "server/discover" if self.modern:
+                result = {
+                    "resultType": "complete",
+                    "supportedVersions": ["2026-07-28"],
+                    "capabilities": {"tools": {}},
+                    "serverInfo": {"name": "strict", "version": "1"},
+                    "ttlMs": 60_000,
+                    "cacheScope": "private",
+                }
             case "ping":
                 result = {}
             case _:
