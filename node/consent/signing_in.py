@@ -25,6 +25,7 @@ from proto.records import Principal
 HOME, SIGN_IN = "/oauth", "/oauth/signin"
 _OWN_PATHS = re.compile(r"/oauth(?:/start/[A-Za-z0-9._-]{1,4096}|/connect/[a-z0-9-]{1,40})?")
 """Where a sign-in may lead: nowhere but to our own pages."""
+_VISIT = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class Guesses(Protocol):
@@ -126,7 +127,10 @@ class SigningIn:
 
     async def _shown(self, request: web.Request, to: str, wrong: str = "", status: int = 200) -> web.Response:
         known = await self._known_as(request)
-        visit = new_id()
+        # The one that is there, if one is: a form in another tab is still good.
+        visit = request.cookies.get(VISIT_COOKIE, "")
+        if not _VISIT.fullmatch(visit):
+            visit = new_id()
         text = pages.sign_in(
             self._node,
             self.sessions.form_token(visit),

@@ -7,7 +7,7 @@ A grant that is read is held against the name it was asked by: whatever became o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,8 +15,10 @@ from node.credentials.ports import Token
 from node.credentials.single_flight import SingleFlight
 from node.secrets.ports import SecretStore
 from proto import jsons
-from proto.errors import Exhausted, Invalid, Unknown
+from proto.errors import Exhausted, Invalid, MeshError, Unknown
 from proto.records import Principal
+
+log = logging.getLogger("toolmesh.consent")
 
 GRANTS_MAX = 10_000
 """Of one server; beyond it nobody else can consent until a grant is removed."""
@@ -109,12 +111,15 @@ class Grants:
         self._of(server).pop(digest, None)
         return self._store.remove(_name(server, digest))
 
-    def held(self, server: str) -> Iterator[Grant]:
-        """Every grant of the server, the oldest first."""
-        for _, holder in sorted(self._of(server).values()):
-            grant = self._read(server, holder)
-            if grant is not None:
-                yield grant
+    def holders(self, server: str) -> list[Holder]:
+        """Who has consented, the oldest consent first."""
+        return [holder for _, holder in sorted(self._of(server).values())]
+
+    def holder_named(self, grant_id: str) -> tuple[str, Holder] | None:
+        """(server, holder) of the grant that `Grant.id` names."""
+        server, _, digest = grant_id.partition("/")
+        found = self._of(server).get(digest) if server else None
+        return (server, found[1]) if found is not None else None
 
     def _of(self, server: str) -> dict[str, tuple[int, Holder]]:
         held = self._index.get(server)
@@ -122,7 +127,12 @@ class Grants:
             held = {}
             prefix = _name(server, "")
             for name in self._store.names(prefix):
-                grant = _parsed(self._store.get(name))
+                try:
+                    grant = _parsed(self._store.get(name))
+                except MeshError as e:
+                    # Whose it was has none, and may consent anew; the others keep theirs.
+                    log.warning("server %s: a grant cannot be used: %s", server, e.message)
+                    continue
                 if grant.server == server and name == _name(server, digest_of(grant.holder)):
                     held[name.removeprefix(prefix)] = (grant.granted_s, grant.holder)
             self._index[server] = held

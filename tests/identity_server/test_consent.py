@@ -107,7 +107,9 @@ async def test_who_signs_in_at_one_issuer_consents_at_another_and_calls_with_tha
             assert "sign_in" not in tools
             assert tools
         assert app.signing_in.consents is not None
-        (grant,) = app.signing_in.consents.grants.held("far")
+        (holder,) = app.signing_in.consents.grants.holders("far")
+        grant = app.signing_in.consents.grants.get("far", holder)
+        assert grant is not None
         assert grant.holder == (logins.issuer, "", "ann")
         assert grant.token.issuer == guard.issuer
         # Renewed at the real server as well, and what it rotates is kept.

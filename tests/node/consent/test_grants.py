@@ -235,6 +235,19 @@ def test_a_grant_that_was_moved_in_the_store_is_nobodys():
     assert Grants(store).get("files", BOB.identity) is None
 
 
+def test_a_grant_that_cannot_be_read_is_no_grant_and_costs_nobody_else_theirs(caplog):
+    store = MemorySecrets()
+    for person in (ALICE, BOB):
+        Grants(store).put(Grant("files", person.identity, "c", "r", Token(f"{person.subject}s")))
+    store.set(f"oauth/files/{digest_of(ALICE.identity)}", '{"server": "files"}')
+    grants = Grants(store)
+    assert grants.get("files", ALICE.identity) is None
+    assert grants.get("files", BOB.identity).token.access_token == "bobs"
+    assert "a grant cannot be used" in caplog.text
+    grants.put(Grant("files", ALICE.identity, "c", "r", Token("again")))
+    assert Grants(store).get("files", ALICE.identity).token.access_token == "again"
+
+
 def test_grants_of_a_server_are_bounded(monkeypatch):
     monkeypatch.setattr(consent_grants, "GRANTS_MAX", 2)
     grants = Grants(MemorySecrets())

@@ -179,6 +179,12 @@ async def test_a_wrong_key_signs_nobody_in(site, browser):
     assert (await browser.sign_in(key="alice-key", at=page)).status == 200
 
 
+async def test_a_sign_in_page_in_another_tab_is_still_good(site, browser):
+    first = await browser.get("/oauth/signin")
+    await browser.get("/oauth/signin")
+    assert (await browser.sign_in(key="alice-key", at=first)).status == 200
+
+
 async def test_guesses_are_counted_at_the_door_and_end_there(site, browser):
     for _ in range(3):
         assert (await browser.sign_in(key="wrong")).status == 403
