@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sys
@@ -11,10 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from mcp.client import Client
+from mcp.client.sse import sse_client
 
 from node.app import App
 from tests.node.credentials.conftest import World, started
-from tests.node.waiting import until
+from tests.node.waiting import WAIT_S, until
 from tests.node.working import app_of
 
 KEY = "tm_callers-own-key-0123456789abcdef"
@@ -123,6 +126,40 @@ async def test_no_header_of_a_caller_reaches_a_server(world: World, app: App, mo
     for seen in world.server.seen:
         assert seen.get("Authorization", "").removeprefix("Bearer ") in {*world.issuer.tokens, ""}
         assert not {"cookie", "x-api-key"} & {name.lower() for name in seen}
+
+
+async def over_websocket(app: App, name: str, headers: dict[str, str]) -> str:
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    url = f"{app.url.replace('http:', 'ws:')}/ws/{name}"
+    async with aiohttp.ClientSession() as http, http.ws_connect(url, headers=headers, protocols=("mcp",)) as socket:
+        await socket.send_json({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello})
+        await socket.receive_json()
+        await socket.send_json({"jsonrpc": "2.0", "method": "notifications/initialized"})
+        call = {"name": "whoami", "arguments": {}}
+        await socket.send_json({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call})
+        async with asyncio.timeout(WAIT_S):
+            while (answer := await socket.receive_json()).get("id") != 1:
+                pass
+    said: str = answer["result"]["content"][0]["text"]
+    return said
+
+
+async def over_sse(app: App, name: str, headers: dict[str, str]) -> str:
+    async with Client(sse_client(f"{app.url}/sse/{name}", headers=headers)) as agent:
+        return str((await agent.call_tool("whoami", {})).content)
+
+
+@pytest.mark.parametrize("way", [over_websocket, over_sse])
+async def test_no_header_of_a_connection_that_stays_reaches_a_server(world: World, app: App, way: Any) -> None:
+    before = len(world.server.bodies)
+    for n, credential in enumerate(CREDENTIALS):
+        for name in ("over-http", "over-sse", "over-ws", "over-pipes"):
+            said = await way(app, name, {**marked(n), **credential})
+            assert "marker-" not in said
+    assert len(world.server.bodies) > before
+    sent = json.dumps(world.server.seen) + "".join(world.server.bodies)
+    assert "marker-" not in sent
+    assert KEY not in sent
 
 
 async def test_a_command_sees_a_short_list_of_variables_and_its_arguments_as_they_are(app: App) -> None:
