@@ -92,7 +92,7 @@ class Consenting:
 
     def _may_use(self, principal: Principal, name: str) -> Listed:
         server = self._catalog.find(self._catalog.me.name, name) if name in self._consents.sources else None
-        if server is None or not self._guard.visible(principal, Action.CALL).allows(server.resource()):
+        if server is None or self._catalog.seen(server, self._guard.visible(principal, Action.CALL)) is None:
             raise unknown_server(name)
         return Listed(name, str((server.info or {}).get("title") or ""))
 

@@ -26,7 +26,10 @@ from tests.node.working import MESH, app_of, settings_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PEOPLE = {name: f"{name}-{secrets.token_urlsafe(24)}" for name in ("alice", "bob", "carol", "dave", "erin", "admin")}
+PEOPLE = {
+    name: f"{name}-{secrets.token_urlsafe(24)}"
+    for name in ("alice", "bob", "carol", "dave", "erin", "mallory", "admin")
+}
 URL_MODE = {"elicitation": {"url": {}}}
 WHOAMI = {"name": "whoami", "arguments": {}}
 PATIENCE_S = 30.0
@@ -112,6 +115,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
             "name": name,
             "sha256": hashlib.sha256(text.encode()).hexdigest(),
             **({"scopes": ["operator"]} if name == "admin" else {}),
+            **({"servers": ["others"]} if name == "mallory" else {}),
         }
         for name, text in PEOPLE.items()
     ]
@@ -255,6 +259,19 @@ async def test_a_grant_taken_back_counts_from_the_next_call_on(world):
     assert (await world.modern("bob", WHOAMI, {}))["result"]["isError"] is True
     assert len(world.authority.ran) == ran
     assert (await world.modern("alice", WHOAMI, {}))["result"]["content"][0]["text"] == "acc-alice"
+
+
+async def test_who_may_not_see_the_server_cannot_connect_to_it_either(world):
+    browser = Browser(world.owner.url)
+    home = await browser.sign_in(key=PEOPLE["mallory"])
+    assert "No server here" in home.says
+    page = await browser.get("/oauth/connect/files")
+    unknown = await browser.get("/oauth/connect/nothing")
+    form = {"_action": "/oauth/connect/files", "csrf": home.form("/oauth/signout")["csrf"]}
+    sent = await browser.submit(home, form)
+    await browser.http.close()
+    assert (page.status, page.text) == (unknown.status, unknown.text)
+    assert (page.status, sent.status) == (404, 404)
 
 
 async def test_no_token_lies_in_the_clear_in_the_data_directory(world):
