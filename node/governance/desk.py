@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from node.audit.port import Audit
-from node.governance.changes import Changes, changeable
+from node.governance.asked import Asked
+from node.governance.changes import Changes
 from node.governance.governance import MeshGovernance
-from node.guard.governed import Held
+from node.governance.tenancy import within
+from node.guard.governed import Held, KeyRecord
 from node.ports import Caller, Carrier
 from proto.calls import Answer, Call, Exchange, Notification
-from proto.errors import Conflict, Fault, Invalid, MeshError, Unavailable
+from proto.errors import Conflict, Fault, MeshError, Unavailable
 from proto.names import NodeId
 from proto.records import Kind, Principal, RecordKey
 
@@ -27,52 +29,6 @@ METHOD = "toolmesh/governance"
 ASK_MS = 15_000
 ARRIVE_S = 2.0
 """A verb waits so long for the other nodes to have a change in force, and then says who has not."""
-
-VERBS: Mapping[tuple[str, Kind], str] = {
-    ("set", Kind.KEY): "key create",
-    ("remove", Kind.KEY): "key revoke",
-    ("set", Kind.POLICY): "policy set",
-    ("remove", Kind.POLICY): "policy remove",
-    ("set", Kind.TENANT): "tenant set",
-    ("remove", Kind.TENANT): "tenant remove",
-    ("set", Kind.QUARANTINE): "disable",
-    ("remove", Kind.QUARANTINE): "enable",
-    ("set", Kind.REVOCATION): "revoke",
-    ("remove", Kind.REVOCATION): "revoke --lift",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One change. `data` is the body's JSON; of a removal, what tells which of several is meant."""
-
-    do: Literal["set", "remove"]
-    kind: Kind
-    id: str
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, params: Mapping[str, Any]) -> Asked:
-        """As it was carried. Raises `Invalid`."""
-        do, kind, name, data = (params.get(k) for k in ("do", "kind", "id", "data"))
-        if do not in ("set", "remove") or not isinstance(kind, str) or not isinstance(name, str):
-            raise Invalid("a change says what to do ('set' or 'remove'), of which 'kind', and its 'id'")
-        if not isinstance(data, dict):
-            raise Invalid("'data' must be an object")
-        return cls(do, changeable(kind), name, data)
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return {"do": self.do, "kind": str(self.kind), "id": self.id, "data": dict(self.data)}
-
-    @property
-    def verb(self) -> str:
-        return VERBS[self.do, self.kind]
-
-    @property
-    def what(self) -> str:
-        parts = [self.id, self.data.get("tool"), self.data.get("owner")] if self.kind is Kind.QUARANTINE else [self.id]
-        return "/".join(str(part) for part in parts if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +90,7 @@ class Desk:
 
     async def _placed(self, asked: Asked, principal: Principal) -> dict[str, Any]:
         self._administering(principal)
+        asked = self._within(asked, principal)
         places = self._holders(asked)
         if asked.do == "set" or not places:
             places = [self._writer(places)]
@@ -176,6 +133,7 @@ class Desk:
 
     async def _made(self, asked: Asked, principal: Principal) -> dict[str, Any]:
         self._administering(principal)
+        asked = self._within(asked, principal)
         do = self._changes.set if asked.do == "set" else self._changes.remove
         changed = do(asked.kind, asked.id, asked.data, principal.subject)
         arrived = await self._mesh.arrived(ARRIVE_S)
@@ -185,6 +143,11 @@ class Desk:
             "waiting": sorted(arrived.waiting),
             "away": sorted(arrived.away),
         }
+
+    def _within(self, asked: Asked, principal: Principal) -> Asked:
+        copies = self._governance.copies()
+        items = (item for copy in copies for item in copy.items.values()) if principal.tenant else ()
+        return within(asked, principal, (item for item in items if isinstance(item, KeyRecord)))
 
     async def _audited(
         self, asked: Asked, principal: Principal, do: Callable[[], Awaitable[dict[str, Any]]]

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from node.audit.port import Audit
+from node.governance.asked import Asked
 from node.governance.changes import CheckPolicy
 from node.governance.copies import Copy
-from node.governance.desk import Asked, Desk
+from node.governance.desk import Desk
 from node.governance.governance import MeshGovernance
 from node.guard.governed import Held, KeyRecord, PolicyRule, Revoked, Tenant
 from node.operator.governed import (
@@ -22,7 +23,7 @@ from node.operator.governed import (
     RevokedShown,
     TenantShown,
 )
-from proto.errors import MeshError
+from proto.errors import Forbidden, MeshError
 from proto.records import Kind, Principal, RecordKey
 
 DIGITS_SHOWN = 8
@@ -55,7 +56,7 @@ class Office:
 
     def forget(self, authority: str, principal: Principal) -> None:
         try:
-            self._administering(principal)
+            self.look(principal)
             self._governance.forget(authority)
         except MeshError as e:
             self._audit.admin(principal, "governance forget", authority, e.kind, reason=e.message)
@@ -65,8 +66,10 @@ class Office:
     def check_policy(self, name: str, text: str) -> None:
         self._check_policy(name, text)
 
-    def look(self, principal: Principal) -> None:
+    def look(self, principal: Principal, *, at_keys: bool = False) -> None:
         self._administering(principal)
+        if principal.tenant and not at_keys:
+            raise Forbidden(f"{principal.subject!r} is of tenant {principal.tenant!r}, and this is of the whole mesh")
 
     # ---- showing --------------------------------------------------------------------------------
 
@@ -84,7 +87,7 @@ class Office:
             "problems": [*governance.problems, *disk],
         }
 
-    def keys(self) -> list[KeyShown]:
+    def keys(self, tenant: str = "") -> list[KeyShown]:
         state, used = self._governance.state, self._last_used()
         return [
             {
@@ -101,7 +104,7 @@ class Office:
                 **laid,
             }
             for key, laid in self._all(Kind.KEY)
-            if isinstance(key, KeyRecord)
+            if isinstance(key, KeyRecord) and tenant in ("", key.tenant)
         ]
 
     def policies(self) -> list[PolicyShown]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, Protocol, TypedDict
 
-from node.governance.desk import Asked
+from node.governance.asked import Asked
 from proto.records import Principal
 
 
@@ -105,7 +105,8 @@ class Governing(Protocol):
 
     def status(self) -> GovernanceStatus: ...
 
-    def keys(self) -> list[KeyShown]: ...
+    def keys(self, tenant: str = "") -> list[KeyShown]:
+        """Those of one tenant, or all."""
 
     def policies(self) -> list[PolicyShown]: ...
 
@@ -124,5 +125,5 @@ class Governing(Protocol):
     def check_policy(self, name: str, text: str) -> None:
         """Raises `Invalid` for what does not compile."""
 
-    def look(self, principal: Principal) -> None:
-        """Raises `Forbidden` unless the principal may administer."""
+    def look(self, principal: Principal, *, at_keys: bool = False) -> None:
+        """Raises `Forbidden` unless the principal may administer: one of a tenant may look at its keys alone."""

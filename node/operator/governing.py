@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-from node.governance.desk import Asked
+from node.governance.asked import Asked
 from node.identity.keys import fresh_key
 from node.ingress.incoming import credentials_of
 from node.operator.edge import answer, body_of, edge
@@ -69,12 +69,12 @@ class GoverningApi:
     # ---- keys -----------------------------------------------------------------------------------
 
     async def _keys(self, request: web.Request) -> web.Response:
-        await self._looking(request)
-        return answer({"keys": self._governing.keys()})
+        principal = await self._looking(request, at_keys=True)
+        return answer({"keys": self._governing.keys(principal.tenant)})
 
     async def _create_key(self, request: web.Request) -> web.Response:
         """Without `sha256` the key is made here: only its digest leaves this node, but for the answer."""
-        name, principal = request.match_info["name"], await self._looking(request)
+        name, principal = request.match_info["name"], await self._looking(request, at_keys=True)
         body = await body_of(request, BODY_BYTES_MAX)
         made = ""
         if "sha256" not in body:
@@ -161,9 +161,9 @@ class GoverningApi:
         principal = await self._caller(request)
         return answer(await self._governing.change(Asked(do, kind, record_id, data), principal))
 
-    async def _looking(self, request: web.Request) -> Principal:
+    async def _looking(self, request: web.Request, *, at_keys: bool = False) -> Principal:
         principal = await self._caller(request)
-        self._governing.look(principal)
+        self._governing.look(principal, at_keys=at_keys)
         return principal
 
     async def _caller(self, request: web.Request) -> Principal:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import pytest
 
 from node.governance import changes
-from node.governance.desk import Asked
-from proto.errors import Conflict, Exhausted, Invalid, MeshError, ScopeRequired, Unavailable
-from proto.records import Kind
+from node.governance.asked import Asked
+from proto.errors import Conflict, Exhausted, Forbidden, Invalid, MeshError, ScopeRequired, Unavailable
+from proto.records import Kind, Principal
 from tests.node.governance.offices import NOW_S, OPERATOR, READER, Member, Mesh
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
@@ -235,3 +235,41 @@ async def test_what_an_authority_said_is_forgotten_by_who_may_administer_alone(l
         ("governance forget", "scope_required"),
         ("governance forget", "ok"),
     ]
+
+
+# ---- operators of a tenant -------------------------------------------------------------------------
+
+ACME = Principal("boss", "m", "acme", ("staff",), ("operator", "files:read"), "key")
+
+
+async def test_an_operator_of_a_tenant_makes_and_revokes_keys_of_that_tenant_alone(east: Member, lord: Member) -> None:
+    await ask(lord, "set", Kind.KEY, "theirs", {"sha256": OTHER, "tenant": "other"})
+    done = await ask(east, "set", Kind.KEY, "ours", {"sha256": DIGEST, "scopes": ["files:read"]}, ACME)
+    assert done["authorities"] == ["lord"]
+    assert [(key["name"], key["tenant"]) for key in east.office.keys("acme")] == [("ours", "acme")]
+    assert len(east.office.keys()) == 2
+    for name in ("theirs", "nobodys"):
+        with pytest.raises(Forbidden):
+            await ask(east, "remove", Kind.KEY, name, {}, ACME)
+    assert (await ask(east, "remove", Kind.KEY, "ours", {}, ACME))["changed"]
+
+
+@pytest.mark.parametrize(
+    "more", [{"tenant": "other"}, {"tenant": ""}, {"scopes": ["files:write"]}, {"groups": ["staff", "admins"]}]
+)
+async def test_an_operator_of_a_tenant_gives_nobody_more_than_it_holds(lord: Member, more: dict[str, Any]) -> None:
+    with pytest.raises(Forbidden):
+        await ask(lord, "set", Kind.KEY, "ours", {"sha256": DIGEST, **more}, ACME)
+    assert not lord.governance.state.keys
+
+
+@pytest.mark.parametrize("kind", [kind for kind in changes.MOST if kind is not Kind.KEY])
+async def test_what_is_of_the_whole_mesh_is_not_for_operators_of_a_tenant(lord: Member, kind: Kind) -> None:
+    for do in ("set", "remove"):
+        with pytest.raises(Forbidden, match="whole mesh"):
+            await lord.desk.change(Asked(do, kind, "key-x", POLICY), ACME)  # type: ignore[arg-type]
+    with pytest.raises(Forbidden):
+        lord.office.look(ACME)
+    with pytest.raises(Forbidden):
+        lord.office.forget("lord", ACME)
+    lord.office.look(ACME, at_keys=True)
