@@ -283,6 +283,8 @@ class Counted:
 
 
 class Measuring:
+    weighs = True
+
     def __init__(self, full: bool = False) -> None:
         self.full = full
         self.asked: list[tuple[str, str, int, bool, bool]] = []
