@@ -15,10 +15,13 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from typer.testing import CliRunner
 
 from federation.ca import init_ca
 from node.app import App
+from node.cli import app as cli
 from node.mesh_keys import make
+from node.verbs.address import KEY_VARIABLE
 from tests.node.consent.authority import Authority
 from tests.node.consent.conftest import Browser
 from tests.node.waiting import until
@@ -245,16 +248,20 @@ async def test_an_agent_that_uses_the_meta_tools_is_asked_and_goes_on_by_them(wo
 
 
 async def test_a_grant_taken_back_counts_from_the_next_call_on(world):
-    headers = world._head("admin")
-    async with world.http.get(f"{world.owner.url}/api/v1/grants", headers=headers) as answer:
-        text = await answer.text()
-        grants = {g["subject"]: g["id"] for g in json.loads(text)["grants"]}
-    assert not [token for token in world.authority.tokens if token in text]
+    def verb(*words: str, who: str = "admin") -> str:
+        done = CliRunner().invoke(cli, ["grants", *words, "--url", world.owner.url], env={KEY_VARIABLE: PEOPLE[who]})
+        assert done.exit_code == 0, done.output
+        return str(done.output)
+
+    text = await asyncio.to_thread(verb, "list", "--json")
+    grants = {g["subject"]: g["id"] for g in json.loads(text)["grants"]}
+    table = await asyncio.to_thread(verb, "list", "files")
+    assert grants["bob"] in table
+    assert not [token for token in world.authority.tokens if token in text + table]
+    own = await asyncio.to_thread(lambda: verb("list", "--json", who="bob"))
+    assert [g["subject"] for g in json.loads(own)["grants"]] == ["bob"]
     assert (await world.modern("bob", WHOAMI, {}))["result"]["content"][0]["text"] == "acc-bob"
-    async with world.http.post(
-        f"{world.owner.url}/api/v1/grants/remove", json={"id": grants["bob"]}, headers=headers
-    ) as answer:
-        assert answer.status == 200
+    assert "removed" in await asyncio.to_thread(verb, "remove", grants["bob"])
     ran = len(world.authority.ran)
     assert (await world.modern("bob", WHOAMI, {}))["result"]["isError"] is True
     assert len(world.authority.ran) == ran
