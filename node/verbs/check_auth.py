@@ -71,7 +71,7 @@ def findings(config: NodeConfig, now: datetime) -> Iterator[Finding]:
 
 
 def _audience(issuer: IssuerConfig, public_url: str) -> str:
-    return " or ".join(issuer.audiences) or f"{public_url} and what stands under it"
+    return " or ".join(issuer.audiences) or f"{public_url}, /mcp under it, or the path that is asked for"
 
 
 def _source(issuer: IssuerConfig) -> str:
