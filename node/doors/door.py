@@ -46,7 +46,8 @@ _ORIGIN = istr("Origin")
 @dataclass(frozen=True, slots=True)
 class DoorSettings:
     """`secure`: the listener speaks TLS. Times: `head_s` for the head of a connection's first request, `idle_s` from an
-    answer to the end of the next one's head, `body_s` for a whole body, `handshake_s` for TLS."""
+    answer to the end of the next one's head, `body_s` for a whole body, `stall_s` without a byte of an answer taken,
+    `handshake_s` for TLS."""
 
     names: Names = field(default_factory=Names)
     addresses: Addresses = EVERYWHERE
@@ -58,6 +59,7 @@ class DoorSettings:
     head_s: float = 30.0
     idle_s: float = 75.0
     body_s: float = 60.0
+    stall_s: float = 60.0
     handshake_s: float = 10.0
 
 
@@ -77,6 +79,7 @@ class Doors:
         self._settings = settings
         self.connections = Connections(settings.connections_max, settings.connections_per_address_max)
         self.visits = Visits(settings.limit)
+        self.stall_s = settings.stall_s
         self.reading: dict[int, Reading] = {}
         """Requests whose body had not arrived when they began, and since when (loop time)."""
         self.refusals: Counter[int] = Counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import Any
 
 from aiohttp import web
@@ -36,6 +37,7 @@ class DoorHandler(web.RequestHandler):
         if visitor is not None:
             self.visitor, self._in = visitor, self._doors.enter(visitor)
             if self._in:
+                miss_the_stalled(transport, self._doors.stall_s)
                 return
             if isinstance(transport, asyncio.Transport):
                 transport.write(FULL)
@@ -72,6 +74,13 @@ class DoorHandler(web.RequestHandler):
         response = refusal("", status, detail)
         response.force_close()
         return response
+
+
+def miss_the_stalled(transport: asyncio.BaseTransport, stall_s: float) -> None:
+    """A client that takes nothing of its answer for so long is cut off by the kernel (tcp(7), TCP_USER_TIMEOUT)."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stall_s * 1000))
 
 
 def _host_of(name: Any) -> str:

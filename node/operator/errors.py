@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -74,5 +75,5 @@ def _headers(error: MeshError, data: Mapping[str, Any]) -> dict[str, str]:
         case "unauthenticated" | "scope_required":
             headers["WWW-Authenticate"] = challenge(error)
         case "exhausted" if "retry_after_s" in data:
-            headers["Retry-After"] = str(max(1, round(data["retry_after_s"])))
+            headers["Retry-After"] = str(max(1, math.ceil(data["retry_after_s"])))
     return headers

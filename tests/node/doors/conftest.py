@@ -90,6 +90,8 @@ async def port_of(settings: DoorSettings, tls: ssl.SSLContext | None = None) -> 
             await port.release.wait()
         if request.path == "/mcp/bug":
             raise RuntimeError("the secret of /etc/secret")
+        if request.path == "/mcp/long":
+            return web.Response(body=bytes(32 * 2**20))
         denied = "Authorization" in request.headers and request.headers["Authorization"] != "Bearer good"
         return web.Response(status=401 if denied else 200, text="served")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 
 import pytest
 
@@ -180,6 +181,21 @@ async def test_a_later_head_that_does_not_end_is_given_up_too(opens: Opens) -> N
     wire.writer.write(b"GET /mcp HTTP/1.1\r\nHost: local")
     assert await wire.rest() == b""
     wire.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no TCP_USER_TIMEOUT")
+async def test_a_client_that_takes_nothing_of_its_answer_is_cut_off(
+    opens: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = await opens(DoorSettings(stall_s=0.3))
+    doors, gone = port.listener.doors, asyncio.Event()
+    leave = doors.leave
+    monkeypatch.setattr(doors, "leave", lambda visitor: (leave(visitor), gone.set()))
+    wire = await port.open(b"GET /mcp/long HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    async with asyncio.timeout(WAIT_S):
+        await gone.wait()
+    wire.writer.transport.abort()
 
 
 async def test_a_handler_that_takes_its_time_is_left_alone(opens: Opens) -> None:

@@ -62,7 +62,7 @@ def test_a_fault_shows_its_id_and_hides_its_message() -> None:
             "WWW-Authenticate",
             'Bearer error="insufficient_scope", scope="a b"',
         ),
-        (Exhausted("later", retry_after_s=2.4), "Retry-After", "2"),
+        (Exhausted("later", retry_after_s=2.4), "Retry-After", "3"),
         (Exhausted("later", retry_after_s=0.1), "Retry-After", "1"),
     ],
 )
