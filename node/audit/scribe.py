@@ -30,8 +30,8 @@ CHECKPOINT_S = 60.0
 _CHECKPOINT_ROWS = CHECKPOINT_RECORDS * 9 // 10
 """The rest is room for the records of lives that ended before their first checkpoint."""
 
-_BREATH_ROWS = 8
-"""After so many the interpreter's lock is offered to the loop, which may wait for it."""
+_BREATH_ROWS = 25
+"""After so many, a millisecond or so, the interpreter's lock is offered to the loop, which may wait for it."""
 
 
 _PUT_ROWS = 500

@@ -134,6 +134,18 @@ def rewritten(lines: list[bytes], at: int, keep_checkpoints: bool = True) -> lis
     return done
 
 
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_record_that_was_changed_and_hashed_anew_is_found_by_what_follows_it(data: st.DataObject) -> None:
+    lines = list(log()[0])
+    at = data.draw(st.integers(2, len(lines) - 1), "at")
+    lines[at - 1] = rewritten(lines, at)[at - 1]
+    verdict = check(lines)
+    assert verdict.flaw is not None
+    what = "checkpoint" if "checkpoint" in unlinked(lines[at - 1][:-1]).record else "link"
+    assert (verdict.flaw.what, verdict.flaw.seq) in ((what, at), ("link", at + 1))
+
+
 def test_who_has_not_the_key_cannot_write_history_anew_before_a_checkpoint() -> None:
     lines, key = log()
     forged = rewritten(list(lines), 4)
