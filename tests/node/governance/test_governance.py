@@ -190,6 +190,21 @@ async def test_the_age_goes_on_while_the_node_is_down(store: GovernanceStore, ti
     g.close()
 
 
+async def test_an_authority_that_went_on_being_heard_is_no_older_for_a_restart(
+    store: GovernanceStore, time: Time
+) -> None:
+    g = opened(store, time)
+    heard(g, *RULES)
+    for _ in range(8):
+        time.pass_(20)
+        g.heard([LORD])
+    g = restarted(g, store, time)
+    time.pass_(99)
+    g.review()
+    assert not g.state.stale
+    g.close()
+
+
 async def test_setting_the_clock_back_makes_nothing_younger(store: GovernanceStore, time: Time) -> None:
     g = opened(store, time)
     heard(g, *RULES)
