@@ -75,13 +75,14 @@ class Chain:
     async def authenticate(self, credentials: Credentials) -> Principal:
         try:
             found = await self._found(credentials)
-            if found is None:
+            if not found:
                 if not self._required:
                     return ANONYMOUS
                 # The same words whether nothing was shown or what nobody knows.
                 raise Unauthenticated(self._needed)
-            self._admit(found[0], credentials, found[1])
-            return found[0]
+            for principal, networks in found:
+                self._admit(principal, credentials, networks)
+            return found[0][0]
         except Unauthenticated as e:
             if _shown(credentials):
                 e.data["presented"] = True
@@ -107,8 +108,8 @@ class Chain:
 
     # ---- one request ----------------------------------------------------------------------------
 
-    async def _found(self, credentials: Credentials) -> tuple[Principal, tuple[str, ...]] | None:
-        """Who it is, and the networks (CIDR) that this credential may come from; None where nothing is known.
+    async def _found(self, credentials: Credentials) -> list[tuple[Principal, tuple[str, ...]]]:
+        """By each credential who it is, and the networks (CIDR) that it may come from; empty where nothing is known.
 
         Raises `Unauthenticated` for two callers at once, and where a token or one of several credentials is wrong.
         """
@@ -136,7 +137,7 @@ class Chain:
             raise Unauthenticated("several credentials were shown, and not all of them are valid; send one")
         if len({principal.identity for principal, _ in known}) > 1:
             raise Unauthenticated("credentials of different callers were shown; send those of one")
-        return known[0] if known else None
+        return known
 
     def _key(self, secret: str) -> tuple[Principal, tuple[str, ...]] | None:
         found = self._keys.find(digest_of(secret))

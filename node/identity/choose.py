@@ -39,7 +39,7 @@ def authenticator_of(
         outbound = outbound or Outbound()
         issuers = [Issuer(config, outbound, now_s) for config in auth.issuers]
     return Chain(
-        keys=KeyRing([_record(key) for key in auth.keys], mesh, governance),
+        keys=KeyRing([_record(key) for key in auth.keys], mesh, governance, [user.name for user in auth.users]),
         users=Users(auth.users, mesh),
         certificates=Certificates(auth.certificates, mesh),
         issuers=issuers,

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from node.guard.governed import Governance, KeyRecord
 from proto.records import Principal
@@ -32,14 +32,16 @@ class KeyRing:
     """All keys that count at this node now.
 
     The node's own configuration goes before what is laid down: an authority's key that bears the name of a configured
-    one and is another key does not count here, since nobody could tell the two callers apart.
+    one and is another key, or of a user (`taken`), does not count here: nobody could tell the two callers apart.
     """
 
-    def __init__(self, configured: Sequence[KeyRecord], mesh: str, governance: Governance) -> None:
+    def __init__(
+        self, configured: Sequence[KeyRecord], mesh: str, governance: Governance, taken: Collection[str] = ()
+    ) -> None:
         self._mesh = mesh
         self._governance = governance
         self._configured = {key.sha256: key for key in configured}
-        self._names = {key.name: key.sha256 for key in configured}
+        self._names = dict.fromkeys(taken, b"") | {key.name: key.sha256 for key in configured}
         self._principals: dict[bytes, tuple[KeyRecord, Principal]] = {}
         self._warned: set[str] = set()
 
@@ -87,6 +89,6 @@ class KeyRing:
         if key.name not in self._warned and len(self._warned) < 1_000:
             self._warned.add(key.name)
             log.warning(
-                "key %r of authority %s is not taken: auth.keys has another of this name", key.name, key.authority
+                "key %r of authority %s is not taken: auth.keys or auth.users has this name", key.name, key.authority
             )
         return None

@@ -100,7 +100,15 @@ async def test_a_key_that_bears_the_name_of_a_configured_one_is_not_taken(make, 
     assert (await chain.authenticate(bearer("mine"))).subject == "ci"
     with pytest.raises(Unauthenticated):
         await chain.authenticate(bearer("other"))
-    assert "auth.keys has another of this name" in caplog.text
+    assert "has this name" in caplog.text
+    assert chain.principals().keys() == {"ci"}
+
+
+async def test_a_key_that_bears_the_name_of_a_user_is_not_taken(make):
+    key = KeyRecord("ann", hashlib.sha256(b"k").digest(), authority="hq")
+    auth = {"users": [{"name": "ann", "password": {"scrypt": HASH}}]}
+    with pytest.raises(Unauthenticated):
+        await make(auth, Ungoverned(Governed(1, keys={key.sha256: key}))).authenticate(bearer("k"))
 
 
 async def test_who_is_revoked_is_out_whatever_he_shows(make, authority):
@@ -183,6 +191,18 @@ async def test_credentials_of_two_callers_in_one_request_are_refused(make):
         with pytest.raises(Unauthenticated, match="credentials"):
             await chain.authenticate(shown)
     assert (await chain.authenticate(Credentials(bearer="a", api_key="a"))).subject == "a"
+
+
+async def test_each_of_several_credentials_must_count(make, authority):
+    """Of one caller: a token and a certificate of the same name cannot be, two tokens cannot be sent; keys can."""
+    laid = [
+        KeyRecord("ci", hashlib.sha256(key).digest(), addresses=at) for key, at in ((b"a", ()), (b"b", ("10.0.0.0/8",)))
+    ]
+    chain = make({"required": True}, Ungoverned(Governed(1, keys={key.sha256: key for key in laid})))
+    both = {"bearer": "a", "api_key": "b"}
+    assert (await chain.authenticate(Credentials(**both, peer="10.1.1.1"))).subject == "ci"
+    with pytest.raises(Unauthenticated):
+        await chain.authenticate(Credentials(**both, peer="192.0.2.1"))
 
 
 async def test_a_token_bound_to_a_certificate_and_that_certificate_are_one_caller(make, authority):
