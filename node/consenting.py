@@ -88,6 +88,7 @@ class Consenting:
     async def close(self) -> None:
         await self._pages.close()
         await self._logins.close()
+        await self._consents.grants.close()
         await self._http.close()
 
     def _may_use(self, principal: Principal, name: str) -> Listed:

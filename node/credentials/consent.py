@@ -244,7 +244,7 @@ class ConsentSource:
             return False
         self._grants.remove(self.name, holder)
         self._changed(self.name, holder)
-        await self._revoke(grant)
+        await self._grants.revocations.run((self.name, holder), lambda: self._revoke(grant))
         return True
 
     async def _revoke(self, grant: Grant) -> None:

@@ -76,6 +76,8 @@ class Grants:
         self._index: dict[str, dict[str, tuple[int, Holder]]] = {}
         self.renewals: SingleFlight[Token] = SingleFlight()
         """By (server, holder): a refresh token is used once, whoever wants it used."""
+        self.revocations: SingleFlight[None] = SingleFlight()
+        """By (server, holder): who asked for it need not stay."""
 
     def __repr__(self) -> str:
         return f"Grants({', '.join(f'{server}: {len(held)}' for server, held in sorted(self._index.items()))})"
@@ -120,6 +122,11 @@ class Grants:
         server, _, digest = grant_id.partition("/")
         found = self._of(server).get(digest) if server else None
         return (server, found[1]) if found is not None else None
+
+    async def close(self) -> None:
+        """What still runs with authorization servers is cut off."""
+        await self.renewals.close()
+        await self.revocations.close()
 
     def _of(self, server: str) -> dict[str, tuple[int, Holder]]:
         held = self._index.get(server)

@@ -60,7 +60,9 @@ class Authority:
     registered: int = 0
     described: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    """A refresh has come in, and waits for `go_on`."""
+    """A refresh or a revocation has come in, and waits for `go_on`."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """A grant was revoked."""
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     base: str = ""
     resource_path: str = "/mcp"
@@ -231,7 +233,10 @@ class Authority:
         return web.json_response(given)
 
     async def _revoke(self, request: web.Request) -> web.Response:
+        self.arrived.set()
+        await self.go_on.wait()
         form = await request.post()
         self.revoked.append(str(form["token"]))
         self.refreshes.pop(str(form["token"]), None)
+        self.ended.set()
         return web.Response()
