@@ -60,7 +60,8 @@ class Authority:
     registered: int = 0
     described: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    """A refresh or a revocation has come in, and waits for `go_on`."""
+    """A refresh or a revocation has come in, and waits for `go_on` or `revoke_on`."""
+    revoke_on: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """A grant was revoked."""
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,6 +83,7 @@ class Authority:
 
     async def serve(self) -> web.AppRunner:
         self.go_on.set()
+        self.revoke_on.set()
         app = web.Application()
         app.add_routes(self.routes())
         runner = web.AppRunner(app, access_log=None)
@@ -234,7 +236,7 @@ class Authority:
 
     async def _revoke(self, request: web.Request) -> web.Response:
         self.arrived.set()
-        await self.go_on.wait()
+        await self.revoke_on.wait()
         form = await request.post()
         self.revoked.append(str(form["token"]))
         self.refreshes.pop(str(form["token"]), None)

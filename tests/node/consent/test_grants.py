@@ -151,13 +151,13 @@ async def test_a_grant_taken_back_in_mid_refresh_stays_taken_back(site, authorit
 
 async def test_a_grant_is_revoked_there_though_whoever_took_it_back_is_gone(site, authority):
     await consent(site, authority, ALICE, "a")
-    authority.go_on.clear()
+    authority.revoke_on.clear()
     removing = asyncio.create_task(site.source.remove(ALICE.identity))
     await authority.arrived.wait()
     removing.cancel()
     await asyncio.gather(removing, return_exceptions=True)
     assert site.consents.grants.get("files", ALICE.identity) is None
-    authority.go_on.set()
+    authority.revoke_on.set()
     await authority.ended.wait()
     assert not authority.refreshes
 
