@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from node.asking import action_of
 from node.audit.masking import CUT, Mask, scrub
 from node.ports import Resource
 from proto import jsons
@@ -62,7 +63,7 @@ class CallEntry(NamedTuple):
         facts: dict[str, Any] = {
             "at": rfc3339(record.at_ms),
             "kind": self.kind,
-            "action": "call",
+            "action": action_of(call.method).value,
             "side": record.side,
             "who": who(call.principal),
             "what": _called(record.server, record.tool, record.owner, record.method),

@@ -238,6 +238,9 @@ class Recorder:
     def _tell_followers(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+        # A checkpoint is written a minute after anything else was: no count of refused sign-ins waits much longer.
+        if self._scribe is not None:
+            self._signins.tend()
 
     # ---- for operators ---------------------------------------------------------------------------
 

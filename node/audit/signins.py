@@ -32,7 +32,7 @@ class _Window:
 
 
 class Signins:
-    """`put` takes what is to be recorded. Told of refusals on the loop; `sweep` ends windows that are over."""
+    """`put` takes what is to be recorded. Told of refusals on the loop; `tend` ends windows that are over."""
 
     def __init__(self, put: Callable[[SigninEntry], None], wall_ms: Callable[[], int] = now_ms) -> None:
         self._put = put
@@ -45,8 +45,7 @@ class Signins:
 
     def refused(self, address: str, scheme: str, reason: str) -> None:
         now = self._wall_ms()
-        if now - self._swept_ms >= WINDOW_MS:
-            self.sweep(now)
+        self.tend()
         window = self._windows.get(address)
         if window is None:
             if len(self._windows) >= ADDRESSES_MAX:
@@ -58,6 +57,12 @@ class Signins:
             return
         window.counted += 1
         window.scheme, window.reason = scheme, reason
+
+    def tend(self) -> None:
+        """Now and then; does something once in a quarter of a window."""
+        now = self._wall_ms()
+        if self._windows and not 0 <= now - self._swept_ms < WINDOW_MS // 4:
+            self.sweep(now)
 
     def sweep(self, now_ms: int, *, all_of_them: bool = False) -> None:
         """Tell the counts of the windows that are over, or of all."""

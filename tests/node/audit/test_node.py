@@ -149,6 +149,18 @@ async def test_an_operator_of_a_tenant_finds_what_its_tenant_did_and_nothing_els
         assert (await http.get(f"{node.url}/api/v1/audit/status")).status == 403
 
 
+async def test_who_may_not_administer_reads_nothing_and_that_it_tried_is_on_record(node: App) -> None:
+    async with aiohttp.ClientSession(headers=bearer(BEN)) as http:
+        for path in ("/api/v1/audit", "/api/v1/audit?mesh=1", "/api/v1/audit/status"):
+            response = await http.get(node.url + path)
+            assert response.status == 403
+            assert "insufficient_scope" in response.headers["WWW-Authenticate"]
+    async with aiohttp.ClientSession() as http:
+        assert (await http.get(f"{node.url}/api/v1/audit")).status == 401
+    tried = await found(node, kind="admin", who="ben")
+    assert (tried["action"], tried["outcome"]) == ("audit query", "scope_required")
+
+
 @pytest.mark.parametrize(
     "asked",
     ["limit=0", "limit=1001", "kind=nothing", "since=yesterday", "order=up", "wait_s=61", "wait_s=nan", "before=-1",

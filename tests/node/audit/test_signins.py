@@ -36,6 +36,19 @@ def test_the_first_of_an_address_are_told_one_by_one_and_the_rest_counted() -> N
     assert told[-1].address == "10.0.0.7"
 
 
+def test_what_was_counted_is_told_once_the_window_is_over_though_nobody_comes_again() -> None:
+    told: list[SigninEntry] = []
+    clock = Clock()
+    signins = Signins(told.append, clock)
+    for _ in range(TOLD_MAX + 3):
+        signins.refused("10.0.0.9", "bearer", "no")
+    signins.tend()
+    assert len(told) == TOLD_MAX
+    clock.ms += WINDOW_MS
+    signins.tend()
+    assert [e.refusals for e in told[TOLD_MAX:]] == [3]
+
+
 def test_an_attacker_with_many_addresses_leaves_one_count_and_fills_no_table() -> None:
     told: list[SigninEntry] = []
     clock = Clock()
