@@ -22,6 +22,7 @@ import psutil
 import uvloop
 
 from bench.doors import doors
+from bench.guard import guard
 from bench.hops import forwarding
 from bench.hot_path import hot_path
 from bench.idle import idle
@@ -34,7 +35,7 @@ from bench.table import table
 RESULTS = Path(__file__).parent / "results" / "mcp.json"
 
 Part = Callable[[Rig, Size], Awaitable[dict[str, Any]]]
-PARTS: tuple[Part, ...] = (doors, hot_path, forwarding, pipes, idle, starting, memory)
+PARTS: tuple[Part, ...] = (doors, guard, hot_path, forwarding, pipes, idle, starting, memory)
 
 
 async def main() -> int:

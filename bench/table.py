@@ -31,6 +31,16 @@ ROWS = (
     ),
     ("… of three limits with a lease, one call", "{doors[limits_us]} µs", "", "", "≤ 30 µs"),
     (
+        "CPU of a call under guard: key, 200 policies, limits, audit",
+        "{guard[guarded_us]} µs",
+        "{guard[open_us]} µs",
+        "added {guard[added_us]} µs; by arguments too {guard[added_by_arguments_us]} µs",
+        "≤ 150 µs",
+    ),
+    ("10,000 tools listed under 200 policies, the first time", "{guard[list_first_ms]} ms", "", "", "≤ 1 s"),
+    ("… under policies that name tools", "{guard[list_naming_first_ms]} ms", "", "", "≤ 1 s"),
+    ("… once the class is known", "{guard[list_known_ms]} ms", "", "", "≤ 50 ms"),
+    (
         "a forwarded call, p50",
         "{forwarding[forwarded_p50_ms]} ms",
         "{forwarding[owner_p50_ms]} ms",

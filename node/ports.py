@@ -24,9 +24,11 @@ class Action(StrEnum):
     ADMINISTER = "administer"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Resource:
     """What an action is about: something that a server offers, a server as a whole, or a node.
+
+    Itself and no other: what was decided of it is remembered by the object, which lives as long as its definition.
 
     `kind` is one of `tool`, `prompt`, `resource`, `template`, `server`, `node`; `tool` is the name of what is offered
     (of a resource its URI, of a template the template), empty for a server and a node. `tenant` is whose the server

@@ -12,17 +12,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from node.asking import WITH_ARGUMENTS, action_of
 from node.audit.port import Audit, NoAudit
+from node.guard.cedar.engine import UNASKED, Verdict
 from node.guard.cedar.engine import Answer as Said
 from node.guard.governed import Governance, Governed, PolicyRule, Ungoverned
 from node.guard.layers import refused
 from node.guard.limits import Limits, Unlimited
 from node.guard.reach import Reaches
 from node.guard.shadow import Differences
-from node.guard.terms import Party, Terms
+from node.guard.terms import Party, Ruling, Terms
 from node.ports import Action, Admission, Ended, Lease, Resource, Visibility
 from node.settings.guard import RoleConfig
 from proto import jsons
@@ -37,18 +38,6 @@ NO_POLICY = "default deny"
 
 Mutator = Callable[[Call, Resource], Awaitable[dict[str, Any]]]
 """(call, what it is for) → the arguments that it shall have instead. Nothing else of a call can be changed."""
-
-
-class Ruling(NamedTuple):
-    """`said` is DEPENDS where only the arguments can tell."""
-
-    said: Said
-    rule: str
-    reason: str = ""
-
-    @property
-    def decision(self) -> Decision:
-        return Decision(self.said is not Said.NO, self.reason, self.rule)
 
 
 class _Visibility:
@@ -95,26 +84,26 @@ _INVALID = Decision(False, "the caller's credential is revoked or has expired", 
 def rule(terms: Terms, party: Party, action: Action, resource: Resource) -> Ruling:
     """What is decided of this action, arguments and scopes apart, and of what is needed to be of any use.
 
-    What is found by a search or a list must not be refused in every case when it is used.
+    What is found by a search or a list must not be refused in every case when it is used. One look into a dict where
+    it was asked before.
     """
-    ruling = _rule_one(terms, party, action, resource)
-    if ruling.said is Said.NO or action not in (Action.SEARCH, Action.LIST):
-        return ruling
-    match resource.kind:
-        case "tool":
-            used = _rule_one(terms, party, Action.CALL, resource)
-        case "server" | "node":
-            return ruling
-        case _:
-            used = _rule_one(terms, party, Action.READ, resource)
-    return used if used.said is Said.NO else ruling
+    known = party.rulings.get((action, resource))
+    if known is None:
+        known = _rule_one(terms, party, action, resource)
+        if known.said is not Said.NO and action in (Action.SEARCH, Action.LIST) and resource.tool:
+            use = Action.CALL if resource.kind == "tool" else Action.READ
+            used = _rule_one(terms, party, use, resource)
+            known = used if used.said is Said.NO else known
+        if known.rule != UNASKED.label:
+            terms.remember(party, action, resource, known)
+    return known
 
 
 def _rule_one(terms: Terms, party: Party, action: Action, resource: Resource) -> Ruling:
     denied = refused(party.standing, action, resource, terms.governed)
     if denied is not None:
         return Ruling(Said.NO, denied.rule, denied.reason)
-    said, label = terms.judge(party, action, resource)
+    said, label, _ = terms.judge(party, action, resource)
     if said is not Said.NO:
         return Ruling(said, label or party.standing.reach.rule)
     return _no(terms, action, resource, label)
@@ -196,7 +185,7 @@ class MeshGuard:
             return self._administer(terms, party, principal, resource)
         ruling = rule(terms, party, action, resource)
         if ruling.said is Said.DEPENDS:
-            said, label = terms.judge_call(party, action, resource, {})
+            said, label, _ = terms.judge_call(party, action, resource, {})
             if said is Said.NO:
                 return _no(terms, action, resource, label).decision
         missing = _missing(principal, resource)
@@ -264,7 +253,7 @@ class MeshGuard:
             what = f"{resource.tool!r} of server {resource.server!r}"
             return _ruled(ScopeRequired(f"{what} takes scopes that you do not have: {named}", scopes=missing), "scopes")
         if ruling.said is Said.DEPENDS and call.method in WITH_ARGUMENTS:
-            said, label = terms.judge_call(party, action, resource, asked)
+            said, label, _ = terms.judge_call(party, action, resource, asked)
             if said is Said.NO:
                 what = f"{resource.tool!r} of server {resource.server!r}"
                 return _ruled(Invalid(f"these arguments are not permitted for {what}"), label or NO_POLICY)
@@ -283,9 +272,9 @@ class MeshGuard:
         denied = refused(party.standing, Action.ADMINISTER, resource, terms.governed)
         if denied is not None:
             return denied
-        said, label = Said.NO, ""
+        said, label, _ = Verdict(Said.NO)
         if terms.book is not None and party.policy is not None:
-            said, label = terms.book.judge_call(party.policy, Action.ADMINISTER, resource, {})
+            said, label, _ = terms.book.judge_call(party.policy, Action.ADMINISTER, resource, {})
             if said is Said.NO and label:
                 return _no(terms, Action.ADMINISTER, resource, label).decision
         if OPERATOR_SCOPE in principal.scopes:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import NamedTuple
 
 from node.guard.cedar.book import Book, PolicyClass
 from node.guard.cedar.engine import Answer, Verdict
@@ -13,17 +14,32 @@ from node.guard.governed import Governed, KeyRecord, PolicyRule
 from node.guard.layers import GOVERNANCE, Standing
 from node.guard.policy import book_of
 from node.guard.reach import Reaches, keys_by_name
-from node.ports import Resource
+from node.ports import Action, Resource
 from node.settings.guard import RoleConfig
 from proto.errors import Invalid
-from proto.records import Principal
+from proto.records import Decision, Principal
 
 log = logging.getLogger("toolmesh.guard")
 
 PRINCIPALS_MAX = 10_000
 """Principals whose class is remembered; at the bound all are forgotten and looked at again."""
 
+RULINGS_MAX = 100_000
+"""Rulings remembered, of all parties; at the bound all are forgotten and made again."""
+
 _versions = count(1)
+
+
+class Ruling(NamedTuple):
+    """`said` is DEPENDS where only the arguments can tell."""
+
+    said: Answer
+    rule: str
+    reason: str = ""
+
+    @property
+    def decision(self) -> Decision:
+        return Decision(self.said is not Answer.NO, self.reason, self.rule)
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +51,7 @@ class Party:
     policy: PolicyClass | None
     shadow: PolicyClass | None
     filters: dict[Hashable, object] = field(default_factory=dict)
+    rulings: dict[tuple[Action, Resource], Ruling] = field(default_factory=dict)
 
 
 class Terms:
@@ -62,6 +79,7 @@ class Terms:
         self.book = self._book(enforced, roles) if enforced or roles else None
         shadowed = len(enforced) < len(rules)
         self.shadow = self._book(rules, roles) if shadowed else None
+        self._rulings = 0
         self._parties: dict[Principal, Party] = {}
         self._by_key: dict[Hashable, Party] = {}
 
@@ -76,8 +94,17 @@ class Terms:
             if len(self._parties) >= PRINCIPALS_MAX:
                 self._parties.clear()
                 self._by_key.clear()
+                self._rulings = 0
             known = self._parties[principal] = self._party_of(principal)
         return known
+
+    def remember(self, party: Party, action: Action, resource: Resource, ruling: Ruling) -> None:
+        if self._rulings >= RULINGS_MAX:
+            for known in self._by_key.values():
+                known.rulings.clear()
+            self._rulings = 0
+        self._rulings += 1
+        party.rulings[action, resource] = ruling
 
     def judge(self, party: Party, action: str, resource: Resource) -> Verdict:
         """By policies and roles, arguments apart. Without any, everything is permitted."""

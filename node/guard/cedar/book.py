@@ -93,7 +93,7 @@ class Book:
             return verdict
         found = self._slice(who, action, resource)
         given = arguments_for(arguments, found.reads.arguments)
-        return self.engine.judge_call(found.statements, who.who, action, resource, given)
+        return self.engine.judge_call(found.statements, who.who, action, resource, given, verdict.permit)
 
     def _slice(self, who: PolicyClass, action: str, resource: Resource) -> Slice:
         """The statements that can concern anything of this server when this class acts so."""

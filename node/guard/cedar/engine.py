@@ -28,6 +28,9 @@ log = logging.getLogger("toolmesh.guard")
 COMPILED_MAX = 2_048
 """Sets of statements kept compiled; beyond it the one used longest ago is compiled again."""
 
+ENTITIES_MAX = 1_024
+"""Pairs of a class of principals and a resource that are kept parsed; beyond it the oldest is parsed again."""
+
 _ERRED = re.compile(r"policy `([^`]*)`")
 
 
@@ -39,10 +42,14 @@ class Answer(Enum):
 
 
 class Verdict(NamedTuple):
-    """`label` names the statement that decided, empty where none did."""
+    """`label` names the statement that decided, empty where none did.
+
+    Where it depends on arguments, `permit` names a statement that permits whatever they are, unless another forbids.
+    """
 
     answer: Answer
     label: str = ""
+    permit: str = ""
 
 
 UNASKED = Verdict(Answer.NO, "Cedar, which could not be asked")
@@ -62,6 +69,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._compiled: OrderedDict[tuple[str, ...], cedarpy.PolicySet] = OrderedDict()
+        self._entities: OrderedDict[tuple[int, Resource], tuple[Who, cedarpy.Entities]] = OrderedDict()
         self.asked = 0
         """Evaluations by Cedar so far."""
 
@@ -77,14 +85,27 @@ class Engine:
         if verdict.answer is Answer.NO or not any(s.asks_arguments for s in concerned):
             return verdict
         surely = self._evaluate(concerned, _least, who, action, resource, {})
-        return surely if surely.answer is Answer.YES else Verdict(Answer.DEPENDS, surely.label or verdict.label)
+        if surely.answer is Answer.YES:
+            return surely
+        permits = [s for s in concerned if s.permits and not s.asks_arguments]
+        known = self._evaluate(permits, _as_written, who, action, resource, {})
+        return Verdict(Answer.DEPENDS, surely.label or verdict.label, known.label)
 
     def judge_call(
-        self, statements: Sequence[Statement], who: Who, action: str, resource: Resource, arguments: Json
+        self,
+        statements: Sequence[Statement],
+        who: Who,
+        action: str,
+        resource: Resource,
+        arguments: Json,
+        permit: str = "",
     ) -> Verdict:
-        """The same with `arguments` in Cedar's JSON form: YES or NO."""
-        concerned = _concerned(statements, resource)
-        return self._evaluate(concerned, _as_written, who, action, resource, {"arguments": arguments})
+        """What depends on them, by `arguments` in Cedar's JSON form: YES or NO. `permit` is the verdict's without them.
+
+        What does not read arguments has been asked: no such statement forbids, or it would not depend.
+        """
+        asking = [s for s in _concerned(statements, resource) if s.asks_arguments]
+        return self._evaluate(asking, _as_written, who, action, resource, {"arguments": arguments}, permit)
 
     def _evaluate(
         self,
@@ -94,13 +115,14 @@ class Engine:
         action: str,
         resource: Resource,
         context: Json,
+        permitted: str = "",
     ) -> Verdict:
         # A statement without conditions applies to all in its scope, and Cedar need not be asked.
         for s in statements:
             if not s.permits and not s.conditional:
                 return Verdict(Answer.NO, s.label)
-        permit = next((s for s in statements if s.permits and not s.conditional), None)
-        open_ones = [s for s in statements if s.conditional and (permit is None or not s.permits)]
+        permitted = permitted or next((s.label for s in statements if s.permits and not s.conditional), "")
+        open_ones = [s for s in statements if s.conditional and not (permitted and s.permits)]
         by_id = {s.id: s for s in open_ones}
         for statement_id in self._ask(open_ones, form, who, action, resource, context) if open_ones else ():
             held = by_id.get(statement_id)
@@ -108,8 +130,8 @@ class Engine:
                 return UNASKED
             if not held.permits:
                 return Verdict(Answer.NO, held.label)
-            permit = permit or held
-        return Verdict(Answer.YES, permit.label) if permit is not None else Verdict(Answer.NO)
+            permitted = permitted or held.label
+        return Verdict(Answer.YES, permitted) if permitted else Verdict(Answer.NO)
 
     def _ask(
         self,
@@ -129,7 +151,7 @@ class Engine:
             "resource": reference(resource_uid(resource)),
             "context": jsons.dumps(context).decode(),
         }
-        entities = jsons.dumps([who.entity, resource_entity(resource)]).decode()
+        entities = self._entities_of(who, resource)
         try:
             result = cedarpy.is_authorized(request, self._set(statements, form), entities)
         except Exception:
@@ -146,6 +168,17 @@ class Engine:
             if failed is None or not failed.permits:
                 held.append(erred[1])
         return held
+
+    def _entities_of(self, who: Who, resource: Resource) -> cedarpy.Entities:
+        """Parsed once for those who keep asking; the key's objects are kept, so that it stays theirs."""
+        key = (id(who.entity), resource)
+        known = self._entities.get(key)
+        if known is None:
+            text = jsons.dumps([who.entity, resource_entity(resource)]).decode()
+            known = self._entities[key] = who, cedarpy.Entities.from_json_str(text)
+            if len(self._entities) > ENTITIES_MAX:
+                self._entities.popitem(last=False)
+        return known[1]
 
     def _set(self, statements: Sequence[Statement], form: Callable[[Statement], Json]) -> cedarpy.PolicySet:
         key = (form.__name__, *(s.id for s in statements))

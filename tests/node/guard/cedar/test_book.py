@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from node.guard.cedar.arguments import arguments_for
 from node.guard.cedar.book import Book
-from node.guard.cedar.engine import Answer
+from node.guard.cedar.engine import Answer, Verdict
 from node.guard.cedar.entities import (
     memberships,
     principal_entity,
@@ -161,5 +161,5 @@ def test_policies_of_an_authority_that_lost_its_role_forbid_and_no_longer_permit
     text = 'permit(principal, action, resource); forbid(principal, action, resource == Tool::"git/push");'
     policies = book_of([PolicyRule("p", text, "enforce", "a", grants=False)], {})
     who = policies.class_of(PRINCIPALS[0])
-    assert policies.judge(who, "call", RESOURCES[0]) == (Answer.NO, "")
-    assert policies.judge(who, "call", RESOURCES[1]) == (Answer.NO, "policy p #2")
+    assert policies.judge(who, "call", RESOURCES[0]) == Verdict(Answer.NO)
+    assert policies.judge(who, "call", RESOURCES[1]) == Verdict(Answer.NO, "policy p #2")
