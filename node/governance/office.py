@@ -8,6 +8,7 @@ from typing import Any
 
 from node.audit.port import Audit
 from node.governance.asked import Asked
+from node.governance.bodies import Broken
 from node.governance.changes import CheckPolicy
 from node.governance.copies import Copy
 from node.governance.desk import Desk
@@ -160,7 +161,7 @@ class Office:
             (key, item, copy)
             for copy in self._governance.copies()
             for key, item in copy.items.items()
-            if key.kind is kind
+            if key.kind is kind and not isinstance(item, Broken)
         ]
         for key, item, copy in sorted(found, key=lambda f: (f[0].id, f[2].authority.name)):
             yield item, _laid(copy, key)

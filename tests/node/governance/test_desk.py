@@ -10,7 +10,7 @@ import pytest
 from node.governance import changes
 from node.governance.asked import Asked
 from proto.errors import Conflict, Exhausted, Forbidden, Invalid, MeshError, ScopeRequired, Unavailable
-from proto.records import Kind, Principal
+from proto.records import Kind, Principal, Record
 from tests.node.governance.offices import NOW_S, OPERATOR, READER, Member, Mesh
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
@@ -222,6 +222,22 @@ async def test_a_key_is_shown_without_its_digest_and_with_its_last_use(lord: Mem
         ["10.0.0.0/8"],
         "2023-11-14T22:13:20Z",
     )
+
+
+async def test_what_cannot_be_read_is_named_in_the_status_and_keeps_nothing_else_from_being_shown(
+    lord: Member, east: Member
+) -> None:
+    await ask(lord, "set", Kind.KEY, "k", {"sha256": DIGEST})
+    node = Record.of(Kind.NODE, "lord", lord.governance.node_field)
+    odd = [Record.of(kind, "odd", {"color": 1}) for kind in changes.MOST]
+    east.governance.governs(lord.id, [node, *lord.governance.own().values(), *odd], {}, whole=True)
+    office = east.office
+    (shown,) = office.keys()
+    assert shown["name"] == "k"
+    assert [*office.policies(), *office.tenants(), *office.held(), *office.revoked()] == []
+    (authority,) = office.status()["authorities"]
+    assert len(authority["unreadable"]) == 5
+    assert all("'color' is not known here" in why or "credential 'odd'" in why for why in authority["unreadable"])
 
 
 async def test_what_an_authority_said_is_forgotten_by_who_may_administer_alone(lord: Member, east: Member) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from node.governance.bodies import Broken, item_of
 from node.governance.union import NOWHERE, Side, unite
@@ -13,6 +16,10 @@ from proto.records import Kind, Record, RecordKey
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 PERMIT = {"text": "permit(principal, action, resource);"}
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
 def side(name: str, *records: Record, grants: bool = True, fresh: bool = True) -> Side:
@@ -154,3 +161,43 @@ def test_its_repr_counts_and_shows_no_digest() -> None:
     state = union(side("a", key(), held("files"), fresh=False), version=3)
     assert repr(state) == "Governed(3: 0 keys, 0 policies, 0 tenants, 1 held, 0 revoked, stale a)"
     assert "ab" * 4 not in repr(union(side("a", key())).keys)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["sha256", "text", "mode", "held", "tool", "owner", "addresses", "scopes", "expires_s", "at"])
+BODY = st.dictionaries(FIELDS, JSON | st.sampled_from([DIGEST, "enforce", "10.0.0.0/8"]), max_size=4)
+RAW = BODY.map(as_json) | st.binary(max_size=40)
+SENT = st.tuples(st.sampled_from([*BAD]), st.text(max_size=12), RAW)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([*BAD]), st.text(max_size=12), RAW), max_size=4), st.booleans(), st.booleans()
+)
+def test_whatever_an_authority_sends_is_read_or_counts_for_what_it_could_deny(
+    sent: list[tuple[Kind, str, bytes]], grants: bool, fresh: bool
+) -> None:
+    records = [Record(kind, name, b"", raw) for kind, name, raw in sent]
+    said = {r.key: item_of(r, "a") for r in records}
+    state, problems = unite([Side("a", said, grants, fresh), side("b", key(), tenant())])
+    for found, item in said.items():
+        broken = isinstance(item, Broken)
+        assert not broken or problems
+        match found.kind:
+            case Kind.POLICY:
+                assert not broken or state.closed
+            case Kind.KEY:
+                assert not (broken or not (grants and fresh)) or found.id not in {
+                    k.name for k in state.keys.values() if k.authority == "a"
+                }
+            case Kind.TENANT:
+                assert state.tenants_governed
+                assert not broken or found.id not in state.tenants
+            case Kind.QUARANTINE:
+                assert state.held[found.id]
+            case Kind.REVOCATION:
+                assert found.id in state.revoked
