@@ -19,7 +19,7 @@ from proto.records import Principal
 
 _GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
 _JWT = "urn:ietf:params:oauth:token-type:jwt"
-_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name of a kind
+_ACCESS = "urn:ietf:params:oauth:token-type:access_token"
 
 Subject = Callable[[Principal, Discovered], tuple[str, str]]
 """Gives (subject token, its type) for a principal. Raises `Unavailable`."""
@@ -69,7 +69,7 @@ class TokenExchange:
                 "grant_type": _GRANT,
                 "subject_token": token,
                 "subject_token_type": kind,
-                "requested_token_type": _ACCESS_TOKEN,
+                "requested_token_type": _ACCESS,
                 "scope": " ".join(chosen_scopes(self._scopes, asked.challenge, found, asked.scopes)),
                 "resource": resource,
                 "audience": self._audience,
@@ -130,7 +130,7 @@ def own_token(server: str, callers: CallerTokens) -> Subject:
                 "sign in at this node with a bearer token",
                 server=server,
             )
-        return held, _ACCESS_TOKEN
+        return held, _ACCESS
 
     return token
 

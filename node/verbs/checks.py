@@ -67,7 +67,8 @@ def inspect(config: NodeConfig, now: datetime | None = None, file: Path | None =
             if problem:
                 report.problems.append(f"server {name!r}: {problem}")
             how = server.url or " ".join(server.argv())
-            report.servers.append((name, how, problem or note))
+            signs = f"signs in by {server.auth.kind}" if server.auth is not None else ""
+            report.servers.append((name, how, problem or ", ".join(filter(None, (note, signs)))))
     return report
 
 

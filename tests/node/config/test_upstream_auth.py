@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from node.config import NodeConfig
 from node.settings.upstream_auth import ClientCredentialsAuth, TokenExchangeAuth
+from node.verbs.checks import inspect
 from tests.node.credentials.conftest import PEM
 
 Load = Callable[[str], NodeConfig]
@@ -104,6 +105,11 @@ GOOD = "kind: token_exchange, client_id: n, subject: token, issuer: https://idp.
 )
 def test_what_does_not_go_with_it_is_refused(refused: Refused, text: str, problem: str) -> None:
     assert any(problem in line for line in refused(text)), refused(text)
+
+
+def test_a_check_says_how_each_server_is_signed_in_to(load_text: Load) -> None:
+    config = load_text(server(GOOD))
+    assert inspect(config).servers == [("a", URL, "signs in by token_exchange")]
 
 
 def test_every_key_of_it_is_documented() -> None:
