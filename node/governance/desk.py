@@ -94,7 +94,19 @@ class Desk:
         places = self._holders(asked)
         if asked.do == "set" or not places:
             places = [self._writer(places)]
-        answers = [await self._at(place, asked, principal) for place in places]
+        answers, missed = [], []
+        for place in places:
+            try:
+                answers.append(await self._at(place, asked, principal))
+            except Unavailable as e:
+                if len(places) == 1:
+                    raise
+                missed.append(f"{place} ({e.message})")
+        if missed:
+            raise Unavailable(
+                f"{asked.verb} {asked.what!r} is done at {len(answers)} of {len(places)} authorities that have it, and "
+                f"not at {', '.join(missed)}: there it stays as it was; ask again when they are back"
+            )
         return {
             "changed": any(a["changed"] for a in answers),
             "authorities": places,

@@ -106,6 +106,18 @@ async def test_what_several_have_laid_down_is_removed_at_each(mesh: Mesh, east: 
     assert not (await ask(east, "remove", Kind.QUARANTINE, "files", {"tool": "rm"}))["changed"]
 
 
+async def test_what_could_not_be_removed_everywhere_is_said_and_removed_where_it_could_be(
+    mesh: Mesh, east: Member, lord: Member
+) -> None:
+    twin = mesh.add("twin", authority=True)
+    for member in (lord, twin):
+        await ask(member, "set", Kind.TENANT, "acme")
+    mesh.away = {"twin"}
+    with pytest.raises(Unavailable, match=r"done at 1 of 2 .* not at twin .* ask again"):
+        await ask(east, "remove", Kind.TENANT, "acme")
+    assert (lord.governance.own(), east.governance.state.tenants["acme"].authority) == ({}, "twin")
+
+
 # ---- what ------------------------------------------------------------------------------------------
 
 
