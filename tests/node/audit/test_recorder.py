@@ -231,6 +231,40 @@ async def test_a_full_disk_loses_nothing_while_there_is_room_and_is_told_and_men
     assert verify(numbered(lines_of(disk))).intact
 
 
+@pytest.mark.parametrize("trouble", ["full", "locked"])
+async def test_a_real_database_that_is_full_or_locked_is_told_and_written_once_it_can_be(
+    tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.audit.store.BUSY_S", 0.05)
+    store = SqliteAuditStore(tmp_path / "audit.db")
+    audit = recorder(store, tmp_path)
+    audit.start(version="test")
+    await written(audit, 1)
+    other = sqlite3.connect(tmp_path / "audit.db", isolation_level=None)
+    assert store._db is not None
+    if trouble == "full":
+        (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+        store._db.execute(f"PRAGMA max_page_count = {pages}")
+    else:
+        other.execute("BEGIN IMMEDIATE")
+    for n in range(50):
+        audit.call(call_of(n), ended(call_of(n)))
+    await until(lambda: audit.failing)
+    assert trouble in audit.status()["problem"]
+    if trouble == "full":
+        store._db.execute("PRAGMA max_page_count = 1000000")
+    else:
+        other.execute("ROLLBACK")
+    other.close()
+    await until(lambda: not audit.failing)
+    await stopped(audit)
+    verdict = check([tmp_path / "audit.db"], AnyKey())
+    assert verdict.intact, verdict
+    store.open()
+    assert len(records_of(store, kind="call")) == 50
+    store.close()
+
+
 async def test_what_the_queue_has_no_room_for_is_counted_by_the_next_record(disk: Disk, tmp_path: Path) -> None:
     audit = recorder(disk, tmp_path, AuditSettings(queue_records=10))
     audit.start(version="test")
