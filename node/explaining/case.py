@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from federation.events import Liveness
@@ -169,12 +169,22 @@ class Case:
             actions = ", ".join(dict.fromkeys(a for some in servers.values() for a in some))
             names = ", ".join(servers)
             if decision.allowed:
+                yield from self._scopes(servers)
                 yield yes(About.POLICY, f"{who.subject} may {actions} {names} ({decision.rule})")
             else:
-                mend = (
-                    f"add {split_name(next(iter(servers)))!r} to the servers of {decision.rule}, then restart this node"
-                )
+                mend = _mend(decision.rule, next(iter(servers)))
                 yield no(About.POLICY, f"{who.subject} may not {actions} {names}: {decision.reason}", mend)
+
+    def _scopes(self, servers: Iterable[str]) -> Iterator[Finding]:
+        """Visible, and a call would be told what is missing."""
+        for server in self._shown:
+            resource = server.resource(self._meant.tool)
+            missing = [scope for scope in resource.scopes if scope not in self._principal.scopes]
+            if missing and server.qualified in servers:
+                words = f"{self._principal.subject} lacks scopes for {server.qualified}: {' '.join(missing)}"
+                yield no(
+                    About.POLICY, words, "grant them at the issuer, or with the key; servers.NAME.scopes asks for them"
+                )
 
     def _route(self) -> Route | None:
         """What the name means to the principal when it calls."""
@@ -316,6 +326,24 @@ class Case:
         found = [f["text"] for kind in about for f in self._findings if f["about"] == kind and f["ok"] is False]
         more = len(found) - REASONS_MAX
         return "; ".join(found[:REASONS_MAX]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _mend(rule: str, qualified: str) -> str:
+    """What an operator can do about a decision, by the layer that made it."""
+    match rule.split(" ")[0]:
+        case "auth.keys" | "auth.peers":
+            return f"add {split_name(qualified)!r} to the servers of {rule}, then restart this node"
+        case "governed":
+            return "revoke that key and make one for these servers: 'toolmesh key create --server'"
+        case "held":
+            return f"'toolmesh enable {split_name(qualified)}', or its tool"
+        case "policy" | "role" | "default":
+            return "'toolmesh policy list --text' shows the mesh's policies; guard.policies and roles are this node's"
+        case "governance":
+            return "'toolmesh governance' says which authority, and why"
+        case "tenant":
+            return f"servers.{split_name(qualified)}.tenant and teams at its owner, tenant and groups of the caller"
+    return "show a credential that is valid"
 
 
 def _untold(server: Server) -> bool:

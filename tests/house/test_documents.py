@@ -20,6 +20,7 @@ from node.operator.api import OperatorApi
 from node.operator.auditing import AuditApi
 from node.operator.governing import GoverningApi
 from node.operator.grants import GrantsApi
+from node.operator.policies import PolicyApi
 from node.settings.auth import AuthSection
 from node.settings.servers import ServerConfig
 from node.verbs.remote import KEY_VARIABLE, URL_VARIABLE
@@ -151,6 +152,7 @@ def test_every_route_of_the_operators_is_documented() -> None:
     # Every part's routes for operators; what they are given is asked for nothing here.
     apis = (
         OperatorApi(None, None),  # type: ignore[arg-type]
+        PolicyApi(None, None, None, None, None),  # type: ignore[arg-type]
         GoverningApi(None, None),  # type: ignore[arg-type]
         AuditApi(None, None, None),  # type: ignore[arg-type]
         GrantsApi(None, None, lambda _: True),  # type: ignore[arg-type]
