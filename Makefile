@@ -10,8 +10,11 @@ demo-once: .venv/ready       # the same story, then stop: exit status 0 if every
 test: .venv/ready            # set everything up and run the tests, two files at a time
 	$(PY) -m pytest -n 2 --dist loadfile
 
-check: .venv/ready           # style, types, who may import whom, generated stubs
+check: .venv/ready           # style, types, who may import whom, generated stubs, known flaws, secrets in the tree
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports --no-cache && deploy/stubs.sh --check
+	.venv/bin/bandit -q -c pyproject.toml -r proto federation router node
+	$(PY) deploy/known_vulnerabilities.py
+	$(PY) deploy/secrets_scan.py
 
 proto: .venv/ready           # generate the stubs from proto/*.proto
 	deploy/stubs.sh
