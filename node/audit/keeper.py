@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from node.audit.chain import Head
 from node.audit.entries import Entry, EventEntry, now_ms
 from node.audit.jsonl import JsonlSink
-from node.audit.rows import AuditStore, Row
+from node.audit.rows import AuditStore, Kept, Row
 from node.audit.scribe import Rows
 from proto import jsons
 from proto.errors import MeshError
@@ -77,6 +77,8 @@ class Keeper:
         self._remove_to = 0
         self.last_write_ms = 0
         self.head = Head(0, b"")
+        self.kept = Kept(0, 0, 0, None)
+        """As of the last batch: for who must not wait for a disk."""
         self._thread = threading.Thread(target=self._run, name="audit-keeper", daemon=True)
 
     def __repr__(self) -> str:
@@ -84,6 +86,7 @@ class Keeper:
 
     def start(self, head: Head) -> None:
         self.head = head
+        self.kept = self._store.kept()
         self._thread.start()
 
     def finish(self, within_s: float) -> bool:
@@ -128,6 +131,7 @@ class Keeper:
         self._rows.done(rows)
         self.head = Head(rows[-1].seq, rows[-1].hash)
         self.last_write_ms = self._wall_ms()
+        self.kept = self._store.kept()
         self._trouble("store", "")
         for row in rows:
             if row.kind == "system" and b'"action":"retention"' in row.line:
@@ -164,6 +168,7 @@ class Keeper:
         if self._remove_to:
             if self._store.remove_to(self._remove_to, REMOVE_ROWS) == 0:
                 self._remove_to = 0
+            self.kept = self._store.kept()
             self._trouble("retention", "")
             return
         if self._clock() < self._tend_at:

@@ -274,21 +274,16 @@ class Recorder:
         return bool(self._problems)
 
     def status(self) -> AuditStatus:
-        """Reads the store: some 0.1 ms."""
+        """As of the last batch; asks no disk."""
         seq, queued, size, wrote_ms = self.counts
-        try:
-            kept = self.store.kept()
-            first, records, held = kept.first, kept.last - kept.first + 1 if kept.first else 0, kept.bytes
-        except Unavailable as e:
-            self._trouble_here("store", e.message)
-            first = records = held = 0
+        first, last, held, _ = self._keeper.kept if self._keeper else (0, 0, 0, None)
         return {
             "node": self._me.name,
             "head": self.head,
             "signed_to": self._scribe.signed_to if self._scribe else seq,
             "key_id": self._key_id,
             "first": first,
-            "records": records,
+            "records": last - first + 1 if first else 0,
             "bytes": held,
             "queued": queued,
             "queued_bytes": size,

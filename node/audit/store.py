@@ -23,6 +23,8 @@ SCHEMA = 1
 BUSY_S = 1.0
 QUERY_S = 10.0
 """A question that takes longer is ended; it can be narrowed."""
+IDLE_MAX = 4
+"""Connections that are kept for the next questions."""
 
 _TABLES = (
     """
@@ -47,9 +49,9 @@ class SqliteAuditStore:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._db: sqlite3.Connection | None = None
-        self._reader: sqlite3.Connection | None = None
+        self._idle: list[sqlite3.Connection] = []
         self._writing = threading.Lock()
-        self._reading = threading.Lock()
+        self._lending = threading.Lock()
         self._total = 0
 
     def __repr__(self) -> str:
@@ -154,12 +156,12 @@ class SqliteAuditStore:
             return db.execute("DELETE FROM records WHERE seq <= ?", (min(seq, first + most - 1),)).rowcount
 
     def close(self) -> None:
-        """Waits for a reader that is at work."""
-        with self._writing, self._reading:
-            for db in (self._reader, self._db):
-                if db is not None:
-                    db.close()
-            self._db = self._reader = None
+        """Waits for what is being written; who reads meanwhile ends as it would have."""
+        with self._writing, self._lending:
+            for db in (*self._idle, *([self._db] if self._db else [])):
+                db.close()
+            self._idle.clear()
+            self._db = None
 
     def _last_before(self, db: sqlite3.Connection, seq: int) -> int:
         (found,) = db.execute("SELECT max(seq) FROM records WHERE seq < ?", (seq,)).fetchone()
@@ -207,15 +209,23 @@ class SqliteAuditStore:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
-        with self._reading:
+        """A connection of one's own: a long question keeps nobody waiting, neither who asks nor who writes."""
+        with self._lending:
             if self._db is None:
                 raise Unavailable(f"{self.file} is not open")
-            try:
-                if self._reader is None:
-                    self._reader = reading(self.file)
-                yield self._reader
-            except sqlite3.Error as e:
-                raise self._unavailable(e) from None
+            db = self._idle.pop() if self._idle else None
+        try:
+            db = db or reading(self.file)
+            yield db
+        except sqlite3.Error as e:
+            raise self._unavailable(e) from None
+        finally:
+            with self._lending:
+                keep = db is not None and self._db is not None and len(self._idle) < IDLE_MAX
+                if db is not None and keep:
+                    self._idle.append(db)
+            if db is not None and not keep:
+                db.close()
 
     def _unavailable(self, error: Exception) -> Unavailable:
         why = getattr(error, "strerror", None) or error

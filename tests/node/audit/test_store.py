@@ -148,6 +148,25 @@ def test_a_question_that_names_a_column_is_answered_from_its_index(tmp_path: Pat
     store.close()
 
 
+def test_who_asks_long_keeps_nobody_waiting(tmp_path: Path) -> None:
+    store = SqliteAuditStore(tmp_path / "audit.db")
+    store.open()
+    store.append([row(1)])
+    with store._read() as long:
+        long.execute("BEGIN")
+        assert long.execute("SELECT count(*) FROM records").fetchone() == (1,)
+        store.append([row(2)])
+        assert seqs(store.find(Query())) == [2, 1]
+        assert store.kept().last == 2
+        assert long.execute("SELECT count(*) FROM records").fetchone() == (1,), "it sees what it began with"
+        long.execute("COMMIT")
+    assert seqs(store.find(Query())) == [2, 1]
+    with store._read():
+        store.close()
+    with pytest.raises(Unavailable, match="not open"):
+        store.kept()
+
+
 def test_a_file_of_a_newer_release_is_refused_by_name(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "audit.db") as db:
         db.execute("PRAGMA user_version = 99")
