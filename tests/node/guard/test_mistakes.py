@@ -68,8 +68,8 @@ def records() -> list[Record]:
     }
     schema = {"type": "object", "properties": {"path": {"type": "string", "x-mcp-header": "Path"}}}
     tools = [
-        {"name": name, "description": f"{name} of files", "inputSchema": schema, "annotations": {"readOnlyHint": True}}
-        for name in ("read", "write", "drop_all", "sealed_read")
+        {"name": name, "description": f"{name} of files", "inputSchema": schema, "annotations": {"readOnlyHint": reads}}
+        for name, reads in (("read", True), ("write", False), ("drop_all", False), ("sealed_read", True))
     ]
     found = [Record.of(Kind.SERVER, "files", body)]
     found += [Record.of(Kind.TOOL, f"files/{tool['name']}", tool) for tool in tools]

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import cedarpy
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from node.guard.cedar.arguments import arguments_for
@@ -105,7 +105,16 @@ def book(text: str) -> Book:
     return Book(list(statements_of("p", text, "p")), {})
 
 
+EITHER = 'permit(principal, action, resource) when { context.arguments.n < 5 || resource.region == "eu" };'
+HIDDEN = (
+    "permit(principal, action, resource);"
+    'forbid(principal, action, resource) when { context.arguments.path like "/srv*" } when { principal.kind == "x" };'
+)
+
+
 @settings(max_examples=25, deadline=None)
+@example(text=EITHER, action="call")
+@example(text=HIDDEN, action="call")
 @given(text=st.lists(statements, min_size=1, max_size=5).map("\n".join), action=st.sampled_from(["list", "call"]))
 def test_a_verdict_by_class_is_what_cedar_says_of_the_case(text: str, action: str) -> None:
     policies = book(text)
