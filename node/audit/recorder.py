@@ -20,10 +20,10 @@ from federation.clock import SystemClock
 from node.audit.bounds import AuditSettings
 from node.audit.entries import AdminEntry, CallEntry, DecisionEntry, Entry, EventEntry, now_ms, rfc3339
 from node.audit.jsonl import JsonlSink
-from node.audit.keeper import Keeper, Retention
+from node.audit.keeper import TEND_S, Keeper, Retention
 from node.audit.opening import open_log
 from node.audit.rows import AuditStore
-from node.audit.scribe import Scribe
+from node.audit.scribe import LINGER_S, Scribe
 from node.audit.signing import Signer
 from node.audit.signins import Signins
 from node.operator.audited import AuditStatus
@@ -49,13 +49,21 @@ class Recorder:
     """`Audit` of the node `me`. `epoch` tells its lives apart: each higher than the one before."""
 
     def __init__(
-        self, me: NodeId, store: AuditStore, signer: Callable[[], Signer], settings: AuditSettings, **timing: Any
+        self,
+        me: NodeId,
+        store: AuditStore,
+        signer: Callable[[], Signer],
+        settings: AuditSettings,
+        *,
+        linger_s: float = LINGER_S,
+        tend_s: float = TEND_S,
     ) -> None:
         self._me = me
         self.store = store
         self._make_signer = signer
         self._settings = settings
-        self._timing = timing
+        self._linger_s = linger_s
+        self._tend_s = tend_s
         self._alarms = Alarms(SystemClock())
         self._signins = Signins(self._put)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -87,7 +95,7 @@ class Recorder:
         for part, why in opened.problems.items():
             self._trouble_here(part, why)
         s = self._settings
-        scribe = Scribe(self._me, opened.epoch, opened.head, opened.at_ms, signer, s.bodies, **self._timing)
+        scribe = Scribe(self._me, opened.epoch, opened.head, opened.at_ms, signer, s.bodies, linger_s=self._linger_s)
         keeper = Keeper(
             scribe.rows,
             self.store,
@@ -95,6 +103,7 @@ class Recorder:
             scribe.tell,
             self._trouble,
             self._wrote,
+            tend_s=self._tend_s,
         )
         if s.jsonl is not None:
             j = s.jsonl

@@ -28,7 +28,7 @@ NAMES = [
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(max_size=40) | st.integers().map(str), max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_parameters_make_a_question_or_are_refused(asked: dict[str, str]) -> None:
     try:
         query = query_of(asked, NOW)

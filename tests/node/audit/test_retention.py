@@ -15,13 +15,9 @@ from tests.node.audit.logs import call_of, ended, lines_of, numbered, recorder, 
 
 
 async def grown(store: AuditStore, tmp_path: Path, settings: AuditSettings, monkeypatch: Any) -> Recorder:
-    monkeypatch.setattr("node.audit.keeper.TEND_S", 0.0)
     monkeypatch.setattr("node.audit.keeper.REMOVE_ROWS", 7)
-    audit = recorder(store, tmp_path / "keys", settings)
+    audit = recorder(store, tmp_path / "keys", settings, tend_s=0.01)
     audit.start(version="test")
-    keeper = audit._keeper
-    assert keeper is not None
-    keeper._tend_s = 0.01
     for n in range(60):
         audit.call(call_of(n), ended(call_of(n)))
         if n % 10 == 0:
