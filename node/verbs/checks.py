@@ -19,7 +19,7 @@ from node.settings.sections import EtcdSection, HttpTls, SearchSection
 from node.settings.servers import ServerConfig
 from node.settings.source import read_yaml
 from node.settings.values import is_loopback
-from node.verbs import check_auth, check_doors, check_search
+from node.verbs import check_auth, check_doors, check_guard, check_search
 from proto.errors import Invalid
 
 EXPIRES_SOON = timedelta(days=30)
@@ -61,6 +61,7 @@ def inspect(config: NodeConfig, now: datetime | None = None, file: Path | None =
     _http(config, report, now, file)
     _federation(config, report, now)
     _search(config.search, report)
+    check_guard.guard(config.guard, report)
     for servers, note in ((config.servers, ""), (config.catalogue, "when added")):
         for name, server in servers.items():
             problem = missing_program(server)
