@@ -65,6 +65,11 @@ def test_the_published_schema_is_the_one_that_policies_are_checked_against() -> 
     assert (ROOT / "deploy/examples/toolmesh.cedarschema").read_text() == SCHEMA
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "deploy/examples/policies").glob("*.cedar")), ids=lambda f: f.name)
+def test_the_examples_can_be_honoured(file: Path) -> None:
+    check_policy(file.stem, file.read_text())
+
+
 @pytest.mark.parametrize(
     ("servers", "allowed"),
     [
