@@ -40,7 +40,11 @@ def check_policy(name: str, text: str) -> None:
 @lru_cache(maxsize=POLICIES_KEPT)
 def read_policy(name: str, text: str) -> tuple[Statement, ...]:
     """Its statements, under ids that are no other policy's. Raises `Invalid` like `check_policy`."""
-    if len(text.encode()) > POLICY_BYTES_MAX:
+    try:
+        size_bytes = len(text.encode())
+    except UnicodeEncodeError:
+        raise Invalid(f"policy {name!r} holds half a character (a lone surrogate); write the whole one") from None
+    if size_bytes > POLICY_BYTES_MAX:
         raise Invalid(f"policy {name!r} is longer than {POLICY_BYTES_MAX} bytes; write it as several")
     statements = tuple(statements_of(name, text, hashlib.sha256(f"{name}\0{text}".encode()).hexdigest()[:24]))
     if len(statements) > STATEMENTS_MAX:
