@@ -398,7 +398,8 @@ class App:
 
     def _catalogue_spec(self, name: str) -> UpstreamSpec:
         """Which server it is others choose, of a list that may be long and copied: its address is judged."""
-        return replace(self.signing_in.spec(name, self.config.catalogue[name]), outbound=self.outbound)
+        spec = self.signing_in.spec(name, self.config.catalogue[name], judged=True)
+        return replace(spec, outbound=self.outbound)
 
     async def _add(self, name: str, caller: Caller) -> Server:
         """Bring in a server of the catalogue. Raises `Unknown` where there is none, or none for this caller."""

@@ -29,9 +29,12 @@ class SigningIn:
     consents: Consents | None
     signing: Signing | None
 
-    def spec(self, name: str, server: ServerConfig) -> UpstreamSpec:
-        """What is started or connected to. Raises `Invalid` or `Unavailable`."""
-        return server.to_spec(name) if self.signing is None else self.signing.spec(name, server)
+    def spec(self, name: str, server: ServerConfig, *, judged: bool = False) -> UpstreamSpec:
+        """What is started or connected to; `judged`: what signs in there may dial no private address for its `url`.
+
+        Raises `Invalid` or `Unavailable`.
+        """
+        return server.to_spec(name) if self.signing is None else self.signing.spec(name, server, judged=judged)
 
     def close(self) -> None:
         if self.secrets is not None:

@@ -55,19 +55,22 @@ class Signing:
     def __repr__(self) -> str:
         return f"Signing({', '.join(sorted(self._made)) or 'fixed headers only'})"
 
-    def spec(self, name: str, config: ServerConfig) -> UpstreamSpec:
+    def spec(self, name: str, config: ServerConfig, *, judged: bool = False) -> UpstreamSpec:
         """What is started or connected to, with what signs in there. Raises `Invalid`."""
         spec = config.to_spec(name)
-        credentials = self.credentials(name, config)
+        credentials = self.credentials(name, config, judged=judged)
         return spec if credentials is None else replace(spec, credentials=credentials)
 
-    def credentials(self, name: str, config: ServerConfig) -> BearerCredentials | None:
-        """None where its fixed headers are all. Made again for the same server, the new ones count."""
+    def credentials(self, name: str, config: ServerConfig, *, judged: bool = False) -> BearerCredentials | None:
+        """None where its fixed headers are all. Made again for the same server, the new ones count.
+
+        `judged`: others choose the server, so that its `url` is dialled for its metadata only if it is public too.
+        """
         auth = config.auth
         if auth is None:
             return None
         token_url = "" if isinstance(auth, AuthorizationCodeAuth) else auth.token_url
-        written = [url for url in (config.url, auth.issuer, token_url) if url]
+        written = [url for url in ("" if judged else config.url, auth.issuer, token_url) if url]
         http = OutboundHttp(self._outbound, f"signing in to server {name!r}", [canonical(url) for url in written])
         discovery = Discovery(name, config.url, http, issuer=auth.issuer)
         whose: Whose | None = None

@@ -13,6 +13,8 @@ from node.app import App
 from node.config import parse
 from node.ports import Caller
 from proto.errors import Unavailable
+from proto.records import ANONYMOUS
+from tests.node.credentials.conftest import new_pem
 
 
 @pytest.fixture
@@ -68,3 +70,31 @@ async def test_an_operator_may_allow_it(tmp_path: Path, listener: tuple[int, lis
     entry = {"url": f"http://127.0.0.1:{port}/mcp", "transport": "http"}
     await added(tmp_path, entry, outbound={"allow": [f"127.0.0.1:{port}"]})
     assert heard[0].startswith(b"POST /mcp HTTP/1.1")
+
+
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f.1", "127.0.0.1.", "[::ffff:127.0.0.1]"])
+async def test_no_other_way_to_write_a_private_address_is_dialled(
+    tmp_path: Path, listener: tuple[int, list[bytes]], host: str
+) -> None:
+    port, heard = listener
+    await added(tmp_path, {"url": f"http://{host}:{port}/mcp", "transport": "http"})
+    assert heard == []
+
+
+async def test_what_signs_in_to_an_entry_dials_no_private_address_either(
+    tmp_path: Path, listener: tuple[int, list[bytes]]
+) -> None:
+    port, heard = listener
+    auth = {"kind": "client_credentials", "client_id": "node", "client_key": new_pem()}
+    settings = {
+        "node": {"data_dir": str(tmp_path)},
+        "search": {"embedder": "none"},
+        "catalogue": {"chosen": {"url": f"http://127.0.0.1:{port}/mcp", "auth": auth}},
+    }
+    app = App(parse(settings, tmp_path))
+    credentials = app._catalogue_spec("chosen").credentials
+    assert credentials is not None
+    with pytest.raises(Unavailable, match=r"must begin with https://|is loopback"):
+        await credentials.headers(ANONYMOUS)
+    await credentials.close()
+    assert heard == []
