@@ -1,7 +1,7 @@
-"""Denials that never become a call: what was named is there, and is not for who named it.
+"""Denials that never become a call: what was named is not there, or is there and not for who named it.
 
-Callers are told in the words of what does not exist, and the guard is asked nothing further. The record keeps the
-truth: who named what, and which rule hid it. What does not exist at all is no denial.
+Callers are told both in the same words, and the guard is asked nothing further. The record keeps the truth: who named
+what, and which rule hid it, or that nobody has it. So whoever tries names leaves a trace of each.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Hashable
 from node.aiming import aimed_at
 from node.asking import Aim
 from node.audit.port import Audit
-from node.catalog import Catalog
+from node.catalog import Catalog, Server
 from node.ports import Action, Guard, Resource
 from proto.errors import MeshError
-from proto.records import Principal
+from proto.records import Decision, Principal
 
 
 class _Everything:
@@ -26,6 +26,7 @@ class _Everything:
 
 
 _EVERYTHING = _Everything()
+_NOTHING = Decision(False, "there is no such server, or nothing of that name there", "unknown")
 
 
 class Denials:
@@ -45,11 +46,15 @@ class Denials:
         try:
             route = self._catalog.route(name, _EVERYTHING)
         except MeshError:
-            return
-        for server in route.servers:
+            servers: tuple[Server, ...] = ()
+        else:
+            servers = route.servers
+        for server in servers:
             resource = aimed_at(server, aim) if aim is not None else server.resource()
             decision = self._guard.explain(principal, action, resource)
             if not decision.allowed:
                 # The others of a service are told by their owners' own records, where they decide otherwise.
                 self._audit.decision(principal, action.value, resource, decision)
                 return
+        named = Resource(server=name, owner="", tool=aim.name if aim is not None else "")
+        self._audit.decision(principal, action.value, named, _NOTHING)

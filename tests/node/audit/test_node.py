@@ -137,6 +137,24 @@ async def test_a_call_its_denial_a_wrong_key_and_an_operator_s_act_are_on_record
     assert [(a["action"], a["outcome"]) for a in acts] == [("audit query", "ok"), ("drain", "scope_required")]
 
 
+async def test_a_name_that_does_not_exist_is_told_like_one_that_is_hidden_and_is_on_record_as_what_it_is(
+    node: App,
+) -> None:
+    said = [await ask(node, BEN, path=f"/mcp/{name}") for name in ("echo", "nowhere")]
+    hidden, missing = ({**body, "error": {**body["error"], "message": ""}} for _, body in said)
+    assert hidden == missing
+    assert [status for status, _ in said] == [said[0][0]] * 2
+    _, unknown = await ask(node, ANA, tool="no-such-tool")
+    assert "error" in unknown or unknown["result"]["isError"]
+    for asked, tool in (
+        ({"who": "ben", "server": "nowhere"}, "echo"),
+        ({"who": "ana", "tool": "no-such-tool"}, "no-such-tool"),
+    ):
+        record = await found(node, **asked)
+        assert (record["kind"], record["outcome"], record["rule"]) == ("decision", "denied", "unknown")
+        assert record["what"].get("tool", "") == tool
+
+
 async def test_an_operator_of_a_tenant_finds_what_its_tenant_did_and_nothing_else(node: App) -> None:
     await ask(node, ANA)
     await ask(node, BEN)
