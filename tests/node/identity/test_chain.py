@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from node.guard.governed import Governed, KeyRecord, Revoked, Tenant, Ungoverned
 from node.identity import users as users_module
 from node.identity.chain import TOKENS_MAX
+from node.identity.key_source import FRESH_S
 from node.identity.keys import fresh_key
 from node.identity.passwords import PasswordHash
 from node.ports import Credentials
@@ -280,6 +281,8 @@ async def test_checks_of_passwords_are_bounded(people, monkeypatch):
         HASH[:-8],
         "$2b$12$abcdefghijklmnopqrstuv",
     ],
+    # The salt differs from process to process, and tests are told apart by what they are called.
+    ids=["the password itself", "n too low", "n too high", "r too low", "p too low", "cut short", "another scheme"],
 )
 def test_only_a_hash_that_is_dear_enough_is_a_password(text):
     with pytest.raises(Invalid):
@@ -330,6 +333,17 @@ async def test_a_certificate_that_no_entry_takes_is_nobody_and_an_ended_one_too(
     assert not chain.valid(principal)
     with pytest.raises(Unauthenticated):
         await chain.authenticate(good)
+
+
+async def test_a_token_whose_key_its_issuer_takes_back_counts_no_longer_than_it_is_remembered(make, authority, clock):
+    chain = make({"issuers": [{"issuer": authority.url}]})
+    chain._issuers[authority.url]._keys._now_s = clock
+    shown = Credentials(bearer=authority.token(exp=int(NOW_S) + 100 * 365 * 86_400), resource="/mcp")
+    await chain.authenticate(shown)
+    authority.rotate("k2")
+    clock.now_s += 2 * FRESH_S
+    with pytest.raises(Unauthenticated, match="no key of its issuer"):
+        await chain.authenticate(shown)
 
 
 # ---- bounds and hand-over -------------------------------------------------------------------------
