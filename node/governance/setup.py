@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from node.audit.port import Audit
@@ -12,9 +13,8 @@ from node.governance.governance import MeshGovernance
 from node.governance.office import Office
 from node.governance.reach import Reach
 from node.governance.store import SqliteGovernanceStore
-from node.ports import Action, Carrier, Guard, Resource
-from proto.errors import Forbidden, ScopeRequired
-from proto.records import Principal
+from node.guard.operating import may_operate, node_resource
+from node.ports import Carrier, Guard
 
 if TYPE_CHECKING:
     from federation.status import PeerStatus
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from node.ports import CallRecord
 
 AUTHORITY = "authority"
-OPERATOR_SCOPE = "operator"
 
 
 def governance_of(config: NodeConfig, tls: MeshTls | None) -> MeshGovernance:
@@ -46,16 +45,8 @@ def office_of(
     recent: Callable[[], Sequence[CallRecord]],
 ) -> Office:
     """`peers` of the federation and `recent` calls, as of now."""
-    me = governance.me
-    node = Resource(server="", owner=me.name, region=me.region, kind="node")
-
-    def administering(principal: Principal) -> None:
-        decision = guard.may(principal, Action.ADMINISTER, node)
-        if decision.allowed:
-            return
-        if OPERATOR_SCOPE not in principal.scopes:
-            raise ScopeRequired(f"this needs a key with scope {OPERATOR_SCOPE!r}", scopes=[OPERATOR_SCOPE])
-        raise Forbidden(f"{principal.subject!r} may not administer {me.name}: {decision.reason}")
+    # Operators of a tenant have their part in it: `node.governance.tenancy` says which.
+    administering = partial(may_operate, guard, node_resource(governance.me), in_tenant=True)
 
     def last_used() -> Mapping[str, int]:
         return {record.credential: record.at_ms for record in recent()}

@@ -1,4 +1,4 @@
-"""What operators of a tenant may lay down: keys of that tenant, with no more than they hold themselves. Pure."""
+"""What operators of a tenant may lay down: keys of that tenant, named after it, with no more than they hold. Pure."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def within(asked: Asked, principal: Principal, keys: Iterable[KeyRecord]) -> Ask
     if asked.kind is not Kind.KEY:
         raise Forbidden(f"{principal.subject!r} is of tenant {tenant!r}, and {asked.verb!r} is for the whole mesh")
     known = [key for key in keys if key.name == asked.id]
+    if asked.do == "set" and not known and not asked.id.startswith(f"{tenant}."):
+        # Policies, roles and revocations know a key by its name, on every node: with a free choice of names one tenant
+        # could take another caller's rights, or revoke them.
+        raise Forbidden(f"{principal.subject!r} is of tenant {tenant!r}, whose keys are named '{tenant}.…'")
     if any(key.tenant != tenant for key in known) or (asked.do == "remove" and not known):
         raise Forbidden(f"{principal.subject!r} is of tenant {tenant!r}, which has no key {asked.id!r}")
     if asked.do == "remove":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
 
@@ -74,7 +74,7 @@ class GoverningApi:
 
     async def _create_key(self, request: web.Request) -> web.Response:
         """Without `sha256` the key is made here: only its digest leaves this node, but for the answer."""
-        name, principal = request.match_info["name"], await self._looking(request, at_keys=True)
+        name, principal = request.match_info["name"], await self._caller(request)
         body = await body_of(request, BODY_BYTES_MAX)
         made = ""
         if "sha256" not in body:
@@ -84,9 +84,8 @@ class GoverningApi:
         return answer({**done, "key": made} if made else done)
 
     async def _revoke_key(self, request: web.Request) -> web.Response:
-        return await self._changed(
-            request, "remove", Kind.KEY, request.match_info["name"], _asked(request, ("reason",))
-        )
+        principal, reason = await self._caller(request), _asked(request, ("reason",))
+        return await self._change(principal, Asked("remove", Kind.KEY, request.match_info["name"], reason))
 
     # ---- policies and tenants -------------------------------------------------------------------
 
@@ -101,20 +100,20 @@ class GoverningApi:
         return answer({"compiles": True})
 
     async def _set_policy(self, request: web.Request) -> web.Response:
-        return await self._put(request, Kind.POLICY, request.match_info["name"])
+        return await self._put(request, Kind.POLICY)
 
     async def _remove_policy(self, request: web.Request) -> web.Response:
-        return await self._changed(request, "remove", Kind.POLICY, request.match_info["name"], {})
+        return await self._remove(request, Kind.POLICY)
 
     async def _tenants(self, request: web.Request) -> web.Response:
         await self._looking(request)
         return answer({"tenants": self._governing.tenants()})
 
     async def _set_tenant(self, request: web.Request) -> web.Response:
-        return await self._put(request, Kind.TENANT, request.match_info["name"])
+        return await self._put(request, Kind.TENANT)
 
     async def _remove_tenant(self, request: web.Request) -> web.Response:
-        return await self._changed(request, "remove", Kind.TENANT, request.match_info["name"], {})
+        return await self._remove(request, Kind.TENANT)
 
     # ---- what is disabled, and what is revoked --------------------------------------------------
 
@@ -123,43 +122,51 @@ class GoverningApi:
         return answer({"held": self._governing.held()})
 
     async def _hold(self, request: web.Request) -> web.Response:
+        principal = await self._caller(request)
         body = await body_of(request, BODY_BYTES_MAX, ("server", "tool", "owner", "reason"))
         server = _text(body, "server")
         data = {k: v for k, v in body.items() if k != "server"}
-        return await self._changed(request, "set", Kind.QUARANTINE, server, data)
+        return await self._change(principal, Asked("set", Kind.QUARANTINE, server, data))
 
     async def _release(self, request: web.Request) -> web.Response:
+        principal = await self._caller(request)
         asked = dict(_asked(request, ("server", "tool", "owner")))
         server = asked.pop("server", "")
         if not server:
             raise Invalid("parameter 'server' is missing: name what is to be enabled")
-        return await self._changed(request, "remove", Kind.QUARANTINE, server, asked)
+        return await self._change(principal, Asked("remove", Kind.QUARANTINE, server, asked))
 
     async def _revoked(self, request: web.Request) -> web.Response:
         await self._looking(request)
         return answer({"revoked": self._governing.revoked()})
 
     async def _revoke(self, request: web.Request) -> web.Response:
+        principal = await self._caller(request)
         body = await body_of(request, BODY_BYTES_MAX, ("credential", "reason"))
         data = {k: v for k, v in body.items() if k != "credential"}
-        return await self._changed(request, "set", Kind.REVOCATION, _text(body, "credential"), data)
+        return await self._change(principal, Asked("set", Kind.REVOCATION, _text(body, "credential"), data))
 
     async def _lift(self, request: web.Request) -> web.Response:
+        principal = await self._caller(request)
         credential = _asked(request, ("credential",)).get("credential", "")
         if not credential:
             raise Invalid("parameter 'credential' is missing: name what counts again")
-        return await self._changed(request, "remove", Kind.REVOCATION, credential, {})
+        return await self._change(principal, Asked("remove", Kind.REVOCATION, credential, {}))
 
     # ---- within ---------------------------------------------------------------------------------
 
-    async def _put(self, request: web.Request, kind: Kind, name: str) -> web.Response:
-        return await self._changed(request, "set", kind, name, await body_of(request, BODY_BYTES_MAX))
-
-    async def _changed(
-        self, request: web.Request, do: Literal["set", "remove"], kind: Kind, record_id: str, data: Mapping[str, Any]
-    ) -> web.Response:
+    async def _put(self, request: web.Request, kind: Kind) -> web.Response:
         principal = await self._caller(request)
-        return answer(await self._governing.change(Asked(do, kind, record_id, data), principal))
+        body = await body_of(request, BODY_BYTES_MAX)
+        return await self._change(principal, Asked("set", kind, request.match_info["name"], body))
+
+    async def _remove(self, request: web.Request, kind: Kind) -> web.Response:
+        principal = await self._caller(request)
+        return await self._change(principal, Asked("remove", kind, request.match_info["name"]))
+
+    async def _change(self, principal: Principal, asked: Asked) -> web.Response:
+        """Which decides whether the principal may, and puts on record that it tried."""
+        return answer(await self._governing.change(asked, principal))
 
     async def _looking(self, request: web.Request, *, at_keys: bool = False) -> Principal:
         principal = await self._caller(request)

@@ -272,14 +272,14 @@ ACME = Principal("boss", "m", "acme", ("staff",), ("operator", "files:read"), "k
 
 async def test_an_operator_of_a_tenant_makes_and_revokes_keys_of_that_tenant_alone(east: Member, lord: Member) -> None:
     await ask(lord, "set", Kind.KEY, "theirs", {"sha256": OTHER, "tenant": "other"})
-    done = await ask(east, "set", Kind.KEY, "ours", {"sha256": DIGEST, "scopes": ["files:read"]}, ACME)
+    done = await ask(east, "set", Kind.KEY, "acme.ours", {"sha256": DIGEST, "scopes": ["files:read"]}, ACME)
     assert done["authorities"] == ["lord"]
-    assert [(key["name"], key["tenant"]) for key in east.office.keys("acme")] == [("ours", "acme")]
+    assert [(key["name"], key["tenant"]) for key in east.office.keys("acme")] == [("acme.ours", "acme")]
     assert len(east.office.keys()) == 2
     for name in ("theirs", "nobodys"):
         with pytest.raises(Forbidden):
             await ask(east, "remove", Kind.KEY, name, {}, ACME)
-    assert (await ask(east, "remove", Kind.KEY, "ours", {}, ACME))["changed"]
+    assert (await ask(east, "remove", Kind.KEY, "acme.ours", {}, ACME))["changed"]
 
 
 @pytest.mark.parametrize(
@@ -287,8 +287,18 @@ async def test_an_operator_of_a_tenant_makes_and_revokes_keys_of_that_tenant_alo
 )
 async def test_an_operator_of_a_tenant_gives_nobody_more_than_it_holds(lord: Member, more: dict[str, Any]) -> None:
     with pytest.raises(Forbidden):
-        await ask(lord, "set", Kind.KEY, "ours", {"sha256": DIGEST, **more}, ACME)
+        await ask(lord, "set", Kind.KEY, "acme.ours", {"sha256": DIGEST, **more}, ACME)
     assert not lord.governance.state.keys
+
+
+@pytest.mark.parametrize("name", ["op", "acme", "acme-op", "other.op", "Acme.op"])
+async def test_an_operator_of_a_tenant_takes_no_name_by_which_another_may_be_known(lord: Member, name: str) -> None:
+    """A role or a policy that names `op` means the key `op`; so would a revocation of it."""
+    with pytest.raises(Forbidden, match=r"named 'acme\."):
+        await ask(lord, "set", Kind.KEY, name, {"sha256": DIGEST}, ACME)
+    assert not lord.governance.state.keys
+    await ask(lord, "set", Kind.KEY, name, {"sha256": DIGEST, "tenant": "acme"})
+    assert (await ask(lord, "set", Kind.KEY, name, {"sha256": DIGEST, "scopes": ["files:read"]}, ACME))["changed"]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in changes.MOST if kind is not Kind.KEY])
