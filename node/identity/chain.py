@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 TOKENS_MAX = 10_000
 INTROSPECTED_S = 60.0
 """What an issuer said of a token is believed for so long, and for the token's life at most."""
+PROVED_S = 600.0
+"""A signature likewise: its issuer may take the key back, and the token may name any end."""
 
 Keep = Callable[[Principal, str], None]
 
@@ -175,11 +178,12 @@ class Chain:
             issuer = self._issuers.get(signed.issuer)
         if issuer is None:
             raise Unauthenticated(self._needed)
-        token = await issuer.verified(bearer, signed, f"token/{digest.hex()[:16]}")
-        until_s = float(token.principal.expires_s)
-        if issuer.takes_opaque:
-            until_s = min(until_s, self._now_s() + INTROSPECTED_S)
-        self._tokens.put(digest, token, until_s)
+        # Of a signed one without its signature: from one of ECDSA anybody can make a second (r, n - s), under which a
+        # token that is revoked must not come back.
+        named = digest if signed is None else hashlib.sha256(signed.signed).digest()
+        token = await issuer.verified(bearer, signed, f"token/{named.hex()[:16]}")
+        believed_s = INTROSPECTED_S if issuer.takes_opaque else PROVED_S
+        self._tokens.put(digest, token, min(float(token.principal.expires_s), self._now_s() + believed_s))
         return token
 
     # ---- does it count now? ---------------------------------------------------------------------

@@ -85,6 +85,14 @@ async def test_old_keys_are_fetched_again_behind_the_callers_back():
     assert (issuer.fetched, await issuer.kids_for("b")) == (2, ["b"])
 
 
+async def test_a_key_that_was_taken_away_is_not_believed_once_more_after_a_quiet_time():
+    issuer = Issuer()
+    await issuer.kids_for("a")
+    issuer.kids = ["b"]
+    issuer.clock.now_s += 2 * FRESH_S
+    assert await issuer.kids_for("a") == []
+
+
 async def test_keys_outlive_their_issuers_absence_for_a_day_and_no_longer():
     issuer = Issuer()
     await issuer.kids_for("a")

@@ -10,11 +10,14 @@ import json
 import pytest
 from joserfc.jwk import ECKey, OKPKey
 
+from node.identity.chain import PROVED_S
 from node.identity.jose import parse
 from node.identity.jwks import keys_of
 from node.ports import Credentials
 from proto.errors import Invalid, ScopeRequired, Unauthenticated
 from tests.node.identity.conftest import NOW_S, RSA, US, encoded, signed
+
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 async def test_a_good_token_says_who_calls_with_what_scopes_and_groups_and_for_whom(authority, who):
@@ -28,8 +31,19 @@ async def test_a_good_token_says_who_calls_with_what_scopes_and_groups_and_for_w
 
 async def test_a_token_without_an_id_is_named_by_a_digest_that_cannot_be_turned_back(authority, who):
     token = authority.token(jti=None)
-    digest = hashlib.sha256(token.encode()).hexdigest()
+    digest = hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
     assert (await who(token)).credential == f"token/{digest[:16]}"
+
+
+async def test_a_second_signature_that_anybody_can_make_of_the_first_gives_a_token_no_second_name(authority, who):
+    """ECDSA takes (r, n - s) wherever it takes (r, s): who holds a revoked token must not make another of it."""
+    token = authority.token(jti=None)
+    text, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    flipped = (P256_ORDER - int.from_bytes(raw[32:])).to_bytes(32)
+    twin = f"{text}.{encoded(raw[:32] + flipped)}"
+    assert twin != token
+    assert (await who(twin)).credential == (await who(token)).credential
 
 
 @pytest.mark.parametrize(
@@ -300,13 +314,15 @@ async def test_a_token_cannot_leave_the_tenant_of_its_issuer(authority, who):
         await who(authority.token(tid="evil"), tenant="acme", claims={"tenant": "tid"})
 
 
-async def test_a_token_is_proved_once_and_believed_until_it_ends(authority, who, clock):
+async def test_a_token_is_proved_once_in_ten_minutes_and_believed_until_it_ends(authority, who, clock):
     token = authority.token()
     first = await who(token)
     authority.broken = True
     assert await who(token) is first
-    clock.now_s += 629
+    clock.now_s += PROVED_S - 1
     assert await who(token) is first
+    clock.now_s += 30
+    assert await who(token) == first
     clock.now_s += 1
     with pytest.raises(Unauthenticated):
         await who(token)
