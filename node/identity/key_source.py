@@ -14,8 +14,8 @@ from proto.errors import MeshError, Unavailable
 log = logging.getLogger("toolmesh.identity")
 
 FRESH_S = 600.0
-"""Keys older than this are fetched again in the background; at twice the age, while callers wait: so long does a key that
-was taken away count at most."""
+"""Keys older than this are fetched again in the background; at twice the age, while callers wait: so long does a key
+that was taken away count at most."""
 INTERVAL_S = 30.0
 """Whatever tokens name, the issuer is asked once in so long."""
 RETRY_S = 5.0
