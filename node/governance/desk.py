@@ -90,6 +90,7 @@ class Desk:
 
     async def _placed(self, asked: Asked, principal: Principal) -> dict[str, Any]:
         self._administering(principal)
+        _not_ones_own(asked, principal)
         asked = self._within(asked, principal)
         places = self._holders(asked)
         if asked.do == "set" or not places:
@@ -174,6 +175,19 @@ class Desk:
             raise
         self._audit.admin(principal, asked.verb, asked.what, after=dict(asked.data))
         return answer
+
+
+def _not_ones_own(asked: Asked, principal: Principal) -> None:
+    """Raises `Conflict` where a credential would be revoked by its own holder: an operator's only one, for a slip of
+    the hand, would leave nobody who could undo it."""
+    # A revocation is set by `revoke` and follows from the removal of a key; to remove a revocation is to lift it.
+    if (asked.do, asked.kind) not in (("set", Kind.REVOCATION), ("remove", Kind.KEY)):
+        return
+    credential = f"key/{asked.id}" if asked.kind is Kind.KEY else asked.id
+    if credential in (principal.credential, f"subject/{principal.issuer}|{principal.subject}"):
+        raise Conflict(
+            f"{credential!r} is what you call with: you would lock yourself out; let another operator revoke it"
+        )
 
 
 def _concerns(asked: Asked, items: Mapping[RecordKey, object]) -> bool:

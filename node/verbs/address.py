@@ -23,13 +23,15 @@ def url_of(url: str | None) -> str:
 
 
 def key_of(key_file: Path | None) -> str:
-    """What `--key-file` holds, else `TOOLMESH_KEY`; may be empty. Raises `Invalid`."""
+    """What `--key-file` holds, else `TOOLMESH_KEY`, which may be empty. Raises `Invalid`."""
     key = os.environ.get(KEY_VARIABLE, "")
     if key_file is not None:
         try:
             key = key_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as e:
             raise Invalid(f"--key-file {key_file} cannot be read: {e}") from None
+        if not key:
+            raise Invalid(f"--key-file {key_file} is empty; put the key into it, as 'toolmesh key' printed it")
     if not key.isascii() or not key.isprintable():
         raise Invalid("the key holds characters that no header can carry; give the key as it was printed")
     return key

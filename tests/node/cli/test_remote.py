@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
 import threading
@@ -216,6 +217,7 @@ def test_a_key_is_asked_for_where_one_is_needed(run: Any, node: Any, tmp_path: P
         (["--url", "http://"], "--url"),
         (["--url", "http://127.0.0.1:99999"], "--url"),
         (["--key-file", "/nonexistent/key"], "--key-file"),
+        (["--key-file", os.devnull], "is empty"),
     ],
 )
 def test_a_bad_option_is_named(run: Any, args: list[str], word: str) -> None:

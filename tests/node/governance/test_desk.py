@@ -156,6 +156,29 @@ async def test_a_revoked_key_is_gone_and_its_name_is_not_given_again(lord: Membe
     assert (await ask(lord, "set", Kind.KEY, "k", {"sha256": OTHER}))["changed"]
 
 
+OWN = Principal("op", "m", scopes=("operator",), kind="key", credential="key/op")
+
+
+@pytest.mark.parametrize(
+    ("do", "kind", "name"),
+    [
+        ("remove", Kind.KEY, "op"),
+        ("set", Kind.REVOCATION, "key/op"),
+        ("set", Kind.REVOCATION, "subject/m|op"),
+    ],
+)
+async def test_nobody_revokes_what_he_calls_with_and_another_may(
+    east: Member, lord: Member, do: Literal["set", "remove"], kind: Kind, name: str
+) -> None:
+    with pytest.raises(Conflict, match="let another operator revoke it"):
+        await ask(east, do, kind, name, principal=OWN)
+    assert lord.office.revoked() == []
+    other = Principal("op-2", "m", scopes=("operator",), kind="key", credential="key/op-2")
+    assert (await ask(east, do, kind, name, principal=other))["changed"]
+    # To lift one's own is no way to lock oneself out.
+    await ask(east, "remove", Kind.REVOCATION, lord.office.revoked()[0]["credential"], principal=OWN)
+
+
 BAD: list[tuple[Kind, str, dict[str, Any], type[MeshError], str]] = [
     (Kind.KEY, "k", {}, Invalid, "'sha256' is missing"),
     (Kind.KEY, "k", {"sha256": DIGEST, "color": 1}, Invalid, "'color' is not known"),
