@@ -140,6 +140,8 @@ class App:
             state_at=self.bridge.states.place,
             denied=Denials(self.catalog, self.guard, self.audit.audit).named,
         )
+        # After the guard, which has subscribed before.
+        self.governance.subscribe(lambda _: self.gateway.recheck())
         self.meta = MetaEndpoint(
             self.catalog,
             self.guard,

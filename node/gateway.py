@@ -366,6 +366,17 @@ class Gateway:
         finally:
             self.for_peers -= 1
 
+    def recheck(self) -> None:
+        """What may be seen has changed: listens that hear of what their callers may not read any more end."""
+
+        def still(server: Server, call: Call) -> bool:
+            visibility = self._guard.visible(call.principal, Action.READ)
+            route = Route(server.name, (server,))
+            heard = self._heard(route, call, visibility)
+            return self._catalog.seen(server, visibility) is not None and heard.params == call.params
+
+        self._relays.recheck(still)
+
     def _heard(self, route: Route, call: Call, visibility: Visibility) -> Call:
         asked = call.params.get("notifications")
         if not isinstance(asked, dict):

@@ -16,7 +16,7 @@ from node.catalog import Server
 from node.ports import Guard, Resource
 from node.recording import Recording
 from proto.calls import Answer, Call, Exchange, Notification, Target
-from proto.errors import MeshError, Unavailable, Unknown
+from proto.errors import Forbidden, MeshError, Unavailable, Unknown
 from proto.names import NodeId
 
 log = logging.getLogger("toolmesh.gateway")
@@ -77,6 +77,8 @@ class Relays:
         self.carried = 0
         self._idle = asyncio.Event()
         self._lasting: set[asyncio.Task[Answer]] = set()
+        self._listening: dict[asyncio.Task[Answer], tuple[Server, Call]] = {}
+        self._ended: set[asyncio.Task[Answer]] = set()
 
     def __repr__(self) -> str:
         return f"Relays({len(self._lasting)} lasting, {self.carried} carried)"
@@ -101,7 +103,14 @@ class Relays:
         here = server.owner.id.name == self._me
         call = call if call.server == server.name else replace(call, server=server.name)
         listen = _call if here else self._renewed
-        return await self._admitted(call, server, lambda: self._lasts(listen(target, call, exchange)))
+        return await self._admitted(call, server, lambda: self._lasts(listen(target, call, exchange), (server, call)))
+
+    def recheck(self, still: Callable[[Server, Call], bool]) -> None:
+        """End each listen that may not go on; its caller is told as if there had never been such a server."""
+        for task, (server, call) in list(self._listening.items()):
+            if not still(server, call):
+                self._ended.add(task)
+                task.cancel()
 
     async def _renewed(self, target: Target, call: Call, exchange: Exchange) -> Answer:
         """Across a hop no call lasts for ever: before one ends the next begins, and a message may come by both."""
@@ -195,21 +204,28 @@ class Relays:
         finally:
             self._guard.settle(call, recording.ended(call, server.name, "", server))
 
-    async def _lasts(self, work: Awaitable[Answer]) -> Answer:
-        """Until it ends, or this node stops."""
+    async def _lasts(self, work: Awaitable[Answer], listen: tuple[Server, Call] | None = None) -> Answer:
+        """Until it ends, or this node stops, or a `listen` may not go on."""
         task = asyncio.ensure_future(work)
         self._lasting.add(task)
+        if listen is not None:
+            self._listening[task] = listen
         if self.stopping:
             task.cancel()
         try:
             return await task
         except asyncio.CancelledError:
             waiting = asyncio.current_task()
-            if self.stopping and waiting is not None and not waiting.cancelling():
-                raise stopping() from None
+            if waiting is not None and not waiting.cancelling():
+                if task in self._ended:
+                    raise Forbidden("what it listened to is not for its caller any more") from None
+                if self.stopping:
+                    raise stopping() from None
             raise
         finally:
             self._lasting.discard(task)
+            self._listening.pop(task, None)
+            self._ended.discard(task)
 
 
 class _Hearing:

@@ -5,6 +5,7 @@ One node holds a server whose tools a policy opens in part; a caller looks and c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -398,3 +399,31 @@ async def test_a_service_is_called_where_it_is_permitted_under_the_definition_sh
     assert house.record().owner == "us-1"
     visibility = house.guard.visible(ANN.principal, Action.CALL)
     assert [s.owner.id.name for s in house.catalog.route("measures", visibility).servers] == ["us-1"]
+
+
+@pytest.mark.parametrize("held", [Held("files"), None])
+async def test_a_listen_ends_when_what_it_hears_of_is_not_for_its_caller_any_more(
+    house: House, held: Held | None
+) -> None:
+    begun: asyncio.Queue[Call] = asyncio.Queue()
+
+    async def listen(call: Call, exchange: Exchange) -> Answer:
+        begun.put_nowait(call)
+        await asyncio.Event().wait()
+        return {"result": {}}
+
+    house.files.call = listen  # type: ignore[method-assign]
+    asked = {"notifications": {"resourceSubscriptions": ["files://keep"]}}
+    listening = asyncio.create_task(house.gateway.listen("files", asked, ANN, Quiet()))
+    await asyncio.wait_for(begun.get(), 10)
+    state = house.governance.state
+    house.governance.lay_down(replace(state, version=2))
+    house.gateway.recheck()
+    await asyncio.sleep(0)
+    assert not listening.done()
+    forbid = PolicyRule("f", 'forbid(principal, action, resource == Resource::"files/files://keep");', "enforce", "a")
+    change = {"held": {"files": (held,)}} if held else {"policies": (*state.policies, forbid)}
+    house.governance.lay_down(replace(state, version=3, **change))
+    house.gateway.recheck()
+    with pytest.raises(Unknown):
+        await asyncio.wait_for(listening, 10)
