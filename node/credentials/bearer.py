@@ -84,6 +84,7 @@ class BearerCredentials:
         self._held: OrderedDict[tuple[str, ...], _Held] = OrderedDict()
         self._failed: OrderedDict[tuple[str, ...], tuple[float, Unavailable]] = OrderedDict()
         self._flights: SingleFlight[_Held] = SingleFlight()
+        self._drops = 0
         self._on_forgotten: Callable[[tuple[str, ...]], None] = lambda _whose: None
 
     def __repr__(self) -> str:
@@ -138,6 +139,7 @@ class BearerCredentials:
 
     def drop(self, whose: tuple[str, ...]) -> None:
         """As `forget`, by what `whose` says of a principal."""
+        self._drops += 1
         self._held.pop(whose, None)
         self._failed.pop(whose, None)
         self._on_forgotten(whose)
@@ -220,6 +222,7 @@ class BearerCredentials:
             raise error
         scopes = more if more is not None else (old.more if old is not None else ())
         asked = Asked(self._challenge, scopes, step_up)
+        drops = self._drops
         try:
             if old is None:
                 token = await self._source.obtain(principal, asked)
@@ -237,9 +240,11 @@ class BearerCredentials:
         self._failed.pop(key, None)
         headers = {**self._base, "Authorization": f"Bearer {token.access_token}"}
         held = _Held(token, headers, _renew_at(token, self._clock()), scopes, old.steps if old is not None else 0)
-        self._held[key] = held
-        self._held.move_to_end(key)
-        _bounded(self._held)
+        # What was dropped while this was under way may have been this very one: it serves those who wait, and goes.
+        if drops == self._drops:
+            self._held[key] = held
+            self._held.move_to_end(key)
+            _bounded(self._held)
         return held
 
     def _key(self, principal: Principal | None) -> tuple[str, ...]:

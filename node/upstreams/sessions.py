@@ -100,6 +100,8 @@ class Sessions:
         for slot in tuple(self.pool):
             if slot.key.owner[: len(owner)] == owner:
                 self._let_go(slot, "its principal may no longer sign in there")
+                if (opening := self._opening.get(slot)) is not None:
+                    opening.cancel()
 
     async def stop(self, cause: str) -> None:
         """Close all; what is still being opened, too. Nothing is left when this returns."""
@@ -182,7 +184,8 @@ class Sessions:
         except asyncio.CancelledError:
             if not opening.cancelled():
                 raise
-            raise Unavailable(f"server {self._spec.name!r} was stopped", server=self._spec.name) from None
+            why = "was stopped" if self._stopped else "may not be used for this caller any more"
+            raise Unavailable(f"server {self._spec.name!r} {why}", server=self._spec.name) from None
 
     def _ended_opening(self, slot: Slot, done: asyncio.Task[None]) -> None:
         del self._opening[slot]
