@@ -143,10 +143,12 @@ class SqliteSecrets:
         db.execute(f"BEGIN {kind}")
         try:
             yield db
+            # Refused too while somebody still reads: then it is as if nothing had been begun.
+            db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise
-        db.execute("COMMIT")
 
     def _opened_file(self) -> sqlite3.Connection:
         if self._open is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from node.secrets import sqlite
 from node.secrets.keys import KEY_BYTES, new_key, parsed_key
 from node.secrets.sqlite import SqliteSecrets
 from proto.errors import Unavailable
@@ -180,3 +181,19 @@ def test_text_that_is_no_key_is_refused() -> None:
 
 def test_new_keys_are_taken() -> None:
     assert len({parsed_key(new_key()) for _ in range(50)}) == 50
+
+
+def test_a_write_that_a_reader_keeps_from_its_end_leaves_the_store_usable(
+    made: Made, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_S", 0.01)
+    store = made(file, NEW)
+    store.set("a", "first")
+    with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM secrets").fetchone()
+        with pytest.raises(Unavailable, match="locked"):
+            store.set("a", "second")
+        assert store.get("a") == "first"
+    store.set("a", "third")
+    assert store.get("a") == "third"
