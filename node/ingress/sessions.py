@@ -252,6 +252,8 @@ class Session:
         """The caller has proved itself anew: from now on that proof is what the session rests on."""
         if self.caller.principal is not principal and self.caller.principal != principal:
             self.caller = replace(self.caller, principal=principal)
+            if self.changes is not None:
+                self.changes.principal = principal
 
     def disconnect(self) -> None:
         """Close the streams; the session stays, and its client may come back for what they did not tell."""

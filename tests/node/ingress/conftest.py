@@ -133,9 +133,9 @@ class TwinEndpoints:
     def unsubscribe_changes(self, listener: ChangeListener) -> None:
         self.listeners.remove(listener)
 
-    def change(self, server: str, *kinds: str) -> None:
+    def change(self, server: str, *kinds: str, seen_by: Callable[[Principal], bool] | None = None) -> None:
         for listener in self.listeners:
-            listener((server,), frozenset(kinds))
+            listener((server,), frozenset(kinds), seen_by)
 
 
 class TwinAuthenticator:

@@ -55,6 +55,20 @@ async def test_a_proof_that_runs_out_ends_the_stream_and_leaves_the_session_to_a
         assert not second.content.at_eof()
 
 
+async def test_a_session_hears_of_changes_by_the_newest_proof_of_its_caller(edge):
+    edge.authenticator.ends_s["ann"] = first_s = int(time.time()) + 3_600
+    ann = await edge.session(path="/time", **ANN)
+    edge.authenticator.ends_s["ann"] = newer_s = first_s + 3_600
+    async with edge.post(edge.call("ping"), path="/time", **ann) as r:
+        assert r.status == 200
+    edge.endpoints.change("time", "prompts", seen_by=lambda principal: principal.expires_s == first_s)
+    edge.endpoints.change("time", "tools", seen_by=lambda principal: principal.expires_s == newer_s)
+    headers = {k.replace("_", "-"): v for k, v in ann.items()} | {"Accept": "text/event-stream"}
+    async with edge.http.get(edge.url + "/time", headers=headers) as r:
+        told = await edge.next(edge.events(r))
+    assert told["method"] == "notifications/tools/list_changed"
+
+
 async def test_a_subscription_ends_with_its_result(edge):
     async with edge.modern("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, **ANN) as r:
         events = edge.events(r)
