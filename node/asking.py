@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from node.ports import Action
+from proto.errors import Invalid
+from proto.jsons import type_name
 from proto.records import Kind
 
 LISTEN = "subscriptions/listen"
@@ -54,26 +56,31 @@ def accompanies(method: str) -> bool:
 
 
 def aim_of(method: str, params: dict[str, Any]) -> Aim | None:
-    """What the request names; None where it names nothing, or nothing that could be a name.
+    """What the request names; None for a method that names nothing.
 
-    A URI is taken for a resource; what lists it, or which template makes it, the catalogue knows.
+    A URI is taken for a resource; what lists it, or which template makes it, the catalogue knows. Raises `Invalid`
+    where a name is missing, or is no text: a server might still find something by it that nobody has decided on.
     """
     match method:
         case "tools/call":
-            return _aim(Kind.TOOL, params.get("name"))
+            return _aim(Kind.TOOL, params, "name")
         case "prompts/get":
-            return _aim(Kind.PROMPT, params.get("name"))
+            return _aim(Kind.PROMPT, params, "name")
         case "resources/read" | "resources/subscribe" | "resources/unsubscribe":
-            return _aim(Kind.RESOURCE, params.get("uri"))
+            return _aim(Kind.RESOURCE, params, "uri")
         case "completion/complete":
             ref = params.get("ref")
-            if not isinstance(ref, dict):
-                return None
-            if ref.get("type") == "ref/prompt":
-                return _aim(Kind.PROMPT, ref.get("name"))
-            return _aim(Kind.RESOURCE, ref.get("uri"))
+            match ref.get("type") if isinstance(ref, dict) else None:
+                case "ref/prompt":
+                    return _aim(Kind.PROMPT, ref, "name", "params.ref")
+                case "ref/resource":
+                    return _aim(Kind.RESOURCE, ref, "uri", "params.ref")
+            raise Invalid("params.ref must be an object whose type is 'ref/prompt' or 'ref/resource'")
     return None
 
 
-def _aim(kind: Kind, name: object) -> Aim | None:
-    return Aim(kind, name) if isinstance(name, str) and name else None
+def _aim(kind: Kind, named: Any, member: str, where: str = "params") -> Aim:
+    name = named.get(member)
+    if not isinstance(name, str) or not name:
+        raise Invalid(f"{where}.{member} is {type_name(name) if name != '' else 'empty'}; give a text")
+    return Aim(kind, name)
