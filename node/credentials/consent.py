@@ -102,9 +102,15 @@ class ConsentSource:
         return await self._refreshed(grant, principal)
 
     def _grant(self, principal: Principal | None) -> Grant | None:
+        """Only one that was given for the server at this URL, by the configured issuer: a name in the configuration may
+        come to stand for another server, which must not be sent the tokens of the first."""
         if principal is None:
-            return self._grants.first(self.name)
-        return self._grants.get(self.name, holder_of(principal))
+            return self._grants.first(self.name, self._fits)
+        grant = self._grants.get(self.name, holder_of(principal))
+        return grant if grant is not None and self._fits(grant.resource, grant.token.issuer) else None
+
+    def _fits(self, resource: str, issuer: str) -> bool:
+        return self._auth.issuer in ("", issuer) and self._discovery.is_about(resource)
 
     def _needed(self, principal: Principal | None, scopes: tuple[str, ...] = ()) -> ConsentNeeded:
         needed = ConsentNeeded(self.name, principal, scopes)
@@ -159,7 +165,9 @@ class ConsentSource:
         """The issuer that gave the grant, as it is now, and our client there; None where that is another by now."""
         issuer = grant.token.issuer
         server = await self._discovery.authorization_server(issuer, learned=issuer != self._auth.issuer)
-        if self._auth.client_id == grant.client_id or grant.client_id == self._where().document:
+        # The configured secret is for the configured issuer, and for no other that once gave a grant.
+        by_hand = self._auth.client_id == grant.client_id and self._auth.issuer in ("", issuer)
+        if by_hand or grant.client_id == self._where().document:
             client: OAuthClient | None
             client = await self._registrar.client(server, self._auth, grant.redirect_uri, self._where().document)
         else:

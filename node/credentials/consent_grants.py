@@ -8,8 +8,9 @@ A grant that is read is held against the name it was asked by: whatever became o
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from node.credentials.ports import Token
 from node.credentials.single_flight import SingleFlight
@@ -59,6 +60,19 @@ class Grant:
         return replace(self, token=kept)
 
 
+class _Entry(NamedTuple):
+    """What is remembered of a grant."""
+
+    granted_s: int
+    holder: Holder
+    resource: str
+    issuer: str
+
+    @classmethod
+    def of(cls, grant: Grant) -> _Entry:
+        return cls(grant.granted_s, grant.holder, grant.resource, grant.token.issuer)
+
+
 def holder_of(principal: Principal) -> Holder:
     return principal.identity
 
@@ -73,7 +87,7 @@ class Grants:
 
     def __init__(self, store: SecretStore) -> None:
         self._store = store
-        self._index: dict[str, dict[str, tuple[int, Holder]]] = {}
+        self._index: dict[str, dict[str, _Entry]] = {}
         self.renewals: SingleFlight[Token] = SingleFlight()
         """By (server, holder): a refresh token is used once, whoever wants it used."""
         self.revocations: SingleFlight[None] = SingleFlight()
@@ -88,13 +102,10 @@ class Grants:
             return None
         return self._read(server, holder)
 
-    def first(self, server: str) -> Grant | None:
-        """The one that was given first of those that are still there."""
-        held = self._of(server)
-        if not held:
-            return None
-        _, holder = min(held.values())
-        return self._read(server, holder)
+    def first(self, server: str, fits: Callable[[str, str], bool] = lambda _resource, _issuer: True) -> Grant | None:
+        """The one that was given first of those that are still there and fit, by (resource, issuer)."""
+        fitting = [entry for entry in self._of(server).values() if fits(entry.resource, entry.issuer)]
+        return self._read(server, min(fitting).holder) if fitting else None
 
     def put(self, grant: Grant) -> None:
         """Put or replace. Raises `Exhausted` at the bound."""
@@ -105,7 +116,7 @@ class Grants:
                 "a grant away"
             )
         self._store.set(_name(grant.server, digest), jsons.dumps(_written(grant)).decode())
-        held[digest] = (grant.granted_s, grant.holder)
+        held[digest] = _Entry.of(grant)
 
     def remove(self, server: str, holder: Holder) -> bool:
         """Whether it was there."""
@@ -115,20 +126,20 @@ class Grants:
 
     def holders(self, server: str) -> list[Holder]:
         """Who has consented, the oldest consent first."""
-        return [holder for _, holder in sorted(self._of(server).values())]
+        return [entry.holder for entry in sorted(self._of(server).values())]
 
     def holder_named(self, grant_id: str) -> tuple[str, Holder] | None:
         """(server, holder) of the grant that `Grant.id` names."""
         server, _, digest = grant_id.partition("/")
         found = self._of(server).get(digest) if server else None
-        return (server, found[1]) if found is not None else None
+        return (server, found.holder) if found is not None else None
 
     async def close(self) -> None:
         """What still runs with authorization servers is cut off."""
         await self.renewals.close()
         await self.revocations.close()
 
-    def _of(self, server: str) -> dict[str, tuple[int, Holder]]:
+    def _of(self, server: str) -> dict[str, _Entry]:
         held = self._index.get(server)
         if held is None:
             held = {}
@@ -141,7 +152,7 @@ class Grants:
                     log.warning("server %s: a grant cannot be used: %s", server, e.message)
                     continue
                 if grant.server == server and name == _name(server, digest_of(grant.holder)):
-                    held[name.removeprefix(prefix)] = (grant.granted_s, grant.holder)
+                    held[name.removeprefix(prefix)] = _Entry.of(grant)
             self._index[server] = held
         return held
 

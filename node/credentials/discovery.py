@@ -14,6 +14,7 @@ from node.credentials.metadata import (
     authorization_server,
     canonical,
     check_url,
+    covers,
     resource_metadata,
     resource_metadata_urls,
     server_metadata_urls,
@@ -76,6 +77,10 @@ class Discovery:
             if self._clock() < until and where == asked:
                 raise error
         return await self._flights.run(where, lambda: self._look(where))
+
+    def is_about(self, resource: str) -> bool:
+        """Is the server at this URL that resource, or below it? What was granted for another is none of its business."""
+        return covers(resource, self._url)
 
     def forget(self) -> None:
         """The next `find` looks again: the server has taken up another issuer, perhaps."""

@@ -56,6 +56,8 @@ class Authority:
     ran: list[str] = field(default_factory=list)
     """Whose the calls were that came as far as the server."""
     revoked: list[str] = field(default_factory=list)
+    proofs: list[str] = field(default_factory=list)
+    """The Authorization of each request to revoke."""
     refreshed: int = 0
     registered: int = 0
     described: int = 0
@@ -239,6 +241,7 @@ class Authority:
         await self.revoke_on.wait()
         form = await request.post()
         self.revoked.append(str(form["token"]))
+        self.proofs.append(request.headers.get("Authorization", ""))
         self.refreshes.pop(str(form["token"]), None)
         self.ended.set()
         return web.Response()

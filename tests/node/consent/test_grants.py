@@ -15,8 +15,10 @@ from yarl import URL
 
 from node.credentials import consent_grants
 from node.credentials.consent_grants import Grant, Grants, digest_of, holder_of
+from node.credentials.discovery import Discovery
 from node.credentials.ports import Asked, ConsentNeeded, Token
 from node.secrets.memory import MemorySecrets
+from node.settings.consent_auth import AuthorizationCodeAuth
 from proto import jsons
 from proto.errors import Exhausted, Invalid, MeshError
 from proto.records import Principal
@@ -207,6 +209,37 @@ async def _quiet(asking):
         return await asking
     except ConsentNeeded:
         return None
+
+
+async def test_a_grant_is_of_no_use_at_another_server_that_took_over_the_name(site, authority):
+    await consent(site, authority, ALICE, "a")
+    auth, http = site.source._auth, site.source._http
+    for url in (f"{authority.base}/elsewhere", f"https://evil.example{authority.resource_path}"):
+        moved = site.consents.source("files", auth, Discovery("files", url, http), http)
+        for principal in (ALICE, None):
+            with pytest.raises(ConsentNeeded):
+                await moved.obtain(principal, ASKED)
+    below = Discovery("files", f"{authority.base}{authority.resource_path}/below", http)
+    assert await site.consents.source("files", auth, below, http).obtain(ALICE, ASKED)
+
+
+async def test_a_grant_of_an_issuer_that_is_not_the_configured_one_is_of_no_use_and_that_one_sees_no_secret(
+    site, authority
+):
+    await consent(site, authority, ALICE, "a")
+    auth = AuthorizationCodeAuth(
+        kind="authorization_code",
+        client_id=site.consents.grants.get("files", ALICE.identity).client_id,
+        client_secret="the-secret-for-another-issuer",
+        issuer="https://other.example",
+    )
+    http = site.source._http
+    url = authority.base + authority.resource_path
+    moved = site.consents.source("files", auth, Discovery("files", url, http), http)
+    with pytest.raises(ConsentNeeded):
+        await moved.obtain(ALICE, ASKED)
+    assert await moved.remove(ALICE.identity)
+    assert authority.proofs == [""]
 
 
 texts = st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
