@@ -79,7 +79,7 @@ class Discovery:
         return await self._flights.run(where, lambda: self._look(where))
 
     def is_about(self, resource: str) -> bool:
-        """Is the server at this URL that resource, or below it? What was granted for another is none of its business."""
+        """Is the server that resource, or below it? What was granted for another is none of its business."""
         return covers(resource, self._url)
 
     def forget(self) -> None:

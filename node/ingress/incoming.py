@@ -79,8 +79,8 @@ def credentials_of(request: web.Request) -> Credentials:
     """
     headers = request.headers
     authorization, api_key = headers.get(AUTHORIZATION, ""), headers.get(API_KEY, "")
-    for name, value in ((AUTHORIZATION, authorization), (API_KEY, api_key)):
-        if value and len(headers.getall(name)) > 1:
+    for name in (AUTHORIZATION, API_KEY):
+        if name in headers and len(headers.getall(name)) > 1:
             raise Unauthenticated(f"{name} is given more than once; give it once", presented=True)
     transport = request.transport
     ssl = transport.get_extra_info("ssl_object") if transport is not None else None

@@ -80,7 +80,9 @@ class KeyConfig(Section):
         """Unix seconds; 0: never."""
         if self.expires is None:
             return 0
-        return int((self.expires if self.expires.tzinfo else self.expires.replace(tzinfo=UTC)).timestamp())
+        at_s = int((self.expires if self.expires.tzinfo else self.expires.replace(tzinfo=UTC)).timestamp())
+        # The first moment of all is long past as well, and is not "never".
+        return max(1, at_s)
 
 
 class PeersConfig(Section):

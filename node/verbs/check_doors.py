@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from node.config import NodeConfig
 from node.outbound.outbound import Outbound
@@ -62,6 +63,13 @@ def _names(config: NodeConfig) -> Iterator[Finding]:
         yield (
             "warning",
             "http.trusted_proxies is empty: limits by address count all clients of a proxy as one; name its address",
+        )
+    elsewhere = http.public_url and not is_loopback(urlsplit(http.public_url).hostname or "")
+    if elsewhere and is_loopback(http.host) and not (http.trusted_proxies or config.limits.address.loopback):
+        yield (
+            "warning",
+            "http.trusted_proxies is empty: all that a proxy on this machine passes on counts as this machine's own, "
+            "whose wrong keys and passwords are not counted; name its address",
         )
     if (
         http.trusted_proxies

@@ -113,6 +113,13 @@ def test_a_proxy_that_is_not_named_is_a_warning(checked: Any) -> None:
     assert [w for w in warnings if "allowed_hosts" in w or "trusted_proxies" in w] == []
 
 
+def test_a_proxy_on_this_machine_that_is_not_named_is_a_warning(checked: Any) -> None:
+    behind = "http: {public_url: 'https://gw.example.org'%s}\n"
+    assert any("counts as this machine's own" in w for w in checked(behind % "").warnings)
+    assert checked(behind % ", trusted_proxies: ['127.0.0.1']").warnings == []
+    assert checked(behind % "" + "limits: {address: {loopback: true}}").warnings == []
+
+
 def test_a_catalogue_entry_that_could_not_be_dialled_is_a_problem(checked: Any) -> None:
     entry = "catalogue: {inside: {url: 'http://169.254.169.254/latest'}}\n"
     (problem,) = checked(entry).problems

@@ -73,6 +73,12 @@ async def test_a_key_counts_until_its_end_and_from_its_addresses_only(make, cloc
         await chain.authenticate(bearer("k" * 30))
 
 
+async def test_an_end_at_the_first_moment_of_all_is_an_end(make):
+    chain = make({"keys": [{"name": "ci", "sha256": sha("k" * 30), "expires": "1970-01-01T00:00:00Z"}]})
+    with pytest.raises(Unauthenticated, match="expired"):
+        await chain.authenticate(bearer("k" * 30))
+
+
 async def test_keys_that_an_authority_lays_down_count_until_it_takes_them_back(make):
     governance = Ungoverned()
     chain = make({"required": True}, governance)
