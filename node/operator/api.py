@@ -5,7 +5,6 @@ JSON, and read-only but for `/api/v1/drain`, `/api/v1/leave` and `/api/v1/feedba
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,15 +12,13 @@ from aiohttp import web
 
 from node.audit.port import Audit, NoAudit
 from node.ingress.incoming import credentials_of
-from node.operator.errors import problem
+from node.operator.edge import answer, body_of, edge
 from node.operator.ports import DrainStatus, LeaveStatus, Operator
 from node.ports import Authenticator
 from proto import jsons
-from proto.errors import Fault, Invalid, MeshError, ScopeRequired, Unknown
+from proto.errors import Invalid, MeshError, ScopeRequired, Unknown
 from proto.records import Principal
 from router.arguments import KINDS, Search
-
-log = logging.getLogger("toolmesh.operator")
 
 OPERATOR_SCOPE = "operator"
 QUERY_CHARACTERS_MAX = 2_000
@@ -29,8 +26,7 @@ HITS_MAX = 50
 CALLS_MAX = 1_000
 NAME_CHARACTERS_MAX = 512
 DRAIN_WAIT_S_MAX = 3_600
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+BODY_BYTES_MAX = 64 * 1024
 
 
 def operator_routes(operator: Operator, authenticator: Authenticator, *, hits: int = 5) -> list[web.RouteDef]:
@@ -65,34 +61,34 @@ class OperatorApi:
         return [
             web.get("/healthz", self._healthz),
             web.get("/readyz", self._readyz),
-            web.get("/metrics", _edge(self._metrics)),
-            web.get("/api/v1/status", _edge(self._status)),
-            web.get("/api/v1/peers", _edge(self._peers)),
-            web.get("/api/v1/peers/{name}", _edge(self._peer)),
-            web.get("/api/v1/explain", _edge(self._explain)),
-            web.post("/api/v1/drain", _edge(self._drain)),
-            web.post("/api/v1/leave", _edge(self._leave)),
-            web.post("/api/v1/feedback/reset", _edge(self._reset_feedback)),
-            web.get("/api/v1/search", _edge(self._search)),
-            web.get("/api/v1/servers", _edge(self._servers)),
-            web.get("/api/v1/calls", _edge(self._calls)),
-            web.route("*", "/api/{tail:.*}", _edge(_nothing_here)),
+            web.get("/metrics", edge(self._metrics)),
+            web.get("/api/v1/status", edge(self._status)),
+            web.get("/api/v1/peers", edge(self._peers)),
+            web.get("/api/v1/peers/{name}", edge(self._peer)),
+            web.get("/api/v1/explain", edge(self._explain)),
+            web.post("/api/v1/drain", edge(self._drain)),
+            web.post("/api/v1/leave", edge(self._leave)),
+            web.post("/api/v1/feedback/reset", edge(self._reset_feedback)),
+            web.get("/api/v1/search", edge(self._search)),
+            web.get("/api/v1/servers", edge(self._servers)),
+            web.get("/api/v1/calls", edge(self._calls)),
+            web.route("*", "/api/{tail:.*}", edge(_nothing_here)),
         ]
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+        return answer({"status": "ok"})
 
     async def _readyz(self, request: web.Request) -> web.Response:
         reason = self._operator.ready()
-        return _json({"status": "not ready", "reason": reason}, 503) if reason else _json({"status": "ready"})
+        return answer({"status": "not ready", "reason": reason}, 503) if reason else answer({"status": "ready"})
 
     async def _status(self, request: web.Request) -> web.Response:
         await self._operating(request)
-        return _json(self._operator.status())
+        return answer(self._operator.status())
 
     async def _calls(self, request: web.Request) -> web.Response:
         await self._operating(request)
-        return _json({"calls": self._operator.calls(_count(request, "limit", 100, CALLS_MAX))})
+        return answer({"calls": self._operator.calls(_count(request, "limit", 100, CALLS_MAX))})
 
     async def _search(self, request: web.Request) -> web.Response:
         principal = await self._caller(request)
@@ -104,10 +100,10 @@ class OperatorApi:
         asked = Search(query, region=_text(request, "region"), server=_text(request, "server"), kind=_kind(request))
         most = _count(request, "k", self._hits, HITS_MAX)
         explain = request.query.get("explain", "") not in ("", "0", "false")
-        return _json(await self._operator.search(asked, most, principal, explain=explain))
+        return answer(await self._operator.search(asked, most, principal, explain=explain))
 
     async def _servers(self, request: web.Request) -> web.Response:
-        return _json({"servers": self._operator.servers(await self._caller(request))})
+        return answer({"servers": self._operator.servers(await self._caller(request))})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         await self._operating(request)
@@ -116,18 +112,18 @@ class OperatorApi:
 
     async def _peers(self, request: web.Request) -> web.Response:
         await self._operating(request)
-        return _json({"software": self._operator.software(), "peers": self._operator.peers()})
+        return answer({"software": self._operator.software(), "peers": self._operator.peers()})
 
     async def _peer(self, request: web.Request) -> web.Response:
         await self._operating(request)
-        return _json(self._operator.peer(request.match_info["name"]))
+        return answer(self._operator.peer(request.match_info["name"]))
 
     async def _explain(self, request: web.Request) -> web.Response:
         asker = await self._operating(request)
         server, tool, principal = (_text(request, name) for name in ("server", "tool", "as"))
         if not server and not tool:
             raise Invalid("parameter 'tool' is missing: name a tool as SERVER/TOOL, or a server in 'server'")
-        return _json(self._operator.explain(server, tool, principal, asker))
+        return answer(self._operator.explain(server, tool, principal, asker))
 
     async def _drain(self, request: web.Request) -> web.Response:
         async def drain(body: dict[str, Any]) -> DrainStatus:
@@ -154,14 +150,14 @@ class OperatorApi:
         try:
             self._may_operate(principal)
             # Asked for its type at least; see there.
-            body = await _body(request)
+            body = await body_of(request, BODY_BYTES_MAX)
             asked = jsons.dumps(body).decode() if body else ""
             done = await act(body)
         except MeshError as e:
             self._audit.admin(principal, verb, asked, e.kind, reason=e.message)
             raise
         self._audit.admin(principal, verb, asked)
-        return _json(done)
+        return answer(done)
 
     async def _operating(self, request: web.Request) -> Principal:
         principal = await self._caller(request)
@@ -202,13 +198,6 @@ def _kind(request: web.Request) -> str:
     return kind
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
-    if request.content_type != "application/json":
-        # Which a web page of another origin cannot send without asking first, and nobody here would agree.
-        raise Invalid("send the body as application/json")
-    return jsons.loads_object(await request.read() or b"{}", "the body")
-
-
 def _flag(body: dict[str, Any], name: str, default: bool, meaning: str) -> bool:
     value = body.get(name, default)
     if not isinstance(value, bool):
@@ -221,23 +210,3 @@ def _wait_s(body: dict[str, Any]) -> float:
     if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not 0 <= wait_s <= DRAIN_WAIT_S_MAX:
         raise Invalid(f"'wait_s' must be a number of seconds from 0 to {DRAIN_WAIT_S_MAX}")
     return float(wait_s)
-
-
-def _edge(handler: Handler) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except MeshError as e:
-            return problem(e)
-        except web.HTTPException:
-            raise
-        except Exception:
-            fault = Fault()
-            log.exception("fault %s in %s %s", fault.data["fault_id"], request.method, request.path)
-            return problem(fault)
-
-    return handle
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=jsons.dumps(value), content_type="application/json")
