@@ -33,9 +33,21 @@ from proto.records import Kind, Principal
 BUDGET_MS = 300_000
 
 HOP_METHODS = frozenset(
-    {"initialize", "server/discover", "logging/setLevel", "resources/subscribe", "resources/unsubscribe", LISTEN}
+    {
+        "initialize",
+        "server/discover",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        LISTEN,
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "resources/templates/list",
+    }
 )
-"""Requests about the connection that they come on: an edge answers them, or says them in words that can travel."""
+"""Requests that an edge answers, or says in words that can travel: about the connection that they come on, and lists,
+which a server gives whole, with all that is blocked, held or not for this caller."""
 
 STATE = "requestState"
 """The member of params by which a client of 2026-07-28 goes on with a call that has asked it something."""

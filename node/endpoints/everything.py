@@ -12,6 +12,7 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
+from node.asking import action_of
 from node.catalog import Catalog
 from node.choosing import NAMED
 from node.endpoints.capabilities import is_modern, promised, united
@@ -75,7 +76,7 @@ class EverythingEndpoint:
             return {"result": self._list(method, params, self._visible(caller, Action.LIST))}
         if method.startswith("tasks/") and method != "tasks/list":
             return await self._relay.task(method, params, caller, exchange)
-        visibility = self._visible(caller, Action.CALL)
+        visibility = self._visible(caller, action_of(method))
         if method in NAMED:
             field, kind = NAMED[method]
             found = self._named(kind, _text(params, field), visibility)
@@ -91,7 +92,7 @@ class EverythingEndpoint:
     async def listen(self, params: dict[str, Any], caller: Caller, exchange: Exchange) -> Answer:
         """What no server can be told for is not honoured. Logs out of a call are heard at each server's own address:
         here they would need a listen at every server there is."""
-        visibility = self._visible(caller, Action.CALL)
+        visibility = self._visible(caller, Action.READ)
         wanted = params.get("notifications") or {}
         asked = by_server(wanted.get("taskIds"))
         for uri in wanted.get("resourceSubscriptions") or ():

@@ -233,7 +233,7 @@ class Forward:
         self._ids = itertools.count(1)
 
     async def ask(self, method: str, params: dict[str, Any]) -> Said:
-        call_id = f"{self._peer}-{self._who}-{next(self._ids)}"
+        call_id = f"{self._peer}-{self._server}-{self._who}-{next(self._ids)}"
         opening = pb.Open(
             server=self._server, method=method, params=json.dumps(params).encode(), session_key=call_id,
             client_capabilities=b"{}", era=LEGACY, principal=principal_of(self._who), budget_ms=20_000,
@@ -257,7 +257,8 @@ class Forward:
                     return Said(0, json.loads(down.result.answer), down.result.answer, events)
                 case "error":
                     kind = pb.ErrorKind.Name(down.error.kind).removeprefix("ERROR_KIND_").lower()
-                    told = {"error": {"message": down.error.message, "data": {"kind": kind}}}
+                    data = json.loads(down.error.data or b"{}")
+                    told = {"error": {"message": down.error.message, "data": {**data, "kind": kind}}}
                     return Said(0, told, down.error.SerializeToString(), events)
 
 

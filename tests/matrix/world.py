@@ -5,7 +5,8 @@
     open    everybody's                       vault   of the tenant acme
     scoped  `write` takes two scopes          shut    whose tool `hush` is blocked
 
-`east` has `accounts`, whose callers have accounts of their own, and `more` in its catalogue.
+`east` has `accounts`, whose callers have accounts of their own, and in its catalogue `more`, of a tenant that nobody
+here is of, and `late`.
 """
 
 from __future__ import annotations
@@ -210,7 +211,10 @@ def _servers(name: str) -> dict[str, Any]:
         }
     if name == "east":
         accounts = {"url": "http://127.0.0.1:9/mcp", "auth": {"kind": "authorization_code"}}
-        return {"servers": {"accounts": accounts}, "catalogue": {"more": shelf("more")}}
+        return {
+            "servers": {"accounts": accounts},
+            "catalogue": {"more": shelf("more", tenant="gamma"), "late": shelf("late")},
+        }
     return {}
 
 
