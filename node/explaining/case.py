@@ -115,7 +115,10 @@ class Case:
         if p.kind == "anonymous":
             return say(About.PRINCIPAL, "anonymous: an agent who showed no key, here or at a peer without keys")
         more = "".join(f", {word} {v}" for word, v in (("tenant", p.tenant), ("scopes", " ".join(p.scopes))) if v)
-        return say(About.PRINCIPAL, f"{p.subject}: holder of a key of this node{more}")
+        return say(
+            About.PRINCIPAL,
+            f"{p.subject}: {'signs in with a password' if p.kind == 'user' else 'holder of a key'} of this node{more}",
+        )
 
     def _owner(self, server: Server) -> Iterator[Finding]:
         owner, node, me = server.owner, server.owner.id.name, self._of.catalog.me
@@ -172,7 +175,7 @@ class Case:
                 yield from self._scopes(servers)
                 yield yes(About.POLICY, f"{who.subject} may {actions} {names} ({decision.rule})")
             else:
-                mend = _mend(decision.rule, next(iter(servers)))
+                mend = _mend(decision, next(iter(servers)))
                 yield no(About.POLICY, f"{who.subject} may not {actions} {names}: {decision.reason}", mend)
 
     def _scopes(self, servers: Iterable[str]) -> Iterator[Finding]:
@@ -328,15 +331,17 @@ class Case:
         return "; ".join(found[:REASONS_MAX]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _mend(rule: str, qualified: str) -> str:
+def _mend(decision: Decision, qualified: str) -> str:
     """What an operator can do about a decision, by the layer that made it."""
+    rule = decision.rule
     match rule.split(" ")[0]:
         case "auth.keys" | "auth.peers":
             return f"add {split_name(qualified)!r} to the servers of {rule}, then restart this node"
         case "governed":
             return "revoke that key and make one for these servers: 'toolmesh key create --server'"
         case "held":
-            return f"'toolmesh enable {split_name(qualified)}', or its tool"
+            # Its first word is what is disabled, and 'enable' takes no other: a server does not stand for its tools.
+            return f"'toolmesh enable {decision.reason.partition(' ')[0]}'"
         case "policy" | "role" | "default":
             return "'toolmesh policy list --text' shows the mesh's policies; guard.policies and roles are this node's"
         case "governance":

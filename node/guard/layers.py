@@ -48,7 +48,8 @@ def _tenancy(standing: Standing, resource: Resource, governed: Governed) -> Deci
         if owner and owner not in governed.tenants:
             return Decision(False, f"{resource.server!r} is of tenant {owner!r}, which there is not", TENANT)
     if owner and owner != mine:
-        return Decision(False, f"{resource.server!r} is of tenant {owner!r}, the caller of {mine or 'none'!r}", TENANT)
+        whose = f"the caller of {mine!r}" if mine else "the caller of none"
+        return Decision(False, f"{resource.server!r} is of tenant {owner!r}, {whose}", TENANT)
     if resource.teams and standing.groups.isdisjoint(resource.teams):
         return Decision(False, f"{resource.server!r} is for {', '.join(resource.teams)} only", TENANT)
     return None
@@ -61,6 +62,8 @@ def _held(resource: Resource, governed: Governed) -> Decision | None:
     held = governed.hold(resource.server, resource.owner, tool)
     if held is None:
         return None
-    what = f"{held.server}/{held.tool}" if held.tool else held.server
+    # In the words that enable it again: 'toolmesh enable' takes no others.
+    what = f"{held.server}--{held.owner}" if held.owner else held.server
+    what = f"{what}/{held.tool}" if held.tool else what
     by = f" by {held.by}" if held.by else ""
     return Decision(False, f"{what} is disabled{by}{f': {held.reason}' if held.reason else ''}", HELD)

@@ -309,7 +309,7 @@ async def test_an_operator_of_a_tenant_makes_and_revokes_keys_of_that_tenant_alo
     "more", [{"tenant": "other"}, {"tenant": ""}, {"scopes": ["files:write"]}, {"groups": ["staff", "admins"]}]
 )
 async def test_an_operator_of_a_tenant_gives_nobody_more_than_it_holds(lord: Member, more: dict[str, Any]) -> None:
-    with pytest.raises(Forbidden):
+    with pytest.raises(Forbidden if "tenant" in more else Invalid):
         await ask(lord, "set", Kind.KEY, "acme.ours", {"sha256": DIGEST, **more}, ACME)
     assert not lord.governance.state.keys
 
@@ -317,7 +317,7 @@ async def test_an_operator_of_a_tenant_gives_nobody_more_than_it_holds(lord: Mem
 @pytest.mark.parametrize("name", ["op", "acme", "acme-op", "other.op", "Acme.op"])
 async def test_an_operator_of_a_tenant_takes_no_name_by_which_another_may_be_known(lord: Member, name: str) -> None:
     """A role or a policy that names `op` means the key `op`; so would a revocation of it."""
-    with pytest.raises(Forbidden, match=r"named 'acme\."):
+    with pytest.raises(Invalid, match=r"named 'acme\."):
         await ask(lord, "set", Kind.KEY, name, {"sha256": DIGEST}, ACME)
     assert not lord.governance.state.keys
     await ask(lord, "set", Kind.KEY, name, {"sha256": DIGEST, "tenant": "acme"})

@@ -75,6 +75,8 @@ def test_what_is_disabled_is_there_for_nobody() -> None:
     assert not sees(guard, ANN, PUSH, Action.CALL)
     assert not sees(guard, ANN, replace(GIT, owner="us-1"))
     assert guard.explain(ANN, Action.CALL, PUSH) == Decision(False, "git/push is disabled by zoe: leaks", "held")
+    elsewhere = replace(GIT, owner="us-1")
+    assert guard.explain(ANN, Action.LIST, elsewhere) == Decision(False, "git--us-1 is disabled", "held")
 
 
 def test_governance_that_cannot_be_honoured_closes_everything_but_mending_it() -> None:
