@@ -109,6 +109,11 @@ class ConsentSource:
         grant = self._grants.get(self.name, holder_of(principal))
         return grant if grant is not None and self._fits(grant.resource, grant.token.issuer) else None
 
+    def lists_as(self) -> Holder | None:
+        """Whose grant the server's lists are asked for by."""
+        grant = self._grant(None)
+        return grant.holder if grant is not None else None
+
     def _fits(self, resource: str, issuer: str) -> bool:
         return self._auth.issuer in ("", issuer) and self._discovery.is_about(resource)
 

@@ -1,4 +1,7 @@
-"""The routes to what people agreed to at servers of this node: all for who administers it, to others their own."""
+"""The routes to what people agreed to at servers of this node: all for who administers it, to others their own.
+
+Who administers and is of a tenant sees and removes what people of that tenant agreed to.
+"""
 
 from __future__ import annotations
 
@@ -63,15 +66,16 @@ class GrantsApi:
 
     async def _list(self, request: web.Request) -> web.Response:
         principal = await self._authenticator.authenticate(credentials_of(request))
-        mine = None if self._administers(principal) else holder_of(principal)
+        administers = self._administers(principal)
         grants = self._consents.grants
         found: list[GrantStatus] = []
-        for server in sorted(self._consents.sources):
-            holders = grants.holders(server)
-            for n, holder in enumerate(holders if mine is None else [h for h in holders if h == mine], 1):
+        for server, source in sorted(self._consents.sources.items()):
+            lists_as = source.lists_as()
+            shown = [h for h in grants.holders(server) if _is_for(principal, h, administers=administers)]
+            for n, holder in enumerate(shown, 1):
                 grant = grants.get(server, holder)
                 if grant is not None and len(found) < GRANTS_SHOWN_MAX:
-                    found.append(_shown(grant, lists=holder == holders[0]))
+                    found.append(_shown(grant, lists=holder == lists_as))
                 if n % TURN_GRANTS == 0:
                     # Each is read and decrypted: calls go on meanwhile.
                     await asyncio.sleep(0)
@@ -96,9 +100,15 @@ class GrantsApi:
         found = None
         if grant_id.partition("/")[0] in self._consents.sources:
             found = self._consents.grants.holder_named(grant_id)
-        if found is None or not (found[1] == holder_of(principal) or self._administers(principal)):
+        if found is None or not _is_for(principal, found[1], administers=self._administers(principal)):
             raise Unknown("there is no such grant")
         return found
+
+
+def _is_for(principal: Principal, holder: Holder, *, administers: bool) -> bool:
+    """May this principal see and remove what `holder` agreed to?"""
+    _, tenant, _ = holder
+    return holder == holder_of(principal) or (administers and principal.tenant in ("", tenant))
 
 
 def _shown(grant: Grant, *, lists: bool) -> GrantStatus:

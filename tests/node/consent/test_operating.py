@@ -15,6 +15,7 @@ from tests.node.consent.conftest import ALICE, BOB, Site
 from tests.node.consent.test_grants import consent
 
 ADMIN = Principal("admin", "mesh.test", kind="key")
+ACME_ADMIN = Principal("acme-admin", "mesh.test", "acme", kind="key")
 
 
 class Api:
@@ -36,7 +37,7 @@ class Api:
 
 @pytest.fixture
 async def api(site: Site, authority) -> AsyncIterator[Api]:
-    known = {"alice": ALICE, "bob": BOB, "admin": ADMIN}
+    known = {"alice": ALICE, "bob": BOB, "admin": ADMIN, "acme-admin": ACME_ADMIN}
     authenticate = site.known.authenticate
 
     async def by_name(credentials):
@@ -45,7 +46,7 @@ async def api(site: Site, authority) -> AsyncIterator[Api]:
     site.known.authenticate = by_name
     app = web.Application()
     told = lambda principal, *rest: site.told.append((principal.subject, *rest))  # noqa: E731
-    app.add_routes(GrantsApi(site.consents, site.known, lambda p: p.subject == "admin", told).routes())
+    app.add_routes(GrantsApi(site.consents, site.known, lambda p: p.subject.endswith("admin"), told).routes())
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -65,6 +66,18 @@ async def test_each_sees_its_own_and_who_administers_all(site, authority, api):
     assert mine["refreshable"] is True
     assert set(mine["scopes"]) == {"read", "write", "offline_access"}
     assert sum(g["lists"] for g in everybodys) == 1
+
+
+async def test_who_administers_for_a_tenant_has_that_tenants_alone(site, authority, api):
+    of_tenant = Principal("carol", "mesh.test", "acme", kind="user")
+    await consent(site, authority, ALICE, "a")
+    await consent(site, authority, of_tenant, "c")
+    (carols,) = await api.list("acme-admin")
+    assert (carols["subject"], carols["lists"]) == ("carol", False)
+    alices = next(g for g in await api.list("admin") if g["subject"] == "alice")
+    assert await api.remove("acme-admin", alices["id"]) == 404
+    assert await api.remove("acme-admin", carols["id"]) == 200
+    assert [g["subject"] for g in await api.list("admin")] == ["alice"]
 
 
 async def test_nobody_removes_anothers_but_who_administers(site, authority, api):
