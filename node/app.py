@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from node.adding import Adding
+from node.approvals import FILE as APPROVALS_FILE
+from node.approvals import Approvals
 from node.audit.setup import NodeAudit
 from node.audit.signins import AuditedAuthenticator
 from node.bridge.bridge import Bridge
 from node.bridge.lot import Lot
-from node.catalog import Catalog, Server, unknown_server
+from node.catalog import Catalog
 from node.config import NodeConfig
 from node.data_dir import DataDir
 from node.denials import Denials
@@ -49,10 +52,11 @@ from node.leaving import Leaving
 from node.mesh_keys import sealer_of
 from node.operations import Operations
 from node.operator.api import OperatorApi
+from node.operator.approving import ApprovalsApi
 from node.operator.governing import GoverningApi
 from node.operator.policies import PolicyApi
 from node.outbound.outbound import Outbound
-from node.ports import Action, Authenticator, Caller, Resource
+from node.ports import Authenticator
 from node.signing import signing_in
 from node.store import AddedServers
 from node.upstreams.upstream import Upstream
@@ -61,7 +65,7 @@ from node.views import MeshViews
 from proto.calls import Target
 from proto.errors import Invalid, Unavailable
 from proto.frames import Farewell
-from proto.names import NodeId, check_server_name
+from proto.names import NodeId
 from proto.records import Kind, Record, RecordKey
 from router.feedback import Feedback
 from router.router import Router
@@ -140,6 +144,17 @@ class App:
             state_at=self.bridge.states.place,
             denied=Denials(self.catalog, self.guard, self.audit.audit).named,
         )
+        self.added = AddedServers(data_dir / "servers.db")
+        self.adding = Adding(
+            config.catalogue,
+            self.catalog,
+            self.guard,
+            self.hosting,
+            self.added,
+            Approvals(data_dir / APPROVALS_FILE, config.catalogue),
+            self.audit.audit,
+            self._catalogue_spec,
+        )
         # After the guard, which has subscribed before.
         self.governance.subscribe(lambda _: self.gateway.recheck())
         self.meta = MetaEndpoint(
@@ -147,7 +162,7 @@ class App:
             self.guard,
             self.gateway,
             self.router,
-            self._add,
+            self.adding.add,
             MetaSettings.of(config.search),
             self.feedback,
         )
@@ -176,7 +191,6 @@ class App:
         self.ending = asyncio.Event()
         """Set once the process is to stop."""
         self.leaving = Leaving(self.gateway, self.draining, self.federation, self.ending.set)
-        self.added = AddedServers(data_dir / "servers.db")
         self.software = SOFTWARE
         self.loaded = False
         self.gateway.loading = True
@@ -200,7 +214,7 @@ class App:
             self.federation.publish([node], [])
             self.governance.announce()
         # What was added before is known, and what is added from the first moment on is kept.
-        self.added.open()
+        self.adding.open()
         if self.learning is not None:
             await self.learning.start()
         await self._listen()
@@ -210,10 +224,7 @@ class App:
             await self._asked_over_http.open()
         await self.router.start()
         specs = {name: self.signing_in.spec(name, server) for name, server in self.config.servers.items()}
-        for name in self.added.names():
-            if name in self.config.catalogue and name not in specs:
-                specs[name] = self._catalogue_spec(name)
-        await self.hosting.start(specs)
+        await self.hosting.start({**specs, **self.adding.specs()})
         self._loading = asyncio.create_task(self._load())
         log.info(
             "node %s (%s) serves agents at %s, %s",
@@ -249,7 +260,7 @@ class App:
             parts.callback(self.data_dir.release)
             parts.push_async_callback(self.audit.stop)
             parts.callback(self.governance.close)
-            parts.callback(self.added.close)
+            parts.callback(self.adding.close)
             parts.callback(self.signing_in.close)
             if self.consenting is not None:
                 parts.push_async_callback(self.consenting.close)
@@ -351,6 +362,7 @@ class App:
         operating = partial(may_operate, self.guard, node_resource(self.catalog.me))
         compared = PolicyApi(self.guard, self.authenticator, self.catalog, self.gateway, operating)
         app.add_routes(compared.routes())
+        app.add_routes(ApprovalsApi(self.adding, self.authenticator, self.audit.audit, operating).routes())
         operator = OperatorApi(
             Operations(self),
             self.authenticator,
@@ -402,29 +414,3 @@ class App:
         """Which server it is others choose, of a list that may be long and copied: its address is judged."""
         spec = self.signing_in.spec(name, self.config.catalogue[name], judged=True)
         return replace(spec, outbound=self.outbound)
-
-    async def _add(self, name: str, caller: Caller) -> Server:
-        """Bring in a server of the catalogue. Raises `Unknown` where there is none, or none for this caller."""
-        check_server_name(name)
-        config = self.config.catalogue.get(name)
-        me = self.catalog.me
-        if config is None:
-            raise unknown_server(name)
-        wanted = Resource(
-            server=name,
-            owner=me.name,
-            region=me.region,
-            labels=config.labels,
-            tenant=config.tenant,
-            teams=config.teams,
-            service=config.service,
-        )
-        decision = self.guard.may(caller.principal, Action.ADD, wanted)
-        if not decision.allowed:
-            self.audit.audit.decision(caller.principal, Action.ADD.value, wanted, decision)
-            raise unknown_server(name)
-        await self.hosting.add(name, self._catalogue_spec(name), self.added.add)
-        server = self.catalog.find(me.name, name)
-        if server is None:
-            raise Unavailable(f"server {name!r} went away while it was added", server=name)
-        return server

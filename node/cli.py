@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from node.verbs import governing, policy_diff  # noqa: F401 - a verb of `policy`
+from node.verbs import approving, governing, policy_diff  # noqa: F401 - a verb of `policy`
 from node.verbs.audit import audit_app
 from node.verbs.grants import grants_app
 from node.verbs.measuring import evaluate
@@ -45,7 +45,7 @@ app.add_typer(governing.tenant_app, name="tenant")
 key_app.command("password")(key_password)
 for _name in ("create", "list", "revoke"):
     key_app.command(_name)(getattr(governing, f"key_{_name}"))
-for _verb in (governing.disable, governing.enable, governing.revoke, governing.governance):
+for _verb in (governing.disable, governing.enable, governing.revoke, governing.governance, *approving.VERBS):
     app.command()(_verb)
 app.add_typer(grants_app, name="grants")
 

@@ -103,6 +103,14 @@ class Hosting:
             self._strays.pop(name, None)
             self._change((), self._offered.pop(name).withdraw())
 
+    async def drop(self, name: str) -> None:
+        """Let go of it, also while it is being brought in. No-op where it is not hosted."""
+        if name in self._adding:
+            # Its task has begun once the loop has turned: there is something to let go of.
+            await asyncio.sleep(0)
+        if name in self._upstreams:
+            await self.remove(name)
+
     def wake(self, name: str) -> None:
         """What kept that server down may be over: it is tried now. No-op where it is not hosted."""
         upstream = self._upstreams.get(name)

@@ -40,6 +40,15 @@ def _listeners(config: NodeConfig) -> Iterator[Broken]:
         yield ("federation", "listen"), f"{http.listen!r} is http.listen too; choose another port"
 
 
+def _approvals(config: NodeConfig) -> Iterator[Broken]:
+    for name, server in config.servers.items():
+        if server.approval:
+            yield (
+                ("servers", name, "approval"),
+                "has no effect: what is in servers is started with the node; move it to catalogue, or remove this",
+            )
+
+
 def _federation(config: NodeConfig) -> Iterator[Broken]:
     federation = config.federation
     if not federation.enabled:
@@ -116,6 +125,7 @@ def _search(config: NodeConfig) -> Iterator[Broken]:
 
 _RULES = (
     _listeners,
+    _approvals,
     _federation,
     _etcd,
     _names,

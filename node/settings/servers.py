@@ -61,6 +61,8 @@ class ServerConfig(Section):
     `tenant` and `teams` say whose it is (empty: everybody's), `tools` which of its tools are offered at all, `scopes`
     what a caller needs for those whose names match a glob.
 
+    `approval`: an entry of the catalogue is brought in once an operator has agreed.
+
     `sessions`: whose calls may meet in one session with the server, where it needs sessions at all. `survey`: look
     once what it lists for clients that can do everything. `limits` are for a `command`.
     """
@@ -81,6 +83,7 @@ class ServerConfig(Section):
     labels: dict[str, str] = Field(default_factory=dict, max_length=64)
     tenant: str = Field(default="", max_length=64)
     teams: tuple[Word, ...] = Field(default=(), max_length=64)
+    approval: bool = False
     tools: ToolLists | None = None
     scopes: dict[Glob, Scopes] = Field(default_factory=dict, max_length=256)
     start_timeout_s: Seconds = 30

@@ -17,6 +17,7 @@ from federation.refusals import Reason
 from node.cli import app
 from node.config import NodeConfig
 from node.operator.api import OperatorApi
+from node.operator.approving import ApprovalsApi
 from node.operator.auditing import AuditApi
 from node.operator.governing import GoverningApi
 from node.operator.grants import GrantsApi
@@ -155,6 +156,7 @@ def test_every_route_of_the_operators_is_documented() -> None:
         PolicyApi(None, None, None, None, None),  # type: ignore[arg-type]
         GoverningApi(None, None),  # type: ignore[arg-type]
         AuditApi(None, None, None),  # type: ignore[arg-type]
+        ApprovalsApi(None, None, None, None),  # type: ignore[arg-type]
         GrantsApi(None, None, lambda _: True),  # type: ignore[arg-type]
     )
     routes = {r.path for api in apis for r in api.routes()} - {"/api/{tail:.*}"}

@@ -88,6 +88,8 @@ GET     /api/v1/calls               who who who who  scope scope scope hid ok  t
 GET     /api/v1/peers               who who who who  scope scope scope hid ok  tls tls
 GET     /api/v1/peers/{name}        who who who who  scope scope scope hid ok  tls tls
 GET     /api/v1/explain             who who who who  scope scope scope hid ok  tls tls
+GET     /api/v1/approvals           who who who who  scope scope scope hid ok  tls tls
+PUT     /api/v1/approvals/{name}    who who who who  scope scope scope hid bad  tls tls
 GET     /api/v1/policy/diff         who who who who  scope scope scope hid ok  tls tls
 GET     /api/v1/audit/status        who who who who  scope scope scope scope ok  tls tls
 POST    /api/v1/drain               who who who who  scope scope scope hid bad  tls tls
@@ -158,6 +160,7 @@ BODIES: dict[str, Any] = {
     "PUT /api/v1/policies/{name}": {"text": "not cedar"},
     "POST /api/v1/policies/check": {"text": "permit(principal, action, resource);"},
     "PUT /api/v1/tenants/{name}": {"titel": 1},
+    "PUT /api/v1/approvals/{name}": {"approved": 1},
     "PUT /api/v1/held": {"server": "nothing-here"},
     "PUT /api/v1/revoked": {"credential": "jti/nothing"},
     "POST /api/v1/grants/remove": {"id": "accounts/none"},

@@ -46,7 +46,7 @@ async def added(base: Path, entry: dict[str, Any], **sections: Any) -> str:
     await app.start()
     try:
         with pytest.raises(Unavailable) as caught:
-            await app._add("chosen", Caller())
+            await app.adding.add("chosen", Caller())
         return caught.value.message
     finally:
         await app.stop()
@@ -92,7 +92,7 @@ async def test_what_signs_in_to_an_entry_dials_no_private_address_either(
         "catalogue": {"chosen": {"url": f"http://127.0.0.1:{port}/mcp", "auth": auth}},
     }
     app = App(parse(settings, tmp_path))
-    credentials = app._catalogue_spec("chosen").credentials
+    credentials = app.adding.spec("chosen").credentials
     assert credentials is not None
     with pytest.raises(Unavailable, match=r"must begin with https://|is loopback"):
         await credentials.headers(ANONYMOUS)
