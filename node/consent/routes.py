@@ -180,7 +180,7 @@ class ConsentPages:
         session, _ = await self._signing_in.signed_form(request)
         server = request.match_info["server"]
         if server in self._consents.sources and await self._consents.remove(server, holder_of(session.principal)):
-            self._told(session.principal, "grant remove", server, "ok")
+            self._told(session.principal, "grants remove", server, "ok")
         return browser.to(HOME)
 
     async def _document(self, request: web.Request) -> web.Response:

@@ -50,5 +50,5 @@ def caller_of(principal: Principal) -> tuple[str, ...]:
 
     Two tokens of one person may differ in scopes: what was got for the one is none of the other's.
     """
-    rights = (" ".join(sorted(principal.scopes)), "\n".join(sorted(principal.groups)), "\n".join(principal.actors))
+    rights = ("\n".join(sorted(principal.scopes)), "\n".join(sorted(principal.groups)), "\n".join(principal.actors))
     return (*principal.identity, principal.kind, *rights)

@@ -112,6 +112,13 @@ class TokenExchangeAuth(_ClientSection):
             if self.assertion_key is None:
                 raise ValueError("'subject: assertion' needs 'assertion_key', which signs this node's word")
             _check_key(self.assertion_key, "assertion_key")
+            if self.assertion_audience and not (self.issuer or self.token_url):
+                # Otherwise the server could name an authorization server of its own, which is given a word that is good
+                # at the one of that audience, for whoever calls.
+                raise ValueError(
+                    "'assertion_audience' says for whom this node's word is: say who is given it, by 'issuer' or "
+                    "'token_url'"
+                )
         else:
             given = [f for f in ("assertion_key", "assertion_issuer", "assertion_audience") if getattr(self, f)]
             if given:

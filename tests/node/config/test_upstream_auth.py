@@ -75,6 +75,10 @@ def test_a_way_to_sign_in_is_taken_and_never_shown(load_text: Load, auth: str) -
         ("kind: client_credentials, client_id: n, client_secret: s", "is for one authorization server: say which"),
         ("kind: token_exchange, client_id: n, subject: token", "gives callers' tokens to one authorization server"),
         ("kind: token_exchange, client_id: n", "needs 'assertion_key'"),
+        (
+            "kind: token_exchange, client_id: n, assertion_key: {file: good.pem}, assertion_audience: https://i.example",
+            "say who is given it, by 'issuer' or 'token_url'",
+        ),
         ("kind: token_exchange, client_id: n, subject: token, assertion_key: {file: good.pem}", "would have no effect"),
         (
             "kind: token_exchange, client_id: n, subject: token, issuer: https://i.example, listing: node",
