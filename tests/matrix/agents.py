@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -230,10 +231,12 @@ class Forward:
 
     def __init__(self, up: Up, who: str, server: str, peer: str) -> None:
         self._up, self._who, self._server, self._peer = up, who, server, peer
+        # An owner answers an id that it knows with what it answered before.
+        self._life = secrets.token_hex(8)
         self._ids = itertools.count(1)
 
     async def ask(self, method: str, params: dict[str, Any]) -> Said:
-        call_id = f"{self._peer}-{self._server}-{self._who}-{next(self._ids)}"
+        call_id = f"{self._life}-{next(self._ids)}"
         opening = pb.Open(
             server=self._server, method=method, params=json.dumps(params).encode(), session_key=call_id,
             client_capabilities=b"{}", era=LEGACY, principal=principal_of(self._who), budget_ms=20_000,
