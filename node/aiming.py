@@ -41,7 +41,7 @@ def heard_uris(route: Route, asked: dict[str, Any], visibility: Visibility) -> d
 
 
 def _uri(server: Server, uri: str) -> Resource:
-    """A listed resource, a template itself, or what the template that fixes most of it makes of it."""
+    """A listed resource, a template itself, or what the template that fixes most of the URI makes."""
     templates = server.members[Kind.TEMPLATE]
     if uri in server.members[Kind.RESOURCE] or not templates:
         return server.resource(uri, Kind.RESOURCE)
@@ -49,5 +49,5 @@ def _uri(server: Server, uri: str) -> Resource:
         return server.resource(uri, Kind.TEMPLATE)
     matching = [known for text in templates if (known := template(text)).matches(uri)]
     if matching:
-        return server.resource(max(matching, key=lambda known: known.literal).text, Kind.TEMPLATE)
+        return server.resource(uri, Kind.RESOURCE, max(matching, key=lambda known: known.literal).text)
     return server.resource(uri, Kind.RESOURCE)

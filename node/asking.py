@@ -40,6 +40,10 @@ WITH_ARGUMENTS = frozenset({"tools/call", "prompts/get"})
 """Methods whose `params.arguments` policies may read."""
 
 
+NAME_CHARACTERS_MAX = 8_192
+"""Of what a request names: it is kept in records of calls, which are bounded in number."""
+
+
 class Aim(NamedTuple):
     """Something that a server offers, by kind and name."""
 
@@ -83,4 +87,6 @@ def _aim(kind: Kind, named: Any, member: str, where: str = "params") -> Aim:
     name = named.get(member)
     if not isinstance(name, str) or not name:
         raise Invalid(f"{where}.{member} is {type_name(name) if name != '' else 'empty'}; give a text")
+    if len(name) > NAME_CHARACTERS_MAX:
+        raise Invalid(f"{where}.{member} is longer than {NAME_CHARACTERS_MAX} characters")
     return Aim(kind, name)

@@ -105,9 +105,11 @@ class Server:
     def qualified(self) -> str:
         return qualified(self.name, self.owner.id.name)
 
-    def resource(self, name: str = "", kind: Kind = Kind.TOOL) -> Resource:
-        """What a guard is asked about: something that the server offers, or may offer, or the server as a whole."""
-        return self._resources.of(self, kind, name)
+    def resource(self, name: str = "", kind: Kind = Kind.TOOL, template: str = "") -> Resource:
+        """What a guard is asked about: something that the server offers, or may offer, or the server as a whole.
+
+        `template` is the one of its templates that makes a URI which is not listed."""
+        return self._resources.of(self, kind, name, template)
 
     def __repr__(self) -> str:
         return f"Server({self.qualified} {len(self.tools)} tools {'up' if self.up else 'not up'})"

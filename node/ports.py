@@ -34,7 +34,8 @@ class Resource:
     (of a resource its URI, of a template the template), empty for a server and a node. `tenant` is whose the server
     is (empty: everybody's), `teams` the groups of that tenant that it is there for (none: all of it). `annotations`
     are the hints of a tool, as its server gives them (MCP `ToolAnnotations`): `readOnly`, `destructive`, `idempotent`,
-    `openWorld`. `scopes` are all those that using it takes.
+    `openWorld`. `scopes` are all those that using it takes. `template` is what a URI that is not listed was made by, if
+    the server lists such a template. What is not `listed` is a caller's word, of any length: it is remembered nowhere.
     """
 
     server: str
@@ -48,6 +49,8 @@ class Resource:
     service: str = ""
     annotations: Mapping[str, bool] = field(default_factory=dict)
     scopes: tuple[str, ...] = ()
+    template: Resource | None = None
+    listed: bool = True
 
 
 class Visibility(Protocol):

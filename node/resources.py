@@ -30,21 +30,22 @@ class Resources:
         self._owned = Ownership()
         self._known: dict[tuple[Kind, str], Resource] = {}
 
-    def of(self, server: Server, kind: Kind, name: str) -> Resource:
-        """`name` is empty for the server as a whole."""
+    def of(self, server: Server, kind: Kind, name: str, template: str = "") -> Resource:
+        """`name` is empty for the server as a whole; `template` is the one that makes a URI which is not listed."""
         # A node that was issued anew in another region keeps its name.
         state = server.revision, server.owner.id
         if self._state != state:
             self._state, self._owned, self._known = state, ownership_of(server.info or {}), {}
         known = self._known.get((kind, name))
         if known is None:
-            known = self._make(server, kind, name)
+            made_by = self.of(server, Kind.TEMPLATE, template) if template else None
+            known = self._make(server, kind, name, made_by)
             # Names that callers make up are not kept.
-            if not name or name in server.members[kind]:
+            if known.listed:
                 self._known[kind, name] = known
         return known
 
-    def _make(self, server: Server, kind: Kind, name: str) -> Resource:
+    def _make(self, server: Server, kind: Kind, name: str, template: Resource | None) -> Resource:
         info, owned = server.info or {}, self._owned
         offered = server.members[kind].get(name) if kind is Kind.TOOL else None
         return Resource(
@@ -58,7 +59,9 @@ class Resources:
             teams=owned.teams,
             service=info.get("service") or "",
             annotations=hints(offered.definition) if offered is not None else {},
-            scopes=owned.scopes_of(name),
+            scopes=tuple(dict.fromkeys((*owned.scopes_of(name), *(template.scopes if template is not None else ())))),
+            template=template,
+            listed=not name or name in server.members[kind],
         )
 
 

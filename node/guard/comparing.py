@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from node.asking import action_of
+from node.aiming import aimed_at
+from node.asking import Aim, action_of
 from node.catalog import Catalog
 from node.guard.cedar.engine import Answer
 from node.guard.layers import refused
@@ -97,7 +98,7 @@ def _call(
     server = next((s for s in held if record.server in (s.name, s.service, s.qualified)), None)
     if principal is None or server is None:
         return None
-    resource = server.resource(record.tool, _KINDS.get(record.method, Kind.TOOL))
+    resource = aimed_at(server, Aim(_KINDS.get(record.method, Kind.TOOL), record.tool))
     party, action = terms.party(principal), action_of(record.method)
     if refused(party.standing, action, resource, terms.governed) is not None:
         return None

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from node.asking import WITH_ARGUMENTS, action_of
+from node.asking import WITH_ARGUMENTS, accompanies, action_of
 from node.audit.port import Audit, NoAudit
 from node.guard.cedar.engine import UNASKED, Verdict
 from node.guard.cedar.engine import Answer as Said
@@ -84,8 +84,8 @@ _INVALID = Decision(False, "the caller's credential is revoked or has expired", 
 def rule(terms: Terms, party: Party, action: Action, resource: Resource) -> Ruling:
     """What is decided of this action, arguments and scopes apart, and of what is needed to be of any use.
 
-    What is found by a search or a list must not be refused in every case when it is used. One look into a dict where
-    it was asked before.
+    What is found by a search or a list must not be refused in every case when it is used, and what a template makes
+    not be read where the template must not. One look into a dict where it was asked before.
     """
     known = party.rulings.get((action, resource))
     if known is None:
@@ -94,7 +94,10 @@ def rule(terms: Terms, party: Party, action: Action, resource: Resource) -> Ruli
             use = Action.CALL if resource.kind == "tool" else Action.READ
             used = _rule_one(terms, party, use, resource)
             known = used if used.said is Said.NO else known
-        if known.rule != UNASKED.label:
+        if known.said is not Said.NO and resource.template is not None:
+            made_by = rule(terms, party, action, resource.template)
+            known = made_by if made_by.said is Said.NO else known
+        if known.rule != UNASKED.label and resource.listed:
             terms.remember(party, action, resource, known)
     return known
 
@@ -202,7 +205,7 @@ class MeshGuard:
         terms = self.terms
         party = terms.party(principal)
         action = action_of(call.method)
-        asked = call.params.get("arguments") if call.method in WITH_ARGUMENTS else None
+        asked = _asked(call)
         allowed: list[Resource] = []
         decision: Decision | None = None
         refusal: MeshError | None = None
@@ -252,7 +255,10 @@ class MeshGuard:
             named = " ".join(missing)
             what = f"{resource.tool!r} of server {resource.server!r}"
             return _ruled(ScopeRequired(f"{what} takes scopes that you do not have: {named}", scopes=missing), "scopes")
-        if ruling.said is Said.DEPENDS and call.method in WITH_ARGUMENTS:
+        if ruling.said is Said.DEPENDS and not accompanies(call.method):
+            if not isinstance(asked, dict):
+                # A server may read what policies cannot: JSON in a text, or a list by its places.
+                return _ruled(Invalid("params.arguments must be an object"), ruling.rule)
             said, label, _ = terms.judge_call(party, action, resource, asked)
             if said is Said.NO:
                 what = f"{resource.tool!r} of server {resource.server!r}"
@@ -301,8 +307,12 @@ class MeshGuard:
         before = isinstance(found, Decision)
         if not before and refused(party.standing, action, resource, terms.governed) is not None:
             return
-        verdict = terms.judge_shadow_call(party, action, resource, asked)
-        if verdict is None or isinstance(found, ScopeRequired) or (verdict.answer is Said.YES) is before:
+        verdict = (
+            terms.judge_shadow(party, action, resource)
+            if accompanies(call.method)
+            else terms.judge_shadow_call(party, action, resource, asked)
+        )
+        if verdict is None or isinstance(found, ScopeRequired) or (verdict.answer is not Said.NO) is before:
             return
         by = verdict.label or NO_POLICY
         first = self.differences.note(
@@ -331,6 +341,12 @@ def _same_for_terms(a: Governed, b: Governed) -> bool:
         and a.tenants.keys() == b.tenants.keys()
         and (a.tenants_governed, a.closed) == (b.tenants_governed, b.closed)
     )
+
+
+def _asked(call: Call) -> Any:
+    """The arguments as policies are to see them: of a method that has none, or where none are given, no members."""
+    given = call.params.get("arguments") if call.method in WITH_ARGUMENTS else None
+    return {} if given is None else given
 
 
 def _missing(principal: Principal, resource: Resource) -> list[str]:

@@ -71,7 +71,10 @@ def _holder(role: RoleConfig) -> Callable[[Principal], bool]:
     groups, subjects = frozenset(role.groups), frozenset(role.subjects)
 
     def has(principal: Principal) -> bool:
-        if principal.subject in subjects or f"{principal.issuer}|{principal.subject}" in subjects:
+        # A plain name is one that this mesh gave. An issuer of tokens, whose name is an address, gives others the same.
+        if principal.subject in subjects and "://" not in principal.issuer:
+            return True
+        if f"{principal.issuer}|{principal.subject}" in subjects:
             return True
         return any(group in groups for group in principal.groups)
 

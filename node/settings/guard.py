@@ -48,6 +48,8 @@ class ToolLists(Section):
 class RoleConfig(Section):
     """Whoever is in one of the `groups`, or is one of the `subjects`, may do `actions` at `servers`.
 
+    A subject is a name of this mesh's own (a key's, a user's, a certificate's), or `ISSUER|SUBJECT`.
+
     `servers` are names, bare or qualified (`NAME--NODE`), in which `*` stands for anything.
     """
 

@@ -78,7 +78,7 @@ class Book:
         verdict = found.verdicts.get(key)
         if verdict is None:
             verdict = self.engine.judge(found.statements, who.who, action, resource)
-            if verdict is UNASKED:
+            if verdict is UNASKED or not resource.listed:
                 return verdict
             if self._verdicts >= VERDICTS_MAX:
                 self._forget()
@@ -88,12 +88,14 @@ class Book:
 
     def judge_call(self, who: PolicyClass, action: str, resource: Resource, arguments: Any) -> Verdict:
         """With the arguments of the call, JSON as it came."""
-        verdict = self.judge(who, action, resource)
-        if verdict.answer is not Answer.DEPENDS:
-            return verdict
-        found = self._slice(who, action, resource)
-        given = arguments_for(arguments, found.reads.arguments)
-        return self.engine.judge_call(found.statements, who.who, action, resource, given, verdict.permit)
+        question = self.engine.known_question(who.who, action, resource)
+        if question is None:
+            verdict = self.judge(who, action, resource)
+            if verdict.answer is not Answer.DEPENDS:
+                return verdict
+            statements = self._slice(who, action, resource).statements
+            question = self.engine.question(statements, who.who, action, resource, verdict.permit)
+        return self.engine.answer(question, {"arguments": arguments_for(arguments, question.read)})
 
     def _slice(self, who: PolicyClass, action: str, resource: Resource) -> Slice:
         """The statements that can concern anything of this server when this class acts so."""
@@ -142,10 +144,12 @@ class Slice:
             return None
         uid = resource_uid(resource)
         named = self._named
+        made_by = resource_uid(resource.template) if resource.template is not None else None
         return (
             uid if uid in named else resource.kind,
             resource.server if ("Server", resource.server) in named else "",
             resource.owner if ("Node", resource.owner) in named else "",
+            made_by if made_by in named else None,
             *[part(resource) for part in self._parts],
         )
 

@@ -11,8 +11,9 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import NamedTuple
 
 import cedarpy
@@ -31,6 +32,10 @@ COMPILED_MAX = 2_048
 ENTITIES_MAX = 1_024
 """Pairs of a class of principals and a resource that are kept parsed; beyond it the oldest is parsed again."""
 
+QUESTIONS_MAX = 1_024
+"""Likewise of those that depend on arguments; beyond it the oldest is put together again."""
+
+_UNASKED_BECAUSE = "Cedar could not be asked; what it was asked about is refused"
 _ERRED = re.compile(r"policy `([^`]*)`")
 
 
@@ -64,12 +69,29 @@ class Who(NamedTuple):
     entity: Json
 
 
+class Question(NamedTuple):
+    """What is asked of Cedar, all but the context: put together once for those who keep asking.
+
+    `otherwise` is the verdict where none of `statements` (by id) holds. `read` are the arguments that they read. `who`
+    is kept so that its objects stay its own.
+    """
+
+    who: Who
+    otherwise: Verdict
+    statements: Mapping[str, Statement] = MappingProxyType({})
+    read: frozenset[str] = frozenset()
+    request: Json = {}  # noqa: RUF012 - never changed
+    policies: cedarpy.PolicySet | None = None
+    entities: cedarpy.Entities | None = None
+
+
 class Engine:
     """Thread-unsafe: for the loop. Only the compiled sets are kept here; verdicts are kept by who asks."""
 
     def __init__(self) -> None:
         self._compiled: OrderedDict[tuple[str, ...], cedarpy.PolicySet] = OrderedDict()
         self._entities: OrderedDict[tuple[int, Resource], tuple[Who, cedarpy.Entities]] = OrderedDict()
+        self._questions: OrderedDict[tuple[int, str, Resource], Question] = OrderedDict()
         self.asked = 0
         """Evaluations by Cedar so far."""
 
@@ -81,31 +103,47 @@ class Engine:
         concerned = _concerned(statements, resource)
         if not concerned:
             return Verdict(Answer.NO)
-        verdict = self._evaluate(concerned, _most, who, action, resource, {})
+        verdict = self._evaluate(concerned, _most, who, action, resource)
         if verdict.answer is Answer.NO or not any(s.asks_arguments for s in concerned):
             return verdict
-        surely = self._evaluate(concerned, _least, who, action, resource, {})
+        surely = self._evaluate(concerned, _least, who, action, resource)
         if surely.answer is Answer.YES:
             return surely
         permits = [s for s in concerned if s.permits and not s.asks_arguments]
-        known = self._evaluate(permits, _as_written, who, action, resource, {})
+        known = self._evaluate(permits, _as_written, who, action, resource)
         return Verdict(Answer.DEPENDS, surely.label or verdict.label, known.label)
 
-    def judge_call(
-        self,
-        statements: Sequence[Statement],
-        who: Who,
-        action: str,
-        resource: Resource,
-        arguments: Json,
-        permit: str = "",
-    ) -> Verdict:
-        """What depends on them, by `arguments` in Cedar's JSON form: YES or NO. `permit` is the verdict's without them.
+    def question(
+        self, statements: Sequence[Statement], who: Who, action: str, resource: Resource, permit: str = ""
+    ) -> Question:
+        """What of `statements` depends on arguments. `permit` is the verdict's without them.
 
         What does not read arguments has been asked: no such statement forbids, or it would not depend.
         """
         asking = [s for s in _concerned(statements, resource) if s.asks_arguments]
-        return self._evaluate(asking, _as_written, who, action, resource, {"arguments": arguments}, permit)
+        made = self._question(asking, _as_written, who, action, resource, permit)
+        # Of what a caller makes up nothing is kept, and what could not be compiled is tried again.
+        if resource.listed and made.otherwise is not UNASKED:
+            self._questions[id(who.entity), action, resource] = made
+            if len(self._questions) > QUESTIONS_MAX:
+                self._questions.popitem(last=False)
+        return made
+
+    def known_question(self, who: Who, action: str, resource: Resource) -> Question | None:
+        """The `question` that was asked before of this one."""
+        return self._questions.get((id(who.entity), action, resource))
+
+    def answer(self, question: Question, context: Json) -> Verdict:
+        """YES or NO. `context` is in Cedar's JSON form."""
+        permitted = question.otherwise.label
+        for statement_id in self._ask(question, context) if question.statements else ():
+            held = question.statements.get(statement_id)
+            if held is None:
+                return UNASKED
+            if not held.permits:
+                return Verdict(Answer.NO, held.label)
+            permitted = permitted or held.label
+        return Verdict(Answer.YES, permitted) if question.statements and permitted else question.otherwise
 
     def _evaluate(
         self,
@@ -114,57 +152,60 @@ class Engine:
         who: Who,
         action: str,
         resource: Resource,
-        context: Json,
-        permitted: str = "",
     ) -> Verdict:
-        # A statement without conditions applies to all in its scope, and Cedar need not be asked.
-        for s in statements:
-            if not s.permits and not s.conditional:
-                return Verdict(Answer.NO, s.label)
-        permitted = permitted or next((s.label for s in statements if s.permits and not s.conditional), "")
-        open_ones = [s for s in statements if s.conditional and not (permitted and s.permits)]
-        by_id = {s.id: s for s in open_ones}
-        for statement_id in self._ask(open_ones, form, who, action, resource, context) if open_ones else ():
-            held = by_id.get(statement_id)
-            if held is None:
-                return UNASKED
-            if not held.permits:
-                return Verdict(Answer.NO, held.label)
-            permitted = permitted or held.label
-        return Verdict(Answer.YES, permitted) if permitted else Verdict(Answer.NO)
+        return self.answer(self._question(statements, form, who, action, resource), {})
 
-    def _ask(
+    def _question(
         self,
         statements: Sequence[Statement],
         form: Callable[[Statement], Json],
         who: Who,
         action: str,
         resource: Resource,
-        context: Json,
-    ) -> list[str]:
-        """The ids of the statements that hold; an unknown id where Cedar could not say."""
-        # It names only the forbids, as soon as one holds, and that is all that is needed then.
-        self.asked += 1
+        permitted: str = "",
+    ) -> Question:
+        # A statement without conditions applies to all in its scope, and Cedar need not be asked.
+        for s in statements:
+            if not s.permits and not s.conditional:
+                return Question(who, Verdict(Answer.NO, s.label))
+        permitted = permitted or next((s.label for s in statements if s.permits and not s.conditional), "")
+        otherwise = Verdict(Answer.YES, permitted) if permitted else Verdict(Answer.NO)
+        open_ones = {s.id: s for s in statements if s.conditional and not (permitted and s.permits)}
+        if not open_ones:
+            return Question(who, otherwise)
         request = {
             "principal": reference(who.uid),
             "action": {"type": "Action", "id": action},
             "resource": reference(resource_uid(resource)),
-            "context": jsons.dumps(context).decode(),
         }
         entities = self._entities_of(who, resource)
         try:
-            result = cedarpy.is_authorized(request, self._set(statements, form), entities)
+            policies = self._set(list(open_ones.values()), form)
         except Exception:
-            log.exception("Cedar could not be asked; what it was asked about is refused")
+            log.exception(_UNASKED_BECAUSE)
+            return Question(who, UNASKED)
+        read = frozenset(name for s in open_ones.values() for name in s.reads.arguments)
+        return Question(who, otherwise, open_ones, read, request, policies, entities)
+
+    def _ask(self, question: Question, context: Json) -> list[str]:
+        """The ids of the statements that hold; an unknown id where Cedar could not say."""
+        # It names only the forbids, as soon as one holds, and that is all that is needed then.
+        self.asked += 1
+        request = {**question.request, "context": jsons.dumps(context).decode()}
+        try:
+            result = cedarpy.is_authorized(request, question.policies, question.entities)
+        except Exception:
+            log.exception(_UNASKED_BECAUSE)
             return [""]
         if result.decision is cedarpy.Decision.NoDecision:
             return [""]
-        held = list(result.diagnostics.reasons)
-        for error in result.diagnostics.errors:
+        diagnostics = result.diagnostics
+        held = list(diagnostics.reasons)
+        for error in diagnostics.errors:
             erred = _ERRED.search(error)
             if erred is None:
                 return [""]
-            failed = next((s for s in statements if s.id == erred[1]), None)
+            failed = question.statements.get(erred[1])
             if failed is None or not failed.permits:
                 held.append(erred[1])
         return held
@@ -175,7 +216,10 @@ class Engine:
         known = self._entities.get(key)
         if known is None:
             text = jsons.dumps([who.entity, resource_entity(resource)]).decode()
-            known = self._entities[key] = who, cedarpy.Entities.from_json_str(text)
+            known = who, cedarpy.Entities.from_json_str(text)
+            if not resource.listed:
+                return known[1]
+            self._entities[key] = known
             if len(self._entities) > ENTITIES_MAX:
                 self._entities.popitem(last=False)
         return known[1]

@@ -55,6 +55,8 @@ def resource_uid(resource: Resource) -> Uid:
 def surroundings(resource: Resource) -> frozenset[Uid]:
     """The resource itself and all that it is in."""
     found = {resource_uid(resource), ("Node", resource.owner)}
+    if resource.template is not None:
+        found.add(resource_uid(resource.template))
     if resource.server:
         found.add(("Server", resource.server))
     return frozenset(found)

@@ -51,7 +51,8 @@ type Hints = {             // what a tool's server says of it; unsaid, as MCP ha
   openWorld: Bool
 };
 // NODE, SERVER, SERVER/TOOL, SERVER/PROMPT, SERVER/URI, SERVER/URITEMPLATE
-entity Node, Server, Tool, Prompt, Resource, Template in [Server, Node] = {
+// A resource that is not listed is in the template that makes its URI.
+entity Node, Server, Tool, Prompt, Resource, Template in [Server, Node, Template] = {
   server: String,
   owner: String,           // the node
   region: String,

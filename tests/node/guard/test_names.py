@@ -14,6 +14,7 @@ NAMELESS: list[tuple[str, dict[str, Any]]] = [
     ("tools/call", {"name": ["drop_all"]}),
     ("tools/call", {"name": ""}),
     ("tools/call", {}),
+    ("tools/call", {"name": "x" * 8_193}),
     ("prompts/get", {"name": {"0": "drop_prompt"}}),
     ("resources/read", {"uri": ["files://drop"]}),
     ("resources/read", {"uri": None}),
@@ -30,7 +31,7 @@ async def house() -> House:
     return House()
 
 
-@pytest.mark.parametrize(("method", "params"), NAMELESS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("method", "params"), NAMELESS, ids=lambda v: str(v)[:60])
 async def test_what_names_nothing_that_could_be_decided_on_runs_nowhere(
     house: House, method: str, params: dict[str, Any]
 ) -> None:
@@ -40,3 +41,45 @@ async def test_what_names_nothing_that_could_be_decided_on_runs_nowhere(
     with pytest.raises(Invalid):
         await house.gateway.answer(Call("c", "files", method, params, ANN.principal, via=("us-1",)), Quiet(), US)
     assert house.files.ran == []
+
+
+ARGUED = """
+permit(principal, action, resource in Server::"files")
+  when { context.arguments has path && context.arguments.path like "/srv/*" };
+forbid(principal, action, resource == Tool::"files/write")
+  when { context.arguments has path && context.arguments.path like "/srv/etc*" };
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("resources/read", {"uri": "files://keep"}),
+        ("completion/complete", {"ref": {"type": "ref/resource", "uri": "files://keep"}}),
+        ("vendor/wipe", {"arguments": {"path": "/srv/x"}}),
+        ("tools/call", {"name": "read"}),
+        ("tools/call", {"name": "write", "arguments": '{"path": "/srv/etc"}'}),
+        ("tools/call", {"name": "write", "arguments": ["/srv/etc"]}),
+    ],
+    ids=lambda v: str(v),
+)
+async def test_a_permit_that_rests_on_arguments_permits_nothing_that_has_none(
+    method: str, params: dict[str, Any]
+) -> None:
+    house = House(ARGUED)
+    assert (await house.ask("files", method, params))[0] is Invalid
+    assert house.files.ran == []
+    await house.ask("files", "tools/call", {"name": "write", "arguments": {"path": "/srv/x"}})
+    assert len(house.files.ran) == 1
+
+
+async def test_arguments_that_only_a_server_can_read_are_refused_where_policies_read_them() -> None:
+    policy = """permit(principal, action, resource);
+    forbid(principal, action, resource) when { context.arguments has path && context.arguments.path like "/etc*" };"""
+    house = House(policy)
+    for arguments in ('{"path": "/etc"}', ["/etc"], 7, "", []):
+        assert (await house.ask("files", "tools/call", {"name": "write", "arguments": arguments}))[0] is Invalid
+    assert house.files.ran == []
+    for given in ({}, {"arguments": None}, {"arguments": {"path": "/srv"}}):
+        await house.ask("files", "tools/call", {"name": "write", **given})
+    assert len(house.files.ran) == 3

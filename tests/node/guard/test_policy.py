@@ -105,3 +105,17 @@ def test_a_role_is_for_its_actions_and_for_named_subjects() -> None:
     assert book.judge(book.class_of(zoe), "administer", server).answer is Answer.YES
     assert book.judge(book.class_of(zoe), "call", server).answer is Answer.NO
     assert book.judge(book.class_of(other), "administer", server).answer is Answer.NO
+
+
+def test_a_plain_name_of_a_role_is_the_meshs_own_and_no_issuers() -> None:
+    """An issuer whose users choose their names could give one any subject, another issuer's qualified one too."""
+    book = book_of([], {"keeper": RoleConfig(subjects=("zoe", "https://idp|ann"), actions=("administer",))})
+    server = Resource("git", "eu-1")
+
+    def keeps(subject: str, issuer: str) -> bool:
+        return book.judge(book.class_of(Principal(subject, issuer)), "administer", server).answer is Answer.YES
+
+    assert keeps("zoe", "mesh.test")
+    assert keeps("ann", "https://idp")
+    assert not keeps("zoe", "https://idp")
+    assert not keeps("https://idp|ann", "https://elsewhere")
