@@ -69,9 +69,11 @@ async def test_ghsa_rww4_4w9c_7733_only_the_browser_that_agreed_brings_back_an_a
     page = await asked_page(site, browser)
     going = await browser.submit(page, page.form("/oauth/connect/files"), follow=False)
     captured = going.refresh
+    await other_browser.sign_in(key="alice-key")
     victim = await other_browser.get(captured, follow=False)
     landed = await other_browser.get(victim.headers["Location"])
-    assert landed.status >= 400
+    assert landed.status == 400
+    assert "another browser session" in landed.says
     assert len(authority.codes) == 1, "its code was shown to nobody"
     with pytest.raises(ConsentNeeded):
         await site.source.obtain(ALICE, Asked())

@@ -64,6 +64,8 @@ async def test_cve_2026_29791_what_a_caller_writes_changes_neither_path_nor_head
         async with aiohttp.ClientSession() as http:
             node = Node(app, http)
             session = await node.session("/mcp/heads")
+            await node.post("/mcp/heads", call("find", q="plain"), **session)
+            assert (b"Mcp-Param-Q", b"plain") in upstream.heads[-1][1]
             for hostile in HOSTILE:
                 upstream.heads.clear()
                 _, said = await node.post("/mcp/heads", call("find", q=hostile), **session)

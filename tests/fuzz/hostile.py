@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from proto.errors import Fault, MeshError
 
-EXAMPLES = int(os.environ.get("FUZZ", "40"))
+EXAMPLES = int(os.environ.get("FUZZ", "30"))
 CPU_S_MAX = 1.0
 """Of one reading of a few kilobytes: a hundred times what any takes. Beyond it something grows with the square."""
 

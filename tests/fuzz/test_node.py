@@ -20,7 +20,7 @@ from tests.node.working import app_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
-REQUESTS = int(os.environ.get("FUZZ", "40")) * 8
+REQUESTS = int(os.environ.get("FUZZ", "30")) * 8
 PATIENCE_S = 20.0
 UNFINISHED_S = 0.3
 """For what may be the beginning of a longer request: whether it is, only the node can tell."""

@@ -104,7 +104,9 @@ READERS_OF_TEXT: dict[str, tuple[Callable[[str], Any], st.SearchStrategy[str]]] 
     "strict JSON": (lambda t: jose.strict_object(t.encode("utf-8", "replace"), "it"), like('{"a": {"b": [1]}}')),
     "an issuer": (
         lambda t: metadata._is_safe(t) and metadata.server_metadata_urls(t), like("https://id.example/tenant/")),
-    "a server's address": (metadata.resource_metadata_urls, like("https://api.example:8443/mcp?x")),
+    "a server's address": (
+        lambda t: metadata._is_safe(t) and metadata.resource_metadata_urls(t),
+        like("https://api.example:8443/mcp?x")),
     "a resource and its server": (
         lambda t: metadata.covers(t, "https://a.example/mcp"), like("https://a.example/mcp", "https://a.example")
     ),
