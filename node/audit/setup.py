@@ -17,6 +17,9 @@ from node.audit.reading import AuditReader
 from node.audit.recorder import Recorder
 from node.operator.auditing import AuditApi
 from node.ports import Authenticator, Carrier, Guard
+from node.secrets.recording import ActsOnRecord
+from node.secrets.sqlite import FILE as SECRETS_FILE
+from node.secrets.sqlite import SqliteSecrets
 from proto import jsons
 from proto.names import NodeId
 
@@ -35,6 +38,7 @@ class NodeAudit:
         self.audit: Audit = self.recorder or NoAudit()
         self._watch: PeerWatch | None = None
         self._federation: Federation | None = None
+        self._acts = _acts_on_record(config, self.audit)
 
     def __repr__(self) -> str:
         return f"NodeAudit({self.recorder!r})"
@@ -52,6 +56,8 @@ class NodeAudit:
             # Secrets are shown as asterisks there: the digest tells that something changed, and gives nothing away.
             configuration = jsons.digest(self._config.model_dump(mode="json")).hex()
             self.recorder.start(version=software, configuration=configuration)
+        if self._acts is not None:
+            self._acts.start()
 
     def watch(self, federation: Federation) -> None:
         self._federation = federation
@@ -62,6 +68,8 @@ class NodeAudit:
         """Last of all parts. Everything that was told is written and sealed, within some seconds."""
         if self._watch is not None:
             await self._watch.stop(self._federation)
+        if self._acts is not None:
+            await self._acts.stop()
         if self.recorder is not None:
             await asyncio.to_thread(self.recorder.stop)
 
@@ -82,3 +90,15 @@ class NodeAudit:
     @property
     def alarms(self) -> tuple[Raised, ...]:
         return self.recorder.alarms if self.recorder else ()
+
+
+def _acts_on_record(config: NodeConfig, audit: Audit) -> ActsOnRecord | None:
+    """Without an audit too: what operators leave for it in the store is taken out, or it would run full."""
+    data_dir = config.node.data_dir
+
+    def opened() -> SqliteSecrets:
+        store = config.secrets.store(data_dir)
+        assert store is not None  # noqa: S101 - there is a key
+        return store
+
+    return ActsOnRecord(data_dir / SECRETS_FILE, opened, audit) if config.secrets.key is not None else None

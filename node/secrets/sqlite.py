@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from node.secrets.acts import ACTS_MAX, Act, opened_act, sealed_act
 from node.secrets.ports import SECRETS_MAX, checked_name, checked_value
 from node.secrets.sealed import SALT_BYTES, Cipher
 from proto.errors import Exhausted, Unavailable, Unknown
@@ -27,9 +29,13 @@ class SqliteSecrets:
     until `rotate` has put all under `key`. The node and the operator's verbs may have it open at once.
 
     Made closed; opens, and is made, with its first use.
+
+    With `by`, who sets, removes or rotates, each of these leaves an act in the file, in the same transaction, for the
+    node to put on record; at `ACTS_MAX` that wait for it they raise `Exhausted`.
     """
 
     def __init__(self, file: Path, key: bytes, old_key: bytes | None = None) -> None:
+        self.by = ""
         self._file = file
         self._keys = [key] if old_key is None else [key, old_key]
         self._open: sqlite3.Connection | None = None
@@ -63,14 +69,20 @@ class SqliteSecrets:
                 "INSERT OR REPLACE INTO secrets (name, version, sealed) VALUES (?, ?, ?)",
                 (name, version, cipher.seal(name, version, value)),
             )
+            self._note(db, cipher, "set", name)
 
         self._do(write, writes=True)
 
     def remove(self, name: str) -> bool:
         checked_name(name)
-        return self._do(
-            lambda db, _: db.execute("DELETE FROM secrets WHERE name = ?", (name,)).rowcount > 0, writes=True
-        )
+
+        def delete(db: sqlite3.Connection, cipher: Cipher) -> bool:
+            there = db.execute("DELETE FROM secrets WHERE name = ?", (name,)).rowcount > 0
+            if there:
+                self._note(db, cipher, "remove", name)
+            return there
+
+        return self._do(delete, writes=True)
 
     def names(self, prefix: str = "") -> list[str]:
         if not self._is_there:
@@ -98,7 +110,12 @@ class SqliteSecrets:
                 value = self._opened(cipher, name, version, sealed)
                 again = (version + 1, new.seal(name, version + 1, value), name)
                 db.execute("UPDATE secrets SET version = ?, sealed = ? WHERE name = ?", again)
+            for number, sealed in db.execute("SELECT id, sealed FROM acts").fetchall():
+                known = opened_act(cipher, number, sealed)
+                if known is not None:
+                    db.execute("UPDATE acts SET sealed = ? WHERE id = ?", (sealed_act(new, known), number))
             db.execute("UPDATE store SET key_id = ?", (new.id,))
+            self._note(db, new, "rotate", "")
             return len(rows)
 
         return self._do(move, writes=True)
@@ -107,6 +124,21 @@ class SqliteSecrets:
     def rotated(self) -> bool:
         """Is all of it under `key`?"""
         return self._do(lambda _db, cipher: cipher is self._ciphers[0])
+
+    def acts(self, after: int = 0) -> list[tuple[int, Act | None]]:
+        """By number, oldest first; None for one that does not open: somebody without the key wrote it."""
+        if not self._is_there:
+            return []
+
+        def read(db: sqlite3.Connection, cipher: Cipher) -> list[tuple[int, Act | None]]:
+            rows = db.execute("SELECT id, sealed FROM acts WHERE id > ? ORDER BY id LIMIT ?", (after, ACTS_MAX))
+            return [(number, opened_act(cipher, number, sealed)) for number, sealed in rows]
+
+        return self._do(read)
+
+    def forget_acts(self, through: int) -> None:
+        """They are on record."""
+        self._do(lambda db, _: db.execute("DELETE FROM acts WHERE id <= ?", (through,)), writes=True)
 
     def close(self) -> None:
         if self._open is not None:
@@ -117,6 +149,17 @@ class SqliteSecrets:
     def _is_there(self) -> bool:
         """Reading makes no file: whoever checks a configuration leaves nothing behind."""
         return self._open is not None or self._file.exists()
+
+    def _note(self, db: sqlite3.Connection, cipher: Cipher, verb: str, name: str) -> None:
+        if not self.by:
+            return
+        if db.execute("SELECT COUNT(*) FROM acts").fetchone()[0] >= ACTS_MAX:
+            raise Exhausted(
+                f"{ACTS_MAX} changes of {self._file} wait to be put on record; start the node, and try again"
+            )
+        number = db.execute("INSERT INTO acts (sealed) VALUES (x'')").lastrowid or 0
+        act = Act(number, verb, name, self.by, int(time.time() * 1000))
+        db.execute("UPDATE acts SET sealed = ? WHERE id = ?", (sealed_act(cipher, act), number))
 
     # ---- the file --------------------------------------------------------------------------------
 
@@ -179,12 +222,16 @@ class SqliteSecrets:
                 "CREATE TABLE IF NOT EXISTS secrets "
                 "(name TEXT PRIMARY KEY, version INTEGER NOT NULL, sealed BLOB NOT NULL) STRICT"
             )
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS acts (id INTEGER PRIMARY KEY AUTOINCREMENT, sealed BLOB NOT NULL) STRICT"
+            )
             row = db.execute("SELECT salt FROM store").fetchone()
             salt = row[0] if row is not None else os.urandom(SALT_BYTES)
             self._ciphers = [Cipher(key, salt) for key in self._keys]
             if row is None:
                 db.execute("INSERT INTO store (salt, key_id) VALUES (?, ?)", (salt, self._ciphers[0].id))
-            db.execute(f"PRAGMA user_version = {_SCHEMA}")
+            if found != _SCHEMA:
+                db.execute(f"PRAGMA user_version = {_SCHEMA}")
         except BaseException:
             db.execute("ROLLBACK")
             raise

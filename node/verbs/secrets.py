@@ -109,10 +109,22 @@ def _store(config: Path) -> Iterator[SqliteSecrets]:
         store = opened_store(data, config.absolute().parent)
     except ValueError as e:
         raise Invalid(f"{config}: {e}") from None
+    store.by = _user()
     try:
         yield store
     finally:
         store.close()
+
+
+def _user() -> str:
+    """Who runs this, as the machine names them, for the node's record."""
+    import os
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
 
 
 def _typed(name: str) -> str:
