@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cedarpy
 
@@ -80,9 +80,9 @@ class Question(NamedTuple):
     otherwise: Verdict
     statements: Mapping[str, Statement] = MappingProxyType({})
     read: frozenset[str] = frozenset()
-    request: Json = {}  # noqa: RUF012 - never changed
-    policies: cedarpy.PolicySet | None = None
-    entities: cedarpy.Entities | None = None
+    request: Mapping[str, Any] = MappingProxyType({})
+    policies: cedarpy.PolicySet | str = ""
+    entities: cedarpy.Entities | str = "[]"
 
 
 class Engine:
