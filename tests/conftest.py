@@ -11,7 +11,31 @@ import pytest
 # What helpers of tests assert tells what it saw, as what tests themselves assert does.
 pytest.register_assert_rewrite(*(f"tests.{part.name}" for part in Path(__file__).parent.iterdir() if part.is_dir()))
 
+MARKERS = {
+    "browser": "drives Debian's Chromium",
+    "lab": "needs network namespaces, so root",
+    "models": "needs sentence-transformers and torch",
+    "oauth": "asks a real authorization server",
+    "servers": "runs servers of npm and PyPI",
+}
+"""Of tests that `make MARKER` runs and a plain run leaves out."""
+
 STRICT = os.environ.get("TOOLMESH_TESTS_STRICT") == "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{marker}: {meaning}; run by 'make {marker}' (-m {marker})")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Left out, not skipped: a skip says that something is missing here that should be there."""
+    if config.option.markexpr:
+        return
+    left_out = [item for item in items if any(item.get_closest_marker(marker) for marker in MARKERS)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,22 +15,9 @@ from tests.lab.net import Lab
 from tests.lab.world import DELAYS, MANY, REGIONS, World
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "lab: needs network namespaces, so root; run by 'make lab' (-m lab)")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Left out, not skipped: a skip says that something is missing here that should be there.
-
-    The nine nodes come last: what they do on the side is no load to the others then.
-    """
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The nine nodes come last: what they do on the side is no load to the others then."""
     items.sort(key=lambda item: "nine" in getattr(item, "fixturenames", ()))
-    if config.option.markexpr:
-        return
-    lab = [item for item in items if item.get_closest_marker("lab")]
-    if lab:
-        config.hook.pytest_deselected(items=lab)
-        items[:] = [item for item in items if item not in lab]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
