@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.node.consent.conftest import site as site
 from tests.node.consent.test_pages import asked_page
 
 ROOT = Path(__file__).parents[2]
+SHELLS = ("os.system", "os.popen", "os.startfile", "asyncio.create_subprocess_shell", "subprocess.getoutput")
 PACKAGES = ("node", "federation", "router", "proto")
 
 
@@ -28,8 +30,13 @@ def sources() -> Iterator[tuple[str, ast.AST]]:
             yield str(file.relative_to(ROOT)), ast.parse(file.read_text())
 
 
-def children() -> set[int]:
-    return {p.pid for p in psutil.Process().children(recursive=True)}
+def children() -> set[str]:
+    """The command lines of what runs below this process."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found.add(" ".join(process.cmdline()))
+    return found
 
 
 @pytest.mark.parametrize("endpoint", ["file:///bin/sh", "a:$(touch${IFS}x)", "http://as.example/?x=$(calc)", "cmd:/c"])
@@ -49,12 +56,7 @@ def test_cve_2025_6514_nothing_here_runs_a_shell_or_opens_a_browser() -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg == "shell":
                 found.append((name, "shell="))
-            if isinstance(node, ast.Attribute) and node.attr in (
-                "system",
-                "popen",
-                "create_subprocess_shell",
-                "startfile",
-            ):
+            if isinstance(node, ast.Attribute) and f"{getattr(node.value, 'id', '')}.{node.attr}" in SHELLS:
                 found.append((name, node.attr))
             if isinstance(node, ast.Import | ast.ImportFrom):
                 modules = [a.name for a in node.names] + [getattr(node, "module", "") or ""]

@@ -6,6 +6,7 @@ What each fault was is told in docs/security.md, by its advisory; the tests run 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -34,8 +35,13 @@ def routes(node: Node) -> set[tuple[str, str]]:
     return found
 
 
-def children() -> set[int]:
-    return {p.pid for p in psutil.Process().children(recursive=True)}
+def children() -> set[str]:
+    """The command lines of what runs below this process."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found.add(" ".join(process.cmdline()))
+    return found
 
 
 async def status_of(node: Node, method: str, path: str, **headers: str) -> int:
