@@ -67,7 +67,7 @@ GET     /healthz                                        ok ok ok ok  ok ok ok ok
 GET     /readyz                                         ok ok ok ok  ok ok ok ok ok  tls tls
 GET     /.well-known/oauth-protected-resource           ok ok ok ok  ok ok ok ok ok  tls tls
 GET     /.well-known/oauth-protected-resource{path}     ok ok ok ok  ok ok ok ok ok  tls tls
-GET     /oauth/client.json                              ok ok ok ok  ok ok ok ok ok  tls tls
+GET     /oauth/client/{tag}.json                        ok ok ok ok  ok ok ok ok ok  tls tls
 
 # What callers may ask, each of what it may see.
 GET     /api/v1/search              who who who who  ok ok ok ok ok  tls tls
@@ -122,6 +122,7 @@ GET     /oauth/start/{ticket}       bad bad bad bad  bad bad bad bad bad  tls tl
 GET     /oauth/connect/{server}     page page page page  page page page page page  tls tls
 POST    /oauth/connect/{server}     refuse refuse refuse refuse  refuse refuse refuse refuse refuse  tls tls
 GET     /oauth/callback             refuse refuse refuse refuse  refuse refuse refuse refuse refuse  tls tls
+GET     /oauth/callback/{tag}       refuse refuse refuse refuse  refuse refuse refuse refuse refuse  tls tls
 POST    /oauth/remove/{server}      refuse refuse refuse refuse  refuse refuse refuse refuse refuse  tls tls
 
 # Whatever else is asked of operators' addresses is not there, for nobody.

@@ -4,7 +4,7 @@ Its argument is a name, which stands in all that it offers, so that what leaks s
 
 Tools: `echo` returns its arguments, after a log line and progress that hold them; `look` says that it only reads;
 `write` and `hush` return theirs; `fail` answers with an error that holds them; `task` begins a task of that marker.
-A resource that is subscribed to is told changed when `echo` is called with `change`.
+A resource that is subscribed to is told changed when `echo` is called with `change`; with `grow` there is a tool more.
 """
 
 import json
@@ -72,6 +72,9 @@ def called(name, params):
             say({"method": "notifications/progress", "params": note})
         if "change" in arguments and NOTE in SUBSCRIBED:
             say({"method": "notifications/resources/updated", "params": {"uri": NOTE}})
+        if "grow" in arguments:
+            LISTS["tools/list"]["tools"].append(tool(arguments["grow"]))
+            say({"method": "notifications/tools/list_changed"})
     return {"result": text(told)}
 
 

@@ -44,8 +44,8 @@ def word(said: Said) -> str:
         listed = next((result[field] for field in LISTS if field in result), None)
         return "empty" if listed == [] else "ok"
     error = message.get("error") or {}
-    data = error.get("data") or {}
-    if error.get("code") == -32601 or data.get("method"):
+    data = error.get("data")
+    if error.get("code") == -32601 or (isinstance(data, dict) and "method" in data):
         return "never"
     return KINDS.get(_kind(data), json.dumps(message))
 
