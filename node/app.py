@@ -177,6 +177,7 @@ class App:
             carrier=self.gateway,
         )
         self.rechecks = Rechecks(self.ingress.recheck)
+        self.governance.subscribe(self.endpoints.govern)
         self.governance.subscribe(lambda _: self.ingress.recheck())
         self.draining = Draining(self.gateway, self._tell_draining, lambda: self.ingress.stats()["sessions"])
         self.federation = self._federation(self.tls) if self.tls is not None else None
@@ -372,7 +373,7 @@ class App:
         )
         app.add_routes(operator.routes())
         tls = server_context(http.tls) if http.tls else None
-        self.listener = Listener(app, door_settings(self.config), http.host, http.port, tls)
+        self.listener = Listener(app, door_settings(self.config), http.host, http.port, tls, self.audit.barred)
         try:
             await self.listener.start()
         except OSError as e:

@@ -261,9 +261,9 @@ class Endpoints(Protocol):
 
 class ChangeListener(Protocol):
     def __call__(
-        self, names: Collection[str], kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None
+        self, names: Collection[str] | None, kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None
     ) -> None:
-        """The lists of the server that bears all these `names` changed. Must not block.
+        """The lists of the server that bears all these `names` changed; None: of any server. Must not block.
 
         `kinds` holds `tools`, `prompts`, `resources`. Other servers may bear one of the names too; `seen_by` says who
         may see the one that changed (None: everyone).

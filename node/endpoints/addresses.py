@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from node.catalog import Catalog, Server
 from node.endpoints.directory import Directory
@@ -13,12 +13,14 @@ from node.endpoints.server import ServerEndpoint
 from node.endpoints.starting import START_WAIT_S, Starting
 from node.facts import Offered
 from node.gateway import Gateway
+from node.guard.governed import EMPTY, Governed
+from node.guard.shifts import shift
 from node.ports import EVERYTHING, Action, ChangeListener, Endpoint, Guard
 from proto.names import split_qualified
 from proto.records import Kind, Principal
 
 CHANGE_KINDS = {Kind.TOOL: "tools", Kind.PROMPT: "prompts", Kind.RESOURCE: "resources", Kind.TEMPLATE: "resources"}
-
+_ALL_KINDS = frozenset(CHANGE_KINDS.values())
 
 SERVERS_KEPT = 10_000
 """Addresses of servers that were asked for, whether anything stands there or not; at the bound all are made again."""
@@ -48,6 +50,7 @@ class MeshEndpoints:
         self._starting = Starting(catalog, guard, start_wait_s)
         self._servers: dict[str, ServerEndpoint] = {}
         self._listeners: list[ChangeListener] = []
+        self._governed = EMPTY
         catalog.listen(self._changed)
 
     def endpoint(self, name: str | None) -> Endpoint:
@@ -75,6 +78,26 @@ class MeshEndpoints:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
+    def govern(self, governed: Governed) -> None:
+        """Tell whoever listens that lists may show something else now. To be called once the guard goes by it.
+
+        What a server shows can have changed for those who do not see it any more, so nobody is left out by that.
+        """
+        before, self._governed = self._governed, governed
+        servers, keys = shift(before, governed)
+        if servers is None:
+            self._tell(None, _ALL_KINDS, None)
+            return
+        for name in servers:
+            if names := self._names_of(name):
+                self._tell(names, _ALL_KINDS, None)
+        if keys:
+            self._tell(None, _ALL_KINDS, lambda principal: principal.kind == "key" and principal.subject in keys)
+
+    def _names_of(self, bare: str) -> frozenset[str]:
+        owned = (owner.servers.get(bare) for owner in self._catalog.owners.values())
+        return frozenset(name for server in owned if server is not None for name in _names(server))
+
     def _changed(
         self, server: Server, kinds: frozenset[Kind], put: Sequence[Offered], deleted: Sequence[Offered]
     ) -> None:
@@ -85,6 +108,14 @@ class MeshEndpoints:
         def seen_by(principal: Principal) -> bool:
             return self._catalog.seen(server, self._guard.visible(principal, Action.LIST)) is not None
 
-        names = frozenset({server.name, server.qualified, server.service} - {""})
+        self._tell(_names(server), changed, seen_by)
+
+    def _tell(
+        self, names: frozenset[str] | None, kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None
+    ) -> None:
         for listener in tuple(self._listeners):
-            listener(names, changed, seen_by)
+            listener(names, kinds, seen_by)
+
+
+def _names(server: Server) -> frozenset[str]:
+    return frozenset({server.name, server.qualified, server.service} - {""})

@@ -90,9 +90,9 @@ class ChangeFeed:
             self._by_name.pop(subscription.name, None)
 
     def __call__(
-        self, names: Collection[str], kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None
+        self, names: Collection[str] | None, kinds: frozenset[str], seen_by: Callable[[Principal], bool] | None = None
     ) -> None:
-        for name in (*names, EVERYTHING, None):
+        for name in (*names, EVERYTHING, None) if names is not None else tuple(self._by_name):
             for subscription in list(self._by_name.get(name, ())):
                 if seen_by is not None and not seen_by(subscription.principal):
                     continue

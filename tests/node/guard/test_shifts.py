@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from node.guard.governed import Governed, Held, KeyRecord, PolicyRule, Revoked, Tenant
+from node.guard.shifts import Shift, shift
+from node.ingress.changes import ChangeFeed
+from node.ports import EVERYTHING
+from proto.records import Principal
+from tests.node.guard.test_mistakes import House
+
+KEY = KeyRecord("bob", b"d" * 32)
+BEFORE = Governed(version=1, held={"files": (Held("files", "rm"),)}, keys={KEY.sha256: KEY})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, Shift()),
+        ({"version": 2, "stale": frozenset({"x"}), "revoked": {"jti/1": Revoked("jti/1")}}, Shift()),
+        ({"held": {}}, Shift(frozenset({"files"}))),
+        ({"held": {**BEFORE.held, "git": (Held("git"),)}}, Shift(frozenset({"git"}))),
+        ({"keys": {}}, Shift(frozenset(), frozenset({"bob"}))),
+        ({"keys": {KEY.sha256: replace(KEY, servers=("git",))}}, Shift(frozenset(), frozenset({"bob"}))),
+        ({"policies": (PolicyRule("p", "permit", "shadow", "a"),)}, Shift()),
+        ({"policies": (PolicyRule("p", "permit", "enforce", "a"),)}, Shift(None)),
+        ({"tenants": {"acme": Tenant("acme")}, "tenants_governed": True}, Shift(None)),
+        ({"closed": "too old"}, Shift(None)),
+    ],
+)
+def test_who_must_look_again(change: dict[str, object], expected: Shift) -> None:
+    assert shift(BEFORE, replace(BEFORE, **change)) == expected  # type: ignore[arg-type]
+
+
+async def test_agents_hear_of_lists_that_governance_has_changed_and_of_no_others() -> None:
+    """At a server's address, at that of everything, and by whose key it is."""
+    house, feed = House(), ChangeFeed()
+    house.endpoints.subscribe_changes(feed)
+    house.governance.subscribe(house.endpoints.govern)
+    house.endpoints.govern(house.governance.state)
+    heard: list[str] = []
+    for name, subject in (("files", "ann"), ("drop-server", "ann"), (EVERYTHING, "bob")):
+        principal = Principal(subject, "mesh.test", kind="key")
+        feed.subscribe(name, frozenset({"tools"}), lambda kind, name=name: heard.append(f"{kind} {name}"), principal)  # type: ignore[misc]
+
+    def lay_down(**change: object) -> list[str]:
+        heard.clear()
+        house.governance.lay_down(replace(house.governance.state, **change))  # type: ignore[arg-type]
+        return sorted(heard)
+
+    assert lay_down(held={"files": (Held("files", "write"),)}) == ["tools *", "tools files"]
+    assert lay_down(held={"nowhere": (Held("nowhere"),), **house.governance.state.held}) == []
+    policy = PolicyRule("more", "permit(principal, action, resource);", "enforce", "a")
+    # At the address of everything a further change is told a little later.
+    assert lay_down(policies=(policy,)) == ["tools drop-server", "tools files"]
+    assert lay_down(revoked={"key/x": Revoked("key/x")}) == []
+    ann = KeyRecord("ann", b"a" * 32)
+    assert lay_down(keys={ann.sha256: ann}) == ["tools drop-server", "tools files"]
