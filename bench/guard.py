@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+
+from joserfc import jwt
+from joserfc.jwk import ECKey
 
 from bench.rig import Rig
 from bench.size import Size
@@ -32,6 +36,7 @@ from proto.records import Kind, Principal, Record
 
 MESH = "bench.test"
 KEY = "tm_bench_0123456789abcdefghij"
+ISSUER, AUDIENCE = "https://issuer.bench.test", "bench"
 POLICIES, SERVERS, TOOLS = 200, 100, 10_000
 _LIMIT = {"requests_per_s": 1_000_000, "burst": 1_000_000, "concurrency": 100}
 
@@ -80,9 +85,9 @@ def _catalog() -> Catalog:
 
 async def _call_us(
     guard: Guard,
+    caller: Callable[[], Awaitable[Principal]],
     catalog: Catalog,
     calls: int,
-    caller: Callable[[], Awaitable[Principal]],
     settled: Callable[[], Awaitable[None]],
 ) -> float:
     gateway = Gateway(catalog, guard, local=lambda _: _Echo(), remote=lambda _: _Echo())
@@ -114,59 +119,92 @@ def _lists_ms(catalog: Catalog, *texts: str) -> tuple[float, float]:
     return took[0], took[1]
 
 
-async def guard(rig: Rig, size: Size) -> dict[str, Any]:
-    """The same call through an open guard, and through this one with a key, policies, limits and audit; and lists."""
+def _signed(jwks: Path) -> str:
+    """A token of the issuer, whose keys are now in the file `jwks`."""
+    key = ECKey.generate_key("P-256", {"kid": "k1"})
+    jwks.write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
+    now_s = int(time.time())
+    claims = {"iss": ISSUER, "sub": "ann", "aud": AUDIENCE, "iat": now_s, "exp": now_s + 3_600, "jti": "t1"}
+    return jwt.encode({"alg": "ES256", "kid": "k1", "typ": "at+jwt"}, claims, key)
+
+
+def _settings(directory: Path) -> tuple[dict[str, Any], str]:
+    """(a node's settings with one key and one issuer, a token of that issuer)"""
+    jwks = directory / "jwks.json"
+    token = _signed(jwks)
     settings = {
-        "node": {"name": "eu-1", "region": "eu", "mesh": MESH, "data_dir": str(rig.directory / "guard")},
-        "auth": {"keys": [{"name": "ann", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]},
+        "node": {"name": "eu-1", "region": "eu", "mesh": MESH, "data_dir": str(directory / "guard")},
+        "auth": {
+            "keys": [{"name": "ann", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
+            "issuers": [{"issuer": ISSUER, "audiences": [AUDIENCE], "jwks": str(jwks)}],
+        },
         "limits": {"principal": _LIMIT, "server": _LIMIT, "pair": _LIMIT},
     }
+    return settings, token
+
+
+async def guard(rig: Rig, size: Size) -> dict[str, Any]:
+    """The same call through an open guard, and through this one with policies, limits and audit; and lists.
+
+    Who calls shows a token whose signature was checked before, or a key.
+    """
+    settings, token = _settings(rig.directory)
     config = parse(settings, rig.directory)
     config.node.data_dir.mkdir(parents=True, exist_ok=True)
     audit = NodeAudit(config)
     audit.start("bench")
     authenticator = authenticator_of(config.auth, MESH)
-    catalog, shown = _catalog(), Credentials(bearer=KEY)
-    figures: dict[str, list[float]] = {name: [] for name in ("open", "guarded", "arguments")}
-    governed = {"guarded": _rules(*_mixed()), "arguments": _rules(*_mixed(), BY_ARGUMENTS)}
-    guards: dict[str, Guard] = {"open": OpenGuard()}
-    for name, rules in governed.items():
-        guards[name] = guard_of(
+    catalog = _catalog()
+
+    def guarded(*texts: str) -> Guard:
+        return guard_of(
             config,
-            governance=Ungoverned(Governed(policies=rules)),
+            governance=Ungoverned(Governed(policies=_rules(*texts))),
             valid=authenticator.valid,
             limits=MeasuredLimits(config.limits, MESH),
             audit=audit.audit,
         )
 
-    async def known() -> Principal:
-        return await authenticator.authenticate(shown)
+    def showing(bearer: str) -> Callable[[], Awaitable[Principal]]:
+        shown = Credentials(bearer=bearer)
+        return lambda: authenticator.authenticate(shown)
 
     async def anybody() -> Principal:
         return _ANN
 
     async def written() -> None:
         """Until the audit's writer has done what these calls gave it to do."""
-        if audit.recorder is not None:
-            await audit.recorder.written(60)
+        while (recorder := audit.recorder) is not None and recorder.counts[1]:
+            await recorder.written(1)
 
+    mixed, by_arguments = guarded(*_mixed()), guarded(*_mixed(), BY_ARGUMENTS)
+    cells = {
+        "open": (OpenGuard(), anybody),
+        "token": (mixed, showing(token)),
+        "key": (mixed, showing(KEY)),
+        "arguments": (by_arguments, showing(token)),
+    }
+    rounds: list[dict[str, float]] = []
     try:
         for _ in range(size.rounds):
-            for name, made in guards.items():
-                who = anybody if name == "open" else known
-                figures[name].append(await _call_us(made, catalog, size.calls * 5, who, written))
+            rounds.append({n: await _call_us(*cell, catalog, size.calls * 5, written) for n, cell in cells.items()})
     finally:
         await audit.stop()
-    medians = {name: statistics.median(values) for name, values in figures.items()}
+        await authenticator.close()
     lists = [_lists_ms(catalog, *_mixed()) for _ in range(size.rounds)]
     naming = [
         _lists_ms(catalog, *(NAMING.format(n=n) for n in range(POLICIES - 1)), PERMIT) for _ in range(size.rounds)
     ]
+
+    def added_us(cell: str) -> float:
+        return round(statistics.median(found[cell] - found["open"] for found in rounds), 1)
+
     return {
-        "open_us": round(medians["open"], 1),
-        "guarded_us": round(medians["guarded"], 1),
-        "added_us": round(medians["guarded"] - medians["open"], 1),
-        "added_by_arguments_us": round(medians["arguments"] - medians["open"], 1),
+        "open_us": round(statistics.median(found["open"] for found in rounds), 1),
+        "guarded_us": round(statistics.median(found["token"] for found in rounds), 1),
+        "added_us": added_us("token"),
+        "added_with_key_us": added_us("key"),
+        "added_by_arguments_us": added_us("arguments"),
         "list_first_ms": round(statistics.median(first for first, _ in lists), 1),
         "list_known_ms": round(statistics.median(again for _, again in lists), 2),
         "list_naming_first_ms": round(statistics.median(first for first, _ in naming), 1),
