@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 
 from node.bridge.states import States
@@ -20,7 +21,8 @@ from proto.calls import Target
 from proto.errors import Unknown
 
 START, CONNECT = "/oauth/start", "/oauth/connect"
-CALLBACK, DOCUMENT = "/oauth/callback", "/oauth/client.json"
+CALLBACK, DOCUMENT = "/oauth/callback", "/oauth/client"
+TAG = "[0-9a-f]{32}"
 
 
 class Consents:
@@ -61,13 +63,22 @@ class Consents:
         """`inner`, which tells callers where to consent."""
         return self.asking.target(server, inner)
 
-    def where(self) -> Where:
-        url = self._public_url()
-        return Where(f"{url}{CALLBACK}", f"{url}{DOCUMENT}" if url.startswith("https://") else "", f"{url}{CONNECT}")
+    def where(self, issuer: str = "") -> Where:
+        """Every issuer leads back to an address of its own, so that none can pass off the answer of another as its own
+        (RFC 9700 §4.4); empty: the one address of clients that were registered by hand."""
+        return self.where_at(tag_of(issuer) if issuer else "")
 
-    async def finish(self, parameters: Mapping[str, str], browser: str) -> Grant:
-        """What a browser brought back from an authorization server. Raises `Invalid` or `Unavailable` with the mend."""
-        flow, code = self.flows.take(parameters, browser)
+    def where_at(self, tag: str) -> Where:
+        url, at = self._public_url(), f"/{tag}" if tag else ""
+        document = f"{url}{DOCUMENT}{at}.json" if url.startswith("https://") else ""
+        return Where(f"{url}{CALLBACK}{at}", document, f"{url}{CONNECT}")
+
+    async def finish(self, parameters: Mapping[str, str], browser: str, path: str) -> Grant:
+        """What a browser brought back from an authorization server, to this path of ours.
+
+        Raises `Invalid` or `Unavailable` with the mend.
+        """
+        flow, code = self.flows.take(parameters, browser, f"{self._public_url()}{path}")
         grant = await self._source(flow.purpose).complete(flow, code)
         self.asking.completed(grant.server, grant.holder, flow.note)
         return grant
@@ -82,3 +93,8 @@ class Consents:
         if source is None:
             raise Unknown(f"server {server!r} does not act on accounts of its callers", server=server)
         return source
+
+
+def tag_of(issuer: str) -> str:
+    """Stands for an issuer in an address, as `TAG`."""
+    return hashlib.sha256(issuer.encode()).hexdigest()[:32]

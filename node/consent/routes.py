@@ -5,7 +5,7 @@
     /oauth              ┘                       └ /oauth/login/N ─► issuer ─► /oauth/login/callback
           │ signed in, as the one that it is for
           ▼
-    what is asked ── POST /oauth/connect/NAME ─► authorization server ─► /oauth/callback ─► /oauth
+    what is asked ── POST /oauth/connect/NAME ─► authorization server ─► /oauth/callback[/ISSUER] ─► /oauth
 
 A ticket is for one principal: signed in as anybody else, one is refused and nothing begins.
 """
@@ -20,7 +20,7 @@ from urllib.parse import urlencode, urlsplit
 from aiohttp import web
 
 from node.consent import browser, pages
-from node.consent.consents import CALLBACK, CONNECT, DOCUMENT, START, Consents
+from node.consent.consents import CALLBACK, CONNECT, DOCUMENT, START, TAG, Consents
 from node.consent.sessions import Session
 from node.consent.signing_in import HOME, SigningIn, named, sign_in_at
 from node.credentials.consent import ConsentSource
@@ -77,8 +77,9 @@ class ConsentPages:
             web.get(f"{CONNECT}/{{server}}", edge(self._ask), allow_head=False),
             web.post(f"{CONNECT}/{{server}}", edge(self._connect)),
             web.get(CALLBACK, edge(self._callback), allow_head=False),
+            web.get(f"{CALLBACK}/{{tag:{TAG}}}", edge(self._callback), allow_head=False),
             web.post("/oauth/remove/{server}", edge(self._remove)),
-            web.get(DOCUMENT, self._document, allow_head=False),
+            web.get(f"{DOCUMENT}/{{tag:{TAG}}}.json", self._document, allow_head=False),
         ]
 
     async def close(self) -> None:
@@ -171,7 +172,8 @@ class ConsentPages:
         parameters = browser.single(list(request.query.items()))
         # A browser that goes away now must not cut off what uses the code up; one that asks twice gets one answer.
         grant = await self._finishing.run(
-            (session.key, parameters.get("state")), lambda: self._consents.finish(parameters, session.key)
+            (session.key, request.path, parameters.get("state")),
+            lambda: self._consents.finish(parameters, session.key, request.path),
         )
         self._told(session.principal, "consent", grant.server, "ok")
         return browser.to(f"{HOME}?{urlencode({'connected': grant.server})}")
@@ -185,7 +187,7 @@ class ConsentPages:
 
     async def _document(self, request: web.Request) -> web.Response:
         """What authorization servers fetch to know this node as a client; nothing of it is secret."""
-        where = self._consents.where()
+        where = self._consents.where_at(request.match_info["tag"])
         if not where.document:
             raise web.HTTPNotFound
         return web.json_response(

@@ -30,7 +30,8 @@ _OVER = ("invalid_grant",)
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Addresses of this node, for browsers and authorization servers. `document` is empty where nobody can fetch it."""
+    """Addresses of this node, for browsers and for one authorization server. `document` is empty where nobody can
+    fetch it."""
 
     redirect_uri: str
     document: str = ""
@@ -50,6 +51,7 @@ class Intent:
 class ConsentSource:
     """A `TokenSource` of the server `name`. `changed(name, holder)` is called after a grant was given or ended.
 
+    `where(issuer)` says where that one leads back to; of an empty issuer, clients that were registered by hand.
     `clock` gives unix seconds.
     """
 
@@ -62,7 +64,7 @@ class ConsentSource:
         grants: Grants,
         registrar: Registrar,
         flows: Flows,
-        where: Callable[[], Where],
+        where: Callable[[str], Where],
         changed: Callable[[str, Holder], None] = lambda _server, _holder: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -119,7 +121,7 @@ class ConsentSource:
 
     def _needed(self, principal: Principal | None, scopes: tuple[str, ...] = ()) -> ConsentNeeded:
         needed = ConsentNeeded(self.name, principal, scopes)
-        if principal is None and (connect := self._where().connect):
+        if principal is None and (connect := self._where("").connect):
             # What an operator, or an agent that looks for tools, reads of a server that cannot be listed yet.
             needed.message = f"{needed.message}, at {connect}/{self.name}"
         return needed
@@ -172,9 +174,10 @@ class ConsentSource:
         server = await self._discovery.authorization_server(issuer, learned=issuer != self._auth.issuer)
         # The configured secret is for the configured issuer, and for no other that once gave a grant.
         by_hand = self._auth.client_id == grant.client_id and self._auth.issuer in ("", issuer)
-        if by_hand or grant.client_id == self._where().document:
+        document = self._where(issuer).document
+        if by_hand or grant.client_id == document:
             client: OAuthClient | None
-            client = await self._registrar.client(server, self._auth, grant.redirect_uri, self._where().document)
+            client = await self._registrar.client(server, self._auth, grant.redirect_uri, document)
         else:
             client = self._registrar.registered(issuer, grant.redirect_uri)
         return server, client if client is not None and client.client_id == grant.client_id else None
@@ -194,7 +197,7 @@ class ConsentSource:
         `browser`: who brings the answer must name the same; `note` comes back with it.
         """
         intent = await self.intent(asked)
-        where = self._where()
+        where = self._where("" if self._auth.client_id else intent.server.issuer)
         client = await self._registrar.client(intent.server, self._auth, where.redirect_uri, where.document)
         return self._flows.begin(
             self.name,

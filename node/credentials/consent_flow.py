@@ -2,7 +2,8 @@
 
     begin    S256 challenge, random state, kept here with everything that the answer must fit (RFC 7636, RFC 6749 §4.1)
     finish   the state is known, used for the first time, not too old, and of this very browser; the issuer is the one
-             that was asked (RFC 9207); only then the code is shown to its token endpoint, and to no other
+             that was asked (RFC 9207), and the address that it came to the one that was given to it; only then the code
+             is shown to its token endpoint, and to no other
 
 What is kept lies in memory: a node that restarts asks its people to begin again.
 """
@@ -102,14 +103,19 @@ class Flows:
             asked["prompt"] = "consent"  # OpenID Connect Core §11
         return with_query(server.authorization_endpoint, asked)
 
-    def take(self, parameters: Mapping[str, str], browser: str = "") -> tuple[Flow, str]:
-        """The flow that an answer belongs to, which is over with this, and the code. Raises `Invalid` with the mend."""
+    def take(self, parameters: Mapping[str, str], browser: str = "", arrived: str = "") -> tuple[Flow, str]:
+        """The flow that an answer belongs to, which is over with this, and the code. Raises `Invalid` with the mend.
+
+        `arrived` is the address of ours that it came to; empty: there is but one for all flows.
+        """
         state = parameters.get("state", "")
         flow = self._open.pop(_key(state), None) if len(state) <= PARAMETER_CHARS_MAX else None
         if flow is None or flow.expires < self._clock():
             raise Invalid(f"nobody here waits for this answer: it is used, too old, or made up; {AFRESH}")
         if not hmac.compare_digest(flow.browser.encode(), browser.encode()):
             raise Invalid(f"this answer belongs to another browser session; {AFRESH}")
+        if arrived and arrived != flow.redirect_uri:
+            raise Invalid(f"this answer came to another address than that for {flow.server.issuer}; {AFRESH}")
         # Before all else that the answer says: of another issuer not even an error is believed.
         issuer = parameters.get("iss")
         if issuer is None and flow.server.authorization_response_iss_parameter_supported:

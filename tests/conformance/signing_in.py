@@ -60,7 +60,7 @@ async def spec(url: str, scenario: str, context: dict[str, Any], up_s: float) ->
         Grants(secrets),
         Registrar(secrets, http),
         Flows(),
-        lambda: Where(_CALLBACK, DOCUMENT),
+        lambda _issuer: Where(_CALLBACK, DOCUMENT),
     )
     credentials = BearerCredentials(
         "suite",

@@ -143,6 +143,7 @@ WORDS: dict[str, tuple[int, str]] = {
 
 FILLED = {
     "name": "matrix", "path": "/mcp", "number": "0", "ticket": "none", "server": "accounts", "tail": "v1/nothing",
+    "tag": "0" * 32,
 }  # fmt: skip
 MORE: dict[str, str] = {
     "GET /api/v1/peers/{name}": "west",

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from node.consent import sessions as sessions_module
+from node.consent.consents import tag_of
 from node.credentials.consent_grants import holder_of
 from node.credentials.ports import Asked, ConsentNeeded
 from proto import jsons
@@ -47,7 +48,7 @@ async def test_who_was_sent_here_signs_in_agrees_and_is_connected(site, browser,
     # What was asked of the authorization server.
     (asked,) = authority.asked
     assert asked["resource"] == f"{authority.base}/mcp"
-    assert asked["redirect_uri"] == f"{site.base}/oauth/callback"
+    assert asked["redirect_uri"] == f"{site.base}/oauth/callback/{tag_of(authority.base)}"
     assert set(asked["scope"].split()) == {"read", "write", "offline_access"}
 
 
@@ -116,6 +117,21 @@ async def test_an_answer_of_another_issuer_is_refused_before_its_code_is_shown_t
     assert done.status == 400
     assert "another issuer" in done.says
     assert len(authority.codes) == 1, "the code was shown to nobody"
+
+
+@pytest.mark.parametrize("at", ["", f"/{tag_of('https://honest.example')}"])
+async def test_an_answer_that_came_to_another_issuers_address_is_shown_to_nobody(site, browser, authority, at):
+    """A hostile issuer sends the browser on to an honest one, which says nothing of itself (RFC 9700 §4.4.1)."""
+    authority.says_iss = None
+    page = await asked_page(site, browser)
+    going = await browser.submit(page, page.form("/oauth/connect/files"), follow=False)
+    back = (await browser.get(going.refresh, follow=False)).headers["Location"]
+    own = f"/oauth/callback/{tag_of(authority.base)}"
+    assert own in back
+    done = await browser.get(back.replace(own, f"/oauth/callback{at}"))
+    assert (done.status, len(authority.codes)) == (400, 1)
+    assert "came to another address" in done.says
+    assert (await browser.get(back)).status == 400, "it counts once, wherever it comes to"
 
 
 async def test_an_issuer_that_promised_to_name_itself_must_do_so(site, browser, authority):
@@ -297,12 +313,13 @@ async def test_where_nobody_must_prove_anything_one_goes_on_as_nobody_in_particu
 
 
 async def test_the_document_of_this_client_is_there_where_it_can_be_fetched(site, browser, monkeypatch):
-    assert (await browser.get("/oauth/client.json")).status == 404
+    tag = tag_of("https://issuer.example")
+    assert (await browser.get(f"/oauth/client/{tag}.json")).status == 404
     monkeypatch.setattr(site.consents, "_public_url", lambda: "https://node.example")
-    page = await browser.get("/oauth/client.json")
+    page = await browser.get(f"/oauth/client/{tag}.json")
     said = jsons.loads(page.text)
-    assert said["client_id"] == "https://node.example/oauth/client.json"
-    assert said["redirect_uris"] == ["https://node.example/oauth/callback"]
+    assert said["client_id"] == f"https://node.example/oauth/client/{tag}.json"
+    assert said["redirect_uris"] == [f"https://node.example/oauth/callback/{tag}"]
     assert said["token_endpoint_auth_method"] == "none"
 
 
