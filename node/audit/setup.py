@@ -87,6 +87,10 @@ class NodeAudit:
         reader = AuditReader(self.recorder, guard, me)
         return AuditApi(reader, MeshAudit(reader, me, carrier, nodes), authenticator).routes()
 
+    def barred(self, address: str) -> None:
+        """The doors turned somebody away without looking at the credentials."""
+        self.audit.signin(address, "", "too many refusals")
+
     @property
     def alarms(self) -> tuple[Raised, ...]:
         return self.recorder.alarms if self.recorder else ()

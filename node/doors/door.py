@@ -73,10 +73,12 @@ class Visitor:
 
 
 class Doors:
-    """One per listener. `guarded` wraps its application's handler."""
+    """One per listener. `guarded` wraps its application's handler. `barred(address)` is told of each request whose
+    credentials are not looked at."""
 
-    def __init__(self, settings: DoorSettings) -> None:
+    def __init__(self, settings: DoorSettings, barred: Callable[[str], None] = lambda _: None) -> None:
         self._settings = settings
+        self._barred = barred
         self.connections = Connections(settings.connections_max, settings.connections_per_address_max)
         self.visits = Visits(settings.limit)
         self.stall_s = settings.stall_s
@@ -153,6 +155,7 @@ class Doors:
         if self.visits.counts and (wait_s := self.visits.asked(peer)):
             return self._later(request, "your address asks more often than limits.address allows", wait_s)
         if (wait_s := self.visits.barred_s(peer)) and _presents(request):
+            self._barred(peer)
             return self._later(request, "too many credentials from your address were refused", wait_s)
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -31,10 +32,16 @@ class Listener:
     """
 
     def __init__(
-        self, app: web.Application, settings: DoorSettings, host: str, port: int, tls: ssl.SSLContext | None = None
+        self,
+        app: web.Application,
+        settings: DoorSettings,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        barred: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.app = app
-        self.doors = Doors(settings)
+        self.doors = Doors(settings, barred)
         self._settings = settings
         self._host = host
         self._port = port

@@ -16,7 +16,7 @@ from node.governance.asked import Asked
 from node.governance.changes import Changes
 from node.governance.governance import MeshGovernance
 from node.governance.tenancy import within
-from node.guard.governed import Held, KeyRecord
+from node.guard.governed import Held, KeyRecord, PolicyRule
 from node.ports import Caller, Carrier
 from proto.calls import Answer, Call, Exchange, Notification
 from proto.errors import Conflict, Fault, MeshError, Unavailable
@@ -51,6 +51,14 @@ class Mesh(Protocol):
         """Who has taken all that this node has published."""
 
 
+Keeps = Callable[[Principal, str, PolicyRule | None], bool]
+"""`(principal, name, policy)`: could it administer still, with that policy of this node's by that name (None: with none)?"""
+
+
+def _whatever(principal: Principal, name: str, policy: PolicyRule | None) -> bool:
+    return True
+
+
 class Desk:
     """`administering` raises unless the principal may administer this node."""
 
@@ -62,6 +70,7 @@ class Desk:
         mesh: Mesh,
         administering: Callable[[Principal], None],
         audit: Audit,
+        keeps: Keeps = _whatever,
     ) -> None:
         self._governance = governance
         self._changes = changes
@@ -69,6 +78,7 @@ class Desk:
         self._mesh = mesh
         self._administering = administering
         self._audit = audit
+        self._keeps = keeps
         nodes.handle(METHOD, self.answer)
 
     async def change(self, asked: Asked, principal: Principal) -> dict[str, Any]:
@@ -147,6 +157,8 @@ class Desk:
     async def _made(self, asked: Asked, principal: Principal) -> dict[str, Any]:
         self._administering(principal)
         asked = self._within(asked, principal)
+        if asked.kind is Kind.POLICY:
+            asked = self._not_locked_out(asked, principal)
         do = self._changes.set if asked.do == "set" else self._changes.remove
         changed = do(asked.kind, asked.id, asked.data, principal.subject)
         arrived = await self._mesh.arrived(ARRIVE_S)
@@ -157,6 +169,24 @@ class Desk:
             "away": sorted(arrived.away),
         }
 
+    def _not_locked_out(self, asked: Asked, principal: Principal) -> Asked:
+        """The change itself, without what forces it. Raises `Conflict` where it takes from its own author the right to
+        administer: whoever does that by mistake could not take it back."""
+        data = {name: value for name, value in asked.data.items() if name != "force"}
+        force = asked.data.get("force", False)
+        if not isinstance(force, bool):
+            raise Invalid("'force' must be true or false")
+        text, mode = data.get("text"), data.get("mode", "enforce")
+        policy = None
+        if isinstance(text, str) and mode in ("enforce", "shadow"):
+            policy = PolicyRule(asked.id, text, mode, self._nodes.me)
+        if not force and not self._keeps(principal, asked.id, policy):
+            raise Conflict(
+                f"after {asked.verb} {asked.id!r} you could not administer {self._nodes.me} any more, nor take it back; "
+                'permit action == Action::"administer" to somebody who is there, or say it with --force'
+            )
+        return replace(asked, data=data)
+
     def _within(self, asked: Asked, principal: Principal) -> Asked:
         copies = self._governance.copies()
         items = (item for copy in copies for item in copy.items.values()) if principal.tenant else ()
@@ -165,6 +195,7 @@ class Desk:
     async def _audited(
         self, asked: Asked, principal: Principal, do: Callable[[], Awaitable[dict[str, Any]]]
     ) -> dict[str, Any]:
+        before = self._known(asked)
         try:
             answer = await do()
         except MeshError as e:
@@ -173,8 +204,13 @@ class Desk:
         except Exception:
             self._audit.admin(principal, asked.verb, asked.what, Fault.kind)
             raise
-        self._audit.admin(principal, asked.verb, asked.what, after=dict(asked.data))
+        self._audit.admin(principal, asked.verb, asked.what, before=before, after=dict(asked.data))
         return answer
+
+    def _known(self, asked: Asked) -> dict[str, Any] | None:
+        """What each authority has laid down under that name, as this node has heard; None: nothing."""
+        key = RecordKey(asked.kind, asked.id)
+        return {c.authority.name: c.records[key].data() for c in self._governance.copies() if key in c.records} or None
 
 
 def _not_ones_own(asked: Asked, principal: Principal) -> None:

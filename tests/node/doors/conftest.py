@@ -22,6 +22,7 @@ class Port:
     """What came through is in `asked`, and sets `came`; `release` lets a waiting handler answer."""
 
     listener: Listener
+    barred: list[str]
     asked: list[str] = field(default_factory=list)
     came: asyncio.Event = field(default_factory=asyncio.Event)
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -98,8 +99,9 @@ async def port_of(settings: DoorSettings, tls: ssl.SSLContext | None = None) -> 
     app = web.Application()
     app.router.add_route("*", "/mcp", serve)
     app.router.add_route("*", "/mcp/{name}", serve)
-    listener = Listener(app, settings, "127.0.0.1", 0, tls)
-    port = Port(listener)
+    barred: list[str] = []
+    listener = Listener(app, settings, "127.0.0.1", 0, tls, barred.append)
+    port = Port(listener, barred)
     await listener.start()
     try:
         yield port

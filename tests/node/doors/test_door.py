@@ -108,6 +108,7 @@ async def test_credentials_are_not_looked_at_where_too_many_were_wrong(opens: Op
     assert status(refused) == 429
     assert 90 <= int(header(refused, "Retry-After")) <= 100
     assert len(port.asked) == 2
+    assert port.barred == ["127.0.0.1"], "and is told of, for the audit"
     # Who shows none, and who comes from elsewhere, is served.
     assert status(await port.get()) == 200
     assert status(await port.get(source="127.0.0.2", Authorization="Bearer good")) == 200

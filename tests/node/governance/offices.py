@@ -34,13 +34,15 @@ def check_policy(name: str, text: str) -> None:
 
 
 class Acts(NoAudit):
-    """Operators' acts: (subject, verb, what, outcome)."""
+    """Operators' acts: (subject, verb, what, outcome); `before` what is said to have been there, of each."""
 
     def __init__(self) -> None:
+        self.before: list[Any] = []
         self.acts: list[tuple[str, str, str, str]] = []
 
     def admin(self, principal: Principal, verb: str, what: str, outcome: str = "ok", **more: Any) -> None:
         self.acts.append((principal.subject, verb, what, outcome))
+        self.before.append(more.get("before"))
 
 
 @dataclass

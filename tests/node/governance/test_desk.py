@@ -7,9 +7,16 @@ from typing import Any, Literal
 
 import pytest
 
+from node.audit.port import NoAudit
 from node.governance import changes
 from node.governance.asked import Asked
+from node.governance.governance import MeshGovernance
+from node.governance.setup import office_of
+from node.governance.store import MemoryGovernanceStore
+from node.guard.mesh import MeshGuard
+from node.guard.reach import Reaches
 from proto.errors import Conflict, Exhausted, Forbidden, Invalid, MeshError, ScopeRequired, Unavailable
+from proto.names import NodeId
 from proto.records import Kind, Principal, Record
 from tests.node.governance.offices import NOW_S, OPERATOR, READER, Member, Mesh
 
@@ -54,6 +61,17 @@ async def test_a_node_that_is_no_authority_carries_a_change_for_the_same_princip
     assert east.carried == [("lord", OPERATOR)]
     assert [rule.name for rule in east.governance.state.policies] == ["p"]
     assert (east.audit.acts, lord.audit.acts) == ([("op", "policy set", "p", "ok")], [("op", "policy set", "p", "ok")])
+
+
+async def test_a_change_is_on_record_with_what_was_there_before_it(east: Member, lord: Member) -> None:
+    await ask(east, "set", Kind.POLICY, "p", POLICY)
+    await ask(east, "set", Kind.POLICY, "p", {**POLICY, "mode": "shadow"})
+    await ask(east, "remove", Kind.POLICY, "p")
+    for member in (east, lord):
+        nothing, first, second = member.audit.before
+        assert nothing is None
+        assert (first["lord"]["text"], first["lord"].get("mode")) == (POLICY["text"], None)
+        assert second["lord"]["mode"] == "shadow"
 
 
 async def test_the_authority_decides_again(east: Member, lord: Member) -> None:
@@ -286,6 +304,51 @@ async def test_what_an_authority_said_is_forgotten_by_who_may_administer_alone(l
         ("governance forget", "scope_required"),
         ("governance forget", "ok"),
     ]
+
+
+# ---- not to be locked out ---------------------------------------------------------------------------
+
+PERMIT = 'permit(principal, action, resource) unless { action == Action::"administer" };'
+LOCKS = {"text": "permit(principal, action, resource); forbid(principal, action, resource);"}
+BY_POLICY = Principal("zoe", "m", groups=("keepers",), kind="user")
+KEEPERS = {"text": 'permit(principal in Group::"keepers", action, resource);'}
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[Any]:
+    """An office over a real guard, on a node that runs alone."""
+    governance = MeshGovernance(NodeId.of("m", "eu", "lord"), MemoryGovernanceStore(), writes=True)
+    guard = MeshGuard("lord", Reaches("m"), governance=governance)
+    governance.open()
+    twin = Mesh().add("lord", authority=True)
+    office = office_of(governance, guard, twin, NoAudit(), lambda: (), lambda: ())
+
+    async def change(do: Literal["set", "remove"], data: dict[str, Any], who: Principal, name: str = "p") -> Any:
+        return (await office.change(Asked(do, Kind.POLICY, name, data), who))["changed"]
+
+    yield change
+    governance.close()
+
+
+async def test_a_policy_by_which_its_author_could_take_nothing_back_needs_to_be_forced(guarded: Any) -> None:
+    with pytest.raises(Conflict, match="--force"):
+        await guarded("set", LOCKS, OPERATOR)
+    assert await guarded("set", {**LOCKS, "mode": "shadow"}, OPERATOR)
+    with pytest.raises(Invalid, match="syntax|unexpected|parse"):
+        await guarded("set", {"text": "forbid("}, OPERATOR)
+    assert await guarded("set", {**LOCKS, "force": True}, OPERATOR)
+    with pytest.raises(Forbidden):
+        await guarded("remove", {}, OPERATOR)
+
+
+async def test_who_administers_by_a_policy_does_not_take_it_away_by_mistake(guarded: Any) -> None:
+    assert await guarded("set", KEEPERS, OPERATOR)
+    for do, data in (("remove", {}), ("set", {**KEEPERS, "mode": "shadow"}), ("set", {"text": PERMIT})):
+        with pytest.raises(Conflict, match="--force"):
+            await guarded(do, data, BY_POLICY)
+    assert await guarded("set", KEEPERS, BY_POLICY, "other")
+    assert await guarded("remove", {}, BY_POLICY)
+    assert await guarded("remove", {"force": True}, BY_POLICY, "other")
 
 
 # ---- operators of a tenant -------------------------------------------------------------------------
