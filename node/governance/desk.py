@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from node.audit.port import Audit
@@ -19,7 +19,7 @@ from node.governance.tenancy import within
 from node.guard.governed import Held, KeyRecord, PolicyRule
 from node.ports import Caller, Carrier
 from proto.calls import Answer, Call, Exchange, Notification
-from proto.errors import Conflict, Fault, MeshError, Unavailable
+from proto.errors import Conflict, Fault, Invalid, MeshError, Unavailable
 from proto.names import NodeId
 from proto.records import Kind, Principal, RecordKey
 
@@ -52,10 +52,10 @@ class Mesh(Protocol):
 
 
 Keeps = Callable[[Principal, str, PolicyRule | None], bool]
-"""`(principal, name, policy)`: could it administer still, with that policy of this node's by that name (None: with none)?"""
+"""`(principal, name, policy)`: could it administer still, were that this node's policy of that name (None: none)?"""
 
 
-def _whatever(principal: Principal, name: str, policy: PolicyRule | None) -> bool:
+def _whatever(*_: object) -> bool:
     return True
 
 
@@ -182,8 +182,8 @@ class Desk:
             policy = PolicyRule(asked.id, text, mode, self._nodes.me)
         if not force and not self._keeps(principal, asked.id, policy):
             raise Conflict(
-                f"after {asked.verb} {asked.id!r} you could not administer {self._nodes.me} any more, nor take it back; "
-                'permit action == Action::"administer" to somebody who is there, or say it with --force'
+                f"after this {asked.verb!r} you could not administer {self._nodes.me} any more, nor take it back; "
+                "leave yourself the action 'administer', or say --force"
             )
         return replace(asked, data=data)
 

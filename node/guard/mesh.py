@@ -196,6 +196,11 @@ class MeshGuard:
             return Decision(False, f"scopes are missing: {' '.join(missing)}", "scopes")
         return ruling.decision
 
+    def may_under(self, governed: Governed, principal: Principal, resource: Resource) -> bool:
+        """Whether the principal could administer it, were that what governs."""
+        terms = Terms(governed, self._own, self._roles, self._reaches)
+        return self._administer(terms, terms.party(principal), principal, resource).allowed
+
     async def admit(self, call: Call, *resources: Resource) -> Admission:
         self._audit.ready()
         principal = call.principal

@@ -22,6 +22,7 @@ from proto.records import Kind, Principal
 
 BODY_BYTES_MAX = 256 * 1024
 NAME_CHARACTERS_MAX = 4_096
+_FLAGS = {"": False, "0": False, "1": True}
 
 
 class GoverningApi:
@@ -103,7 +104,11 @@ class GoverningApi:
         return await self._put(request, Kind.POLICY)
 
     async def _remove_policy(self, request: web.Request) -> web.Response:
-        return await self._remove(request, Kind.POLICY)
+        principal, force = await self._caller(request), _asked(request, ("force",)).get("force", "")
+        if force not in _FLAGS:
+            raise Invalid("parameter 'force' must be 0 or 1")
+        data = {"force": True} if _FLAGS[force] else {}
+        return await self._change(principal, Asked("remove", Kind.POLICY, request.match_info["name"], data))
 
     async def _tenants(self, request: web.Request) -> web.Response:
         await self._looking(request)
@@ -113,7 +118,8 @@ class GoverningApi:
         return await self._put(request, Kind.TENANT)
 
     async def _remove_tenant(self, request: web.Request) -> web.Response:
-        return await self._remove(request, Kind.TENANT)
+        principal = await self._caller(request)
+        return await self._change(principal, Asked("remove", Kind.TENANT, request.match_info["name"]))
 
     # ---- what is disabled, and what is revoked --------------------------------------------------
 
@@ -159,10 +165,6 @@ class GoverningApi:
         principal = await self._caller(request)
         body = await body_of(request, BODY_BYTES_MAX)
         return await self._change(principal, Asked("set", kind, request.match_info["name"], body))
-
-    async def _remove(self, request: web.Request, kind: Kind) -> web.Response:
-        principal = await self._caller(request)
-        return await self._change(principal, Asked("remove", kind, request.match_info["name"]))
 
     async def _change(self, principal: Principal, asked: Asked) -> web.Response:
         """Which decides whether the principal may, and puts on record that it tried."""

@@ -29,6 +29,7 @@ _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhdw])")
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for whoever looks later.")]
 Owner = Annotated[str, typer.Option(metavar="NODE", help="Only the one that this node owns; else wherever it is.")]
+Force = Annotated[bool, typer.Option("--force", help="Also if you could not administer any more, nor take it back.")]
 What = Annotated[str, typer.Argument(metavar="SERVER[/TOOL]", help="A server, or one tool of it.")]
 
 
@@ -117,13 +118,16 @@ def policy_set(
     name: Name,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Cedar policies; - reads standard input.")],
     shadow: Annotated[bool, typer.Option("--shadow", help="Decide nothing by it: count what it would change.")] = False,
+    force: Force = False,
     url: Url = None,
     key_file: KeyFile = None,
     as_json: AsJson = False,
     timeout_s: Wait = 30,
 ) -> None:
     """Put a policy into force on every node; once there is one, what none permits is refused."""
-    body = {"text": _text(file), "mode": "shadow" if shadow else "enforce"}
+    body: dict[str, Any] = {"text": _text(file), "mode": "shadow" if shadow else "enforce"}
+    if force:
+        body["force"] = True
     _show(asyncio.run(_remote(url, key_file, timeout_s).put(f"/api/v1/policies/{_part(name)}", body)), as_json)
 
 
@@ -141,10 +145,16 @@ def policy_list(
 
 @policy_app.command("remove")
 def policy_remove(
-    name: Name, url: Url = None, key_file: KeyFile = None, as_json: AsJson = False, timeout_s: Wait = 30
+    name: Name,
+    force: Force = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+    as_json: AsJson = False,
+    timeout_s: Wait = 30,
 ) -> None:
     """Take a policy out of force on every node."""
-    _show(asyncio.run(_remote(url, key_file, timeout_s).delete(f"/api/v1/policies/{_part(name)}")), as_json)
+    remote = _remote(url, key_file, timeout_s)
+    _show(asyncio.run(remote.delete(f"/api/v1/policies/{_part(name)}", force="1" if force else "")), as_json)
 
 
 @policy_app.command("check")
