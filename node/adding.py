@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from node.approvals import Approval, Approvals
 from node.audit.port import Audit
 from node.catalog import Catalog, Server, unknown_server
+from node.denials import is_anothers, tell_operators
 from node.hosting import Hosting
 from node.ports import Action, Caller, Guard, Resource
 from node.settings.servers import ServerConfig
@@ -75,7 +76,10 @@ class Adding:
         )
         decision = self._guard.may(caller.principal, Action.ADD, wanted)
         if not decision.allowed:
-            self._audit.decision(caller.principal, Action.ADD.value, wanted, decision)
+            if is_anothers(caller.principal, wanted, decision):
+                tell_operators(self._audit, caller.principal, Action.ADD, wanted, decision)
+            else:
+                self._audit.decision(caller.principal, Action.ADD.value, wanted, decision)
             raise unknown_server(name)
         if not self._approvals.admits(name):
             asked = self._approvals.ask(name, caller.principal)
