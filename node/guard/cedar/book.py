@@ -95,7 +95,7 @@ class Book:
                 return verdict
             statements = self._slice(who, action, resource).statements
             question = self.engine.question(statements, who.who, action, resource, verdict.permit)
-        return self.engine.answer(question, {"arguments": arguments_for(arguments, question.read)})
+        return self.engine.answer(question, arguments_for(arguments, question.read))
 
     def _slice(self, who: PolicyClass, action: str, resource: Resource) -> Slice:
         """The statements that can concern anything of this server when this class acts so."""

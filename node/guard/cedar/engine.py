@@ -7,6 +7,7 @@ fails to be evaluated holds, a `permit` whose condition fails does not permit: C
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -34,6 +35,9 @@ ENTITIES_MAX = 1_024
 
 QUESTIONS_MAX = 1_024
 """Likewise of those that depend on arguments; beyond it the oldest is put together again."""
+
+ANSWERS_MAX = 64
+"""Of one question; at the bound all are forgotten. What policies read of arguments is often one of few words."""
 
 _UNASKED_BECAUSE = "Cedar could not be asked; what it was asked about is refused"
 _ERRED = re.compile(r"policy `([^`]*)`")
@@ -72,12 +76,13 @@ class Who(NamedTuple):
 class Question(NamedTuple):
     """What is asked of Cedar, all but the context: put together once for those who keep asking.
 
-    `otherwise` is the verdict where none of `statements` (by id) holds. `read` are the arguments that they read. `who`
-    is kept so that its objects stay its own.
+    `otherwise` is the verdict where none of `statements` (by id) holds. `read` are the arguments that they read,
+    `answers` what was said of such, by digest. `who` is kept so that its objects stay its own.
     """
 
     who: Who
     otherwise: Verdict
+    answers: dict[bytes, Verdict]
     statements: Mapping[str, Statement] = MappingProxyType({})
     read: frozenset[str] = frozenset()
     request: Mapping[str, Any] = MappingProxyType({})
@@ -133,8 +138,23 @@ class Engine:
         """The `question` that was asked before of this one."""
         return self._questions.get((id(who.entity), action, resource))
 
-    def answer(self, question: Question, context: Json) -> Verdict:
-        """YES or NO. `context` is in Cedar's JSON form."""
+    def answer(self, question: Question, arguments: Json) -> Verdict:
+        """YES or NO, by `arguments` in Cedar's JSON form: those that the question reads."""
+        if not question.statements:
+            return question.otherwise
+        context = jsons.dumps({"arguments": arguments})
+        # Not the arguments themselves: they may be long, and secret.
+        key = hashlib.sha256(context).digest()
+        known = question.answers.get(key)
+        if known is None:
+            known = self._answer(question, context)
+            if known is not UNASKED:
+                if len(question.answers) >= ANSWERS_MAX:
+                    question.answers.clear()
+                question.answers[key] = known
+        return known
+
+    def _answer(self, question: Question, context: bytes) -> Verdict:
         permitted = question.otherwise.label
         for statement_id in self._ask(question, context) if question.statements else ():
             held = question.statements.get(statement_id)
@@ -153,7 +173,7 @@ class Engine:
         action: str,
         resource: Resource,
     ) -> Verdict:
-        return self.answer(self._question(statements, form, who, action, resource), {})
+        return self._answer(self._question(statements, form, who, action, resource), b"{}")
 
     def _question(
         self,
@@ -167,12 +187,12 @@ class Engine:
         # A statement without conditions applies to all in its scope, and Cedar need not be asked.
         for s in statements:
             if not s.permits and not s.conditional:
-                return Question(who, Verdict(Answer.NO, s.label))
+                return Question(who, Verdict(Answer.NO, s.label), {})
         permitted = permitted or next((s.label for s in statements if s.permits and not s.conditional), "")
         otherwise = Verdict(Answer.YES, permitted) if permitted else Verdict(Answer.NO)
         open_ones = {s.id: s for s in statements if s.conditional and not (permitted and s.permits)}
         if not open_ones:
-            return Question(who, otherwise)
+            return Question(who, otherwise, {})
         request = {
             "principal": reference(who.uid),
             "action": {"type": "Action", "id": action},
@@ -183,15 +203,15 @@ class Engine:
             policies = self._set(list(open_ones.values()), form)
         except Exception:
             log.exception(_UNASKED_BECAUSE)
-            return Question(who, UNASKED)
+            return Question(who, UNASKED, {})
         read = frozenset(name for s in open_ones.values() for name in s.reads.arguments)
-        return Question(who, otherwise, open_ones, read, request, policies, entities)
+        return Question(who, otherwise, {}, open_ones, read, request, policies, entities)
 
-    def _ask(self, question: Question, context: Json) -> list[str]:
+    def _ask(self, question: Question, context: bytes) -> list[str]:
         """The ids of the statements that hold; an unknown id where Cedar could not say."""
         # It names only the forbids, as soon as one holds, and that is all that is needed then.
         self.asked += 1
-        request = {**question.request, "context": jsons.dumps(context).decode()}
+        request = {**question.request, "context": context.decode()}
         try:
             result = cedarpy.is_authorized(request, question.policies, question.entities)
         except Exception:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from node.guard.cedar.arguments import arguments_for
 from node.guard.cedar.book import Book
-from node.guard.cedar.engine import Answer, Verdict
+from node.guard.cedar.engine import ANSWERS_MAX, Answer, Verdict
 from node.guard.cedar.entities import (
     memberships,
     principal_entity,
@@ -157,6 +157,33 @@ def test_cedar_is_asked_once_for_a_class_and_not_at_all_for_scopes_alone() -> No
     plain = book('permit(principal in Group::"dev", action, resource in Server::"git");')
     assert plain.judge(plain.class_of(PRINCIPALS[1]), "call", tools[0]).answer is Answer.YES
     assert plain.engine.asked == 0
+
+
+def test_cedar_is_asked_once_for_arguments_that_no_policy_tells_apart() -> None:
+    policies = book(HIDDEN.replace('"x"', '"key"'))
+    who, tool = policies.class_of(PRINCIPALS[0]), RESOURCES[0]
+
+    def said(path: str, n: int) -> Answer:
+        return policies.judge_call(who, "call", tool, {"path": path, "n": n}).answer
+
+    assert [said("/home", 0), said("/srv/x", 0)] == [Answer.YES, Answer.NO]
+    before = policies.engine.asked
+    assert {said("/home", n) for n in range(100)} == {Answer.YES}
+    assert {said("/srv/x", n) for n in range(100)} == {Answer.NO}
+    assert policies.engine.asked == before
+
+
+def test_what_is_remembered_of_arguments_is_bounded_and_of_made_up_names_nothing() -> None:
+    policies = book(HIDDEN.replace('"x"', '"key"'))
+    who = policies.class_of(PRINCIPALS[0])
+    for n in range(ANSWERS_MAX + 10):
+        assert policies.judge_call(who, "call", RESOURCES[0], {"path": f"/home/{n}"}).answer is Answer.YES
+    question = policies.engine.known_question(who.who, "call", RESOURCES[0])
+    assert question is not None
+    assert 0 < len(question.answers) <= ANSWERS_MAX
+    made_up = Resource("git", "eu-1", "eu", "made up", {}, "tool", listed=False)
+    assert policies.judge_call(who, "call", made_up, {"path": "/srv/x"}).answer is Answer.NO
+    assert policies.engine.known_question(who.who, "call", made_up) is None
 
 
 def test_principals_whom_no_policy_tells_apart_are_one_class() -> None:
