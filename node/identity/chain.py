@@ -39,7 +39,7 @@ class Chain:
     """Every credential of a request is looked at; two that stand for different callers are refused.
 
     `required`: nobody is anonymous. Else whoever shows nothing that is known here is, as on a machine of one's own.
-    `keep` is told each bearer token that was proved here and its principal, for exchange at other servers.
+    `keep` is told each bearer token that was admitted here and its principal, for exchange at other servers.
     """
 
     def __init__(
@@ -85,7 +85,10 @@ class Chain:
                 raise Unauthenticated(self._needed)
             for principal, networks in found:
                 self._admit(principal, credentials, networks)
-            return found[0][0]
+            principal = found[0][0]
+            if self._keep is not None and credentials.bearer and principal.issuer in self._issuers:
+                self._keep(principal, credentials.bearer)
+            return principal
         except Unauthenticated as e:
             if _shown(credentials):
                 e.data["presented"] = True
@@ -162,8 +165,6 @@ class Chain:
             raise ScopeRequired(
                 f"this needs a token with {' '.join(issuer.required_scopes)}", scopes=list(token.missing)
             )
-        if self._keep is not None:
-            self._keep(token.principal, bearer)
         return token
 
     async def _proved(self, bearer: str, digest: bytes) -> Verified:

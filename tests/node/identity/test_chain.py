@@ -376,3 +376,23 @@ async def test_who_exchanges_tokens_is_given_those_that_were_proved_here_alone(m
         except Unauthenticated:
             continue
     assert kept == [("ann", token)]
+
+
+async def test_a_token_that_is_refused_takes_the_place_of_none_for_exchange(make, authority):
+    kept = []
+    governance = Ungoverned(Governed(revoked={"jti/t1": Revoked("jti/t1")}))
+    chain = make(
+        {"issuers": [{"issuer": authority.url}], "keys": [{"name": "ci", "sha256": sha("k" * 30)}]},
+        governance=governance,
+        keep=lambda principal, token: kept.append((principal.subject, token)),
+    )
+    for shown in (
+        Credentials(bearer=authority.token(), resource="/mcp"),
+        Credentials(bearer=authority.token(jti="t2"), api_key="k" * 30, resource="/mcp"),
+    ):
+        with pytest.raises(Unauthenticated):
+            await chain.authenticate(shown)
+    await chain.authenticate(bearer("k" * 30))
+    assert kept == []
+    await chain.authenticate(Credentials(bearer=authority.token(jti="t3"), resource="/mcp"))
+    assert [subject for subject, _ in kept] == ["ann"]
