@@ -91,7 +91,7 @@ GET     /api/v1/explain             who who who who  scope scope scope hid ok  t
 GET     /api/v1/approvals           who who who who  scope scope scope hid ok  tls tls
 PUT     /api/v1/approvals/{name}    who who who who  scope scope scope hid bad  tls tls
 GET     /api/v1/policy/diff         who who who who  scope scope scope hid ok  tls tls
-GET     /api/v1/audit/status        who who who who  scope scope scope scope ok  tls tls
+GET     /api/v1/audit/status        who who who who  scope scope scope hid ok  tls tls
 POST    /api/v1/drain               who who who who  scope scope scope hid bad  tls tls
 POST    /api/v1/leave               who who who who  scope scope scope hid bad  tls tls
 POST    /api/v1/feedback/reset      who who who who  scope scope scope hid bad  tls tls

@@ -28,9 +28,10 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)
 TENANTS = ("acme", "beta")
 OTHER = {"acme": "beta", "beta": "acme"}
 NODES = ("east", "west")
-CLIENTS = 50
-"""Of each tenant at each node, all at once."""
+CLIENTS = 25
+"""Of each tenant at each node, all at once: a hundred."""
 KEYS = 5
+ATTEMPTS = 3
 MARK = re.compile(r"MARK-[a-z]+-[a-z]+-[0-9]+")
 ADDED = {at: [f"{tenant}-{at}" for tenant in TENANTS] for at in NODES}
 
@@ -104,6 +105,11 @@ class Client:
 
             async def ask(path: str, method: str, expected: str = "ok", **params: Any) -> Said:
                 said = await roads[path].ask(method, params)
+                for _ in range(ATTEMPTS):
+                    # On a busy machine, where all nodes share one loop, one may be taken for dead for a moment.
+                    if "suspect" in said.raw.decode():
+                        await met(world, self.at)
+                        said = await roads[path].ask(method, params)
                 assert word(said) == expected or (expected == "failed" and "error" in said.message), said
                 self.check(said)
                 return said
@@ -125,13 +131,19 @@ class Client:
             await ask("/mcp-all", "tools/list")
             await ask("/mcp-all", "resources/list")
             await ask("/mcp-all", "tools/call", name=f"{mine}__echo", arguments=arguments)
-            # What is the other's is asked for in so many words, and is not there.
+            # What is the other's is asked for in so many words, and is not there; nor is what nobody has.
             theirs = mine.replace(self.tenant, OTHER[self.tenant])
-            use = {**use, "mcp_server_name": theirs}
-            assert word(await roads["/mcp"].ask("tools/call", {"name": "use_tool", "arguments": use})) == "hid"
-            label = {"name": f"{theirs}__echo", "arguments": arguments}
-            assert word(await roads["/mcp-all"].ask("tools/call", label)) == "hid"
+            for name in (theirs, nobodys(theirs)):
+                use = {**use, "mcp_server_name": name}
+                assert word(await roads["/mcp"].ask("tools/call", {"name": "use_tool", "arguments": use})) == "hid"
+                label = {"name": f"{name}__echo", "arguments": arguments}
+                assert word(await roads["/mcp-all"].ask("tools/call", label)) == "hid"
         assert self.heard > 0
+
+
+def nobodys(text: str) -> str:
+    """With a name that nobody has instead of the other tenant's."""
+    return re.sub("acme|beta", "zeta", text)
 
 
 def foreign(tenant: str, text: str) -> str | None:
@@ -139,6 +151,14 @@ def foreign(tenant: str, text: str) -> str | None:
     other = OTHER[tenant]
     found = re.search(rf"{other}-(east|west|op|k\d)|MARK-{other}", text)
     return found[0] if found else None
+
+
+async def met(world: World, at: str) -> None:
+    """Until this node holds all others for alive."""
+    app = world.nodes[at]
+    assert app.federation is not None
+    peers = app.federation.peers
+    await until(app, lambda: all(peer.state == "alive" for peer in peers()))
 
 
 async def test_nobody_hears_of_another_under_load(world: World) -> None:
@@ -150,16 +170,43 @@ async def test_nobody_hears_of_another_under_load(world: World) -> None:
 
 async def test_operators_of_a_tenant_are_shown_their_own(world: World) -> None:
     """After the load: what is on record, in lists, in searches, of keys."""
-    paths = ("/audit?limit=1000", "/keys", "/servers", "/search?q=echo+the+shelf&k=50", "/grants")
+    paths = (
+        "/audit?kind=call&limit=1000",
+        "/audit?kind=admin",
+        "/keys",
+        "/servers",
+        "/search?q=echo+shelf&k=50",
+        "/grants",
+    )
     for tenant, at, path in product(TENANTS, NODES, paths):
         status, _, said = await world.ask(f"{tenant}-op", "GET", f"/api/v1{path}", at=at)
         if status == 404 and path == "/grants":
             continue
         assert status == 200, said
         assert foreign(tenant, said.decode()) is None, (path, foreign(tenant, said.decode()))
-        if path.startswith(("/audit", "/servers", "/search")):
+        if path.startswith(("/audit?kind=call", "/servers", "/search")):
             assert f"{tenant}-" in said.decode(), path
         assert not MARK.search(said.decode()), path
+
+
+def told_of(name: str, records: list[dict[str, Any]]) -> set[str]:
+    """The records about a server, without what belongs to each moment; the name is told alike for all."""
+    own = ("kind", "action", "outcome", "reason", "rule", "what", "who", "node")
+    about = ({k: r[k] for k in own if k in r} for r in records if r["what"].get("server") == name)
+    return {nobodys(json.dumps(r["what"])) + json.dumps({k: v for k, v in r.items() if k != "what"}) for r in about}
+
+
+async def test_the_record_does_not_tell_what_is_anothers_from_what_nobody_has(world: World) -> None:
+    for tenant, at in product(TENANTS, NODES):
+        status, _, said = await world.ask(f"{tenant}-op", "GET", "/api/v1/audit?kind=decision&limit=1000", at=at)
+        assert status == 200, said
+        records = json.loads(said)["records"]
+        for node in NODES:
+            theirs = told_of(f"{OTHER[tenant]}-{node}", records)
+            assert theirs == told_of(f"zeta-{node}", records) != set(), (tenant, at, node)
+        # Who operates the node is told the truth.
+        _, _, told = await world.ask("admin", "GET", "/api/v1/audit?kind=system&limit=1000", at=at)
+        assert f"is of tenant '{OTHER[tenant]}'" in told.decode()
 
 
 async def test_arguments_are_in_nothing_that_operators_are_shown(world: World) -> None:
