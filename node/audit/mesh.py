@@ -59,7 +59,11 @@ class MeshAudit:
                 except MeshError as e:
                     unanswered.append(Unanswered(node, f"{e.kind}: {e.message}"))
                     return
-            found.append(lines)
+            own_lines = [line for line in lines if _is_of(node, line)]
+            found.append(own_lines)
+            if len(own_lines) < len(lines):
+                # What a node has recorded, it alone can tell.
+                unanswered.append(Unanswered(node, "it sent what are no records of its own; they are left out"))
             if cut:
                 unanswered.append(Unanswered(node, "it has more than one answer can hold; ask for less"))
 
@@ -99,14 +103,18 @@ class MeshAudit:
         return {"result": result}
 
 
+def _is_of(node: str, line: bytes) -> bool:
+    try:
+        return jsons.loads_object(line, "the record").get("node") == node
+    except Invalid:
+        return False
+
+
 def _timed(lines: list[bytes]) -> list[tuple[tuple[str, str, int], bytes]]:
-    """By time, node and number; a line of a peer that is no record comes last."""
+    """By time, node and number."""
     timed = []
     for line in lines:
-        try:
-            record = jsons.loads_object(line, "the record")
-        except Invalid:
-            continue
+        record = jsons.loads_object(line, "the record")
         seq = record.get("seq")
         key = (str(record.get("at")), str(record.get("node")), seq if isinstance(seq, int) else 0)
         timed.append((key, jsons.dumps(record)))

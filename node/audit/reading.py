@@ -11,13 +11,12 @@ from dataclasses import replace
 from node.audit.query import Query
 from node.audit.recorder import Recorder
 from node.audit.rows import Row
+from node.guard.operating import may_operate, node_resource
 from node.operator.audited import AuditStatus
-from node.ports import Action, Guard, Resource
-from proto.errors import ScopeRequired
+from node.ports import Guard
+from proto.errors import MeshError
 from proto.names import NodeId
 from proto.records import Principal
-
-OPERATOR_SCOPE = "operator"
 
 AGAIN_S = 600.0
 """Who goes on with a question (the next page, `tail -f`) is recorded anew after so long, not each time: otherwise each
@@ -38,7 +37,7 @@ class AuditReader:
     ) -> None:
         self._recorder = recorder
         self._guard = guard
-        self._node = Resource(server="", owner=me.name, region=me.region, kind="node")
+        self._node = node_resource(me)
         self._clock = clock
         self._asked: OrderedDict[tuple[object, ...], float] = OrderedDict()
 
@@ -46,26 +45,20 @@ class AuditReader:
         return f"AuditReader({len(self._asked)} questions)"
 
     def allowed(self, principal: Principal, query: Query, verb: str = "audit query", via: str = "") -> Query:
-        """The question as this principal may ask it; recorded, also if it may not. Raises `ScopeRequired`."""
-        decision = self._guard.may(principal, Action.ADMINISTER, self._node)
-        if not decision.allowed:
-            self._recorder.admin(principal, verb, "", "scope_required", reason=decision.reason)
-            raise ScopeRequired(
-                f"who reads the audit must administer this node: that needs the scope {OPERATOR_SCOPE!r}, or a policy",
-                scopes=[OPERATOR_SCOPE],
-            )
+        """The question as this principal may ask it; recorded, also if it may not. Raises as `may_operate`."""
+        try:
+            may_operate(self._guard, self._node, principal, in_tenant=True)
+        except MeshError as e:
+            self._recorder.admin(principal, verb, "", e.kind, reason=e.message)
+            raise
         if principal.tenant:
             query = replace(query, tenant=principal.tenant)
         self._record(principal, query, verb, via)
         return query
 
     def status(self, principal: Principal) -> AuditStatus:
-        """Of the whole log: for who may read all of it. Raises `ScopeRequired`."""
-        decision = self._guard.may(principal, Action.ADMINISTER, self._node)
-        if not decision.allowed or principal.tenant:
-            raise ScopeRequired(
-                "the state of the audit is for those who administer this node for all tenants", scopes=[OPERATOR_SCOPE]
-            )
+        """Of the whole log: for who may read all of it. Raises as `may_operate`."""
+        may_operate(self._guard, self._node, principal)
         return self._recorder.status()
 
     async def find(self, query: Query, wait_s: float = 0.0) -> list[Row]:

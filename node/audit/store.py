@@ -7,6 +7,7 @@ it returns (synchronous=FULL): what was told to be written survives a power cut.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -63,6 +64,7 @@ class SqliteAuditStore:
             return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._close_to_others()
             db = sqlite3.connect(self.file, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.OperationalError) as e:
             raise self._unavailable(e) from None
@@ -87,7 +89,13 @@ class SqliteAuditStore:
             raise
         self._total = int(found[0]) if found else 0
         self._db = db
-        self.file.chmod(0o600)
+
+    def _close_to_others(self) -> None:
+        """Before SQLite makes its files beside the first, which get the rights of that; and those of an earlier run."""
+        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for beside in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self.file.with_name(self.file.name + beside).chmod(0o600)
 
     def append(self, rows: Sequence[Row]) -> None:
         if not rows:

@@ -164,7 +164,9 @@ async def test_an_operator_of_a_tenant_finds_what_its_tenant_did_and_nothing_els
     asked_for_others = await audit(node, LANDLORD, tenant="other", who="ops")
     assert asked_for_others["records"] == []
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {LANDLORD}"}) as http:
-        assert (await http.get(f"{node.url}/api/v1/audit/status")).status == 403
+        assert (await http.get(f"{node.url}/api/v1/audit/status")).status == 404
+        # Nor how much all tenants have done.
+        assert (await (await http.get(f"{node.url}/api/v1/audit")).json())["head"] == ""
 
 
 async def test_who_may_not_administer_reads_nothing_and_that_it_tried_is_on_record(node: App) -> None:

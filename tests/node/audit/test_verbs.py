@@ -82,10 +82,9 @@ class Carrier:
     ) -> Answer:
         if node == "ap-1":
             raise Unavailable("node 'ap-1' cannot be reached")
-        line = jsons.dumps(
-            {"at": "2020-01-01T00:00:00.000Z", "kind": "call", "node": "us-1", "seq": 7, "outcome": "ok"}
-        )
-        return {"result": {"lines": [line.decode(), "no record"], "cut": False}}
+        said = {"at": "2020-01-01T00:00:00.000Z", "kind": "call", "seq": 7, "outcome": "ok"}
+        lines = [jsons.dumps({**said, "node": name}).decode() for name in ("us-1", "eu-1")]
+        return {"result": {"lines": [*lines, "no record"], "cut": False}}
 
 
 @dataclass
@@ -160,6 +159,8 @@ def test_a_question_to_the_mesh_says_who_did_not_answer(node: Running, run: Run)
     assert [r["node"] for r in found] == ["eu-1"] * 30 + ["us-1"]
     assert ran.status == 1
     assert "ap-1 did not answer in full: unavailable" in ran.err
+    # It told of what another node had recorded.
+    assert "us-1 did not answer in full: it sent what are no records of its own" in ran.err
 
 
 def test_what_is_exported_is_checked_like_the_log_itself(
