@@ -38,10 +38,12 @@ class Tickets:
         return f"Tickets({self._me})"
 
     def make(self, server: str, holder: Holder, scopes: tuple[str, ...]) -> tuple[str, Ticket]:
-        """The text that goes into the address, and what it says."""
+        """The text that goes into the address, and what it says. Scopes that make it too long are left to the server,
+        which demands them again."""
         ticket = Ticket(server, holder, scopes, secrets.token_urlsafe(16))
         value = {"n": self._me, "s": server, "p": list(holder), "c": list(scopes), "e": ticket.elicitation}
-        return self._sealer.seal(PURPOSE, value, TICKET_S), ticket
+        text = self._sealer.seal(PURPOSE, value, TICKET_S)
+        return (text, ticket) if len(text) <= TICKET_CHARS_MAX or not scopes else self.make(server, holder, ())
 
     def open(self, text: str) -> Ticket:
         """Raises `Invalid` with the mend."""

@@ -6,7 +6,8 @@ import re
 import string
 from functools import lru_cache
 
-PATH_CHARACTERS_MAX = 1_024
+PATH_CHARACTERS_MAX = 4_224
+"""The longest that this node gives away holds a ticket of consent (node/consent/tickets.py)."""
 _NEEDLESS = string.ascii_letters + string.digits + "-._~" + "/\\;%" + "\x7f" + "".join(map(chr, range(0x20)))
 """Characters that need no encoding (RFC 3986 §6.2.2.2), and those that are encoded to be read twice."""
 _ENCODED_NEEDLESSLY = re.compile("%(?:" + "|".join(f"{ord(c):02X}" for c in _NEEDLESS) + ")", re.IGNORECASE)
