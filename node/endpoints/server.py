@@ -60,6 +60,9 @@ class ServerEndpoint:
         except MeshError:
             # The call itself, which follows, is refused for the same reason, in its own words.
             return None
+        # Almost no tool has any: what this caller may see of it need not be asked.
+        if not any(m.header_params for s in route.servers if (m := s.members[Kind.TOOL].get(tool)) is not None):
+            return None
         member = route.shown(Kind.TOOL, tool, visibility)
         if member is None or not member.header_params:
             return None

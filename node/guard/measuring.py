@@ -79,13 +79,13 @@ class MeasuredLimits:
             return NO_LEASE
         for bucket in buckets:
             _check(bucket, size_bytes, now_s, buckets)
-        holds = False
+        held: list[Bucket] = []
         for bucket in buckets:
             bucket.take(now_s)
             if bucket.rule.concurrency:
                 bucket.running += 1
-                holds = True
-        return _Held([b for b in buckets if b.rule.concurrency]) if holds else NO_LEASE
+                held.append(bucket)
+        return _Held(held) if held else NO_LEASE
 
     def counted(self) -> dict[str, int]:
         """How many `principals`, `servers` and `pairs` are in the tables now."""
