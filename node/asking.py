@@ -44,6 +44,10 @@ NAME_CHARACTERS_MAX = 8_192
 """Of what a request names: it is kept in records of calls, which are bounded in number."""
 
 
+METHOD_CHARACTERS_MAX = 128
+"""Of a method that nobody here knows; it is kept like a name."""
+
+
 class Aim(NamedTuple):
     """Something that a server offers, by kind and name."""
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from node.aiming import aimed_at, heard_uris, resources_of
-from node.asking import Aim, action_of, aim_of
+from node.asking import METHOD_CHARACTERS_MAX, Aim, action_of, aim_of
 from node.attempts import CANCELLED, Attempts, Counters
 from node.balance import Candidate
 from node.catalog import Catalog, Member, Route, Server, unknown_server
@@ -225,8 +225,13 @@ class Gateway:
                 exchange = TaskExchange(owner, exchange)
         call = self._call_of(route, LISTEN, params, caller, LISTEN_MS)
         try:
-            return await self._relays.listen(self._chooser.heard(route, call), call, exchange)
-        except Forbidden:
+            server = self._chooser.heard(route, call)
+            # Of a service each member may let others read of what it has.
+            call = self._heard(Route(server.name, (server,)), call, visibility)
+            return await self._relays.listen(server, call, exchange)
+        except (Forbidden, Unknown) as e:
+            if "method" in e.data:
+                raise
             raise unknown_server(name) from None
 
     async def tell(self, name: str, method: str, params: dict[str, Any], caller: Caller) -> None:
@@ -236,7 +241,8 @@ class Gateway:
         not relayed, or not to be seen; whether a server has got it is not told.
         """
         if not tellable(method):
-            raise Unknown(f"notification {method!r} is not relayed", method=method)
+            shown = method[:METHOD_CHARACTERS_MAX]
+            raise Unknown(f"notification {shown!r} is not relayed", method=shown)
         route = self._catalog.route(name, self._guard.visible(caller.principal, Action.CALL))
         call = self._call_of(route, method, params, caller, TELL_MS)
         await self._relays.tell(self._chooser.told(route, call), call)
@@ -430,5 +436,6 @@ def _unknown(route: Route, aim: Aim) -> Unknown:
 
 def _refuse_hop_method(method: str) -> None:
     """What belongs to one connection would, on the one that all callers share, reach into other callers' calls."""
-    if method.startswith("notifications/") or method in HOP_METHODS:
-        raise Unknown(f"method {method!r} is not relayed", method=method)
+    if method.startswith("notifications/") or method in HOP_METHODS or len(method) > METHOD_CHARACTERS_MAX:
+        shown = method[:METHOD_CHARACTERS_MAX]
+        raise Unknown(f"method {shown!r} is not relayed", method=shown)

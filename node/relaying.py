@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from node.asking import METHOD_CHARACTERS_MAX
 from node.catalog import Server
 from node.ports import Guard, Resource
 from node.recording import Recording
@@ -41,7 +42,8 @@ NodeHandler = Callable[[Call, Exchange, NodeId], Awaitable[Answer]]
 
 def tellable(method: str) -> bool:
     """Is this a client's notification that means the same to a server behind another connection?"""
-    return method.startswith("notifications/") and method not in _CONNECTIONS_OWN
+    known = method.startswith("notifications/") and method not in _CONNECTIONS_OWN
+    return known and len(method) <= METHOD_CHARACTERS_MAX
 
 
 def stopping() -> Unavailable:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from proto.calls import Call
-from proto.errors import Invalid
+from proto.calls import Answer, Call, Exchange
+from proto.errors import Invalid, Unknown
 from tests.node.guard.test_mistakes import ANN, US, House, Quiet
 
 NAMELESS: list[tuple[str, dict[str, Any]]] = [
@@ -41,6 +41,29 @@ async def test_what_names_nothing_that_could_be_decided_on_runs_nowhere(
     with pytest.raises(Invalid):
         await house.gateway.answer(Call("c", "files", method, params, ANN.principal, via=("us-1",)), Quiet(), US)
     assert house.files.ran == []
+
+
+async def test_a_method_of_any_length_is_kept_nowhere(house: House) -> None:
+    method = "x" * 129
+    assert (await house.ask("files", method, {}))[0] is Unknown
+    for named in (method, f"notifications/{method}"):
+        with pytest.raises(Unknown):
+            await house.gateway.answer(Call("c", "files", named, {}, ANN.principal, via=("us-1",)), Quiet(), US)
+    with pytest.raises(Unknown):
+        await house.gateway.tell("files", f"notifications/{method}", {}, ANN)
+    assert not house.gateway.recent
+
+
+async def test_a_listen_that_an_owner_refuses_is_told_like_a_server_that_does_not_exist(house: House) -> None:
+    async def refuse(call: Call, exchange: Exchange) -> Answer:
+        raise Unknown("node 'us-1' has no server 'files'", server="files")
+
+    house.files.call = refuse  # type: ignore[method-assign]
+    with pytest.raises(Unknown) as refused:
+        await house.gateway.listen("files", {"notifications": {}}, ANN, Quiet())
+    with pytest.raises(Unknown) as missing:
+        await house.gateway.listen("filed", {"notifications": {}}, ANN, Quiet())
+    assert refused.value.message == missing.value.message.replace("filed", "files")
 
 
 ARGUED = """
