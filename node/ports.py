@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from proto.calls import Answer, Call, Exchange
+from proto.errors import Unauthenticated
 from proto.names import NodeId
 from proto.records import ANONYMOUS, Decision, Principal
 
@@ -80,6 +81,10 @@ class Credentials:
     certificate: bytes = field(default=b"", repr=False)
     peer: str = ""
     resource: str = ""
+
+
+class ProofEnded(Unauthenticated):
+    """What was shown is genuine, and its time is over: its holder comes back with a newer one, and guesses nothing."""
 
 
 class Authenticator(Protocol):

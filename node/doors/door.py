@@ -29,7 +29,7 @@ from node.doors.names import Names, host_in
 from node.doors.paths import is_canonical
 from node.doors.patience import Reading
 from node.doors.visitors import Connections, Visits
-from node.ingress.incoming import API_KEY, AUTHORIZATION
+from node.ingress.incoming import API_KEY, AUTHORIZATION, NO_GUESS
 from node.settings.limits import AddressLimit
 
 log = logging.getLogger("toolmesh.doors")
@@ -184,7 +184,7 @@ class Doors:
         return response
 
     def _count_failure(self, request: web.BaseRequest, peer: str) -> None:
-        if _presents(request):
+        if _presents(request) and NO_GUESS not in request:
             self.visits.failed(peer)
 
     def _no(self, request: web.BaseRequest, status: int, detail: str) -> web.Response:

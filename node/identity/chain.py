@@ -19,7 +19,7 @@ from node.identity.claims import Verified, refused
 from node.identity.keys import KeyRing, digest_of
 from node.identity.memory import Memory
 from node.identity.users import Users
-from node.ports import Credentials
+from node.ports import Credentials, ProofEnded
 from proto.errors import Invalid, ScopeRequired, Unauthenticated
 from proto.records import ANONYMOUS, Principal
 
@@ -33,6 +33,8 @@ PROVED_S = 600.0
 """A signature likewise: its issuer may take the key back, and the token may name any end."""
 
 Keep = Callable[[Principal, str], None]
+
+_ENDED = "the credential has expired; get a new one"
 
 
 class Chain:
@@ -122,14 +124,15 @@ class Chain:
         found: list[tuple[Principal, tuple[str, ...]] | None] = []
         bound = False
         if credentials.bearer:
-            key = self._key(credentials.bearer)
+            digest = digest_of(credentials.bearer)
+            key = self._key(digest)
             if key is None and self._issuers:
-                token = await self._token(credentials.bearer, credentials)
+                token = await self._token(credentials.bearer, digest, credentials)
                 bound = bool(token.thumbprint)
                 key = (token.principal, ())
             found.append(key)
         if credentials.api_key and credentials.api_key != credentials.bearer:
-            found.append(self._key(credentials.api_key))
+            found.append(self._key(digest_of(credentials.api_key)))
         if credentials.basic:
             user = await self._users.find(credentials.basic)
             found.append(None if user is None else (user, ()))
@@ -141,17 +144,16 @@ class Chain:
         known = [one for one in found if one is not None]
         if known and len(known) < len(found):
             raise Unauthenticated("several credentials were shown, and not all of them are valid; send one")
-        if len({principal.identity for principal, _ in known}) > 1:
+        if len(known) > 1 and len({principal.identity for principal, _ in known}) > 1:
             raise Unauthenticated("credentials of different callers were shown; send those of one")
         return known
 
-    def _key(self, secret: str) -> tuple[Principal, tuple[str, ...]] | None:
-        found = self._keys.find(digest_of(secret))
+    def _key(self, digest: bytes) -> tuple[Principal, tuple[str, ...]] | None:
+        found = self._keys.find(digest)
         return None if found is None else (found[1], found[0].addresses)
 
-    async def _token(self, bearer: str, credentials: Credentials) -> Verified:
+    async def _token(self, bearer: str, digest: bytes, credentials: Credentials) -> Verified:
         """A token of one of the issuers. Raises `Unauthenticated`, `ScopeRequired` or `Unavailable`."""
-        digest = digest_of(bearer)
         token = self._tokens.get(digest, self._now_s())
         if token is None:
             # An agent's first calls come together.
@@ -192,7 +194,7 @@ class Chain:
     def _admit(self, principal: Principal, credentials: Credentials, networks: tuple[str, ...]) -> None:
         """Raises `Unauthenticated` where it counts no longer, or not from this address."""
         if (why := self._refusal(principal)) is not None:
-            raise Unauthenticated(why)
+            raise ProofEnded(why) if why is _ENDED else Unauthenticated(why)
         tenant = self._governance.state.tenants.get(principal.tenant)
         for allowed in (networks, tenant.addresses if tenant is not None else ()):
             if allowed and not _admits(allowed, credentials.peer):
@@ -202,7 +204,7 @@ class Chain:
     def _refusal(self, principal: Principal) -> str | None:
         """Why what proved it does not count; None: it does."""
         if principal.expires_s and self._now_s() >= principal.expires_s:
-            return "the credential has expired; get a new one"
+            return _ENDED
         state = self._governance.state
         if state.revoked and state.revocation(principal.credential, principal.issuer, principal.subject) is not None:
             return self._needed

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from node.ports import ProofEnded
 from node.settings.issuers import IssuerConfig
 from proto.errors import Unauthenticated
 from proto.records import Principal
@@ -97,7 +98,7 @@ def _in_time(claims: Mapping[str, Any], skew_s: int, now_s: float) -> int:
     if expires_s is None:
         raise refused("it has no end ('exp')")
     if now_s >= expires_s + skew_s:
-        raise refused("it has expired; get a new one")
+        raise ProofEnded("the token is not accepted: it has expired; get a new one")
     for name in ("nbf", "iat"):
         begins_s = _seconds(claims, name)
         if begins_s is not None and begins_s > now_s + skew_s:

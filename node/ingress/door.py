@@ -9,10 +9,10 @@ from mcp_types.jsonrpc import INVALID_REQUEST, PARSE_ERROR
 
 from node.ingress import envelope
 from node.ingress.errors import refusal as error_of
-from node.ingress.incoming import API_KEY, AUTHORIZATION, credentials_of
+from node.ingress.incoming import API_KEY, AUTHORIZATION, NO_GUESS, credentials_of
 from node.ingress.reply import Outcome
 from node.ingress.settings import IngressSettings
-from node.ports import Authenticator
+from node.ports import Authenticator, ProofEnded
 from proto.errors import Unauthenticated
 from proto.records import Principal
 
@@ -37,6 +37,8 @@ class Door:
         except Unauthenticated as e:
             if AUTHORIZATION in request.headers or API_KEY in request.headers:
                 e.data["presented"] = True
+            if isinstance(e, ProofEnded):
+                request[NO_GUESS] = True
             cause: Exception = e
         except Exception as e:  # the edge where every failure becomes protocol
             cause = e

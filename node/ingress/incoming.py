@@ -19,6 +19,8 @@ from proto.records import Principal
 
 AUTHORIZATION = istr("Authorization")
 API_KEY = istr("X-API-Key")
+NO_GUESS: web.RequestKey[bool] = web.RequestKey("no guess", bool)
+"""Set on a request whose credentials were genuine once: the doors count guesses."""
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.{0,128})?")

@@ -70,12 +70,15 @@ class Ca:
 
 
 @asynccontextmanager
-async def running(tmp_path: Path, auth: dict[str, Any], **http: Any) -> AsyncIterator[App]:
+async def running(
+    tmp_path: Path, auth: dict[str, Any], limits: dict[str, Any] | None = None, **http: Any
+) -> AsyncIterator[App]:
     settings = {
         "node": {"data_dir": str(tmp_path / "data")},
         "http": {"listen": "127.0.0.1:0", "public_url": US, "allowed_hosts": ["127.0.0.1"], **http},
         "search": {"embedder": "none"},
         "auth": auth,
+        "limits": limits or {},
     }
     app = App(parse(settings, tmp_path))
     await app.start()
@@ -112,6 +115,18 @@ async def test_operators_addresses_are_opened_by_tokens_and_challenge_like_those
         assert (await told(app, path, real_time.token(scope="mcp operator", aud=US)))[0] == 200
         stream = {"Accept": "text/event-stream"}
         assert (await told(app, "/mcp/x", "", **stream)) == (401, f'Bearer scope="mcp", {METADATA}/mcp/x"')
+
+
+async def test_whose_tokens_ran_out_shut_nobody_out_who_comes_from_the_same_address(real_time, tmp_path):
+    limits = {"address": {"failures_per_min": 0.1, "failures_burst": 2, "loopback": True}}
+    async with running(tmp_path, {"issuers": [{"issuer": real_time.url}]}, limits) as app:
+        stream = {"Accept": "text/event-stream"}
+        for _ in range(4):
+            assert (await told(app, "/mcp/x", real_time.token(aud=US, exp=1_000_000), **stream))[0] == 401
+        assert (await told(app, "/api/v1/servers", real_time.token(aud=US)))[0] == 200
+        for _ in range(2):
+            assert (await told(app, "/mcp/x", "guessed", **stream))[0] == 401
+        assert (await told(app, "/api/v1/servers", real_time.token(aud=US)))[0] == 429
 
 
 @pytest.mark.parametrize("name", ["access_token", "token", "api_key", "key", "authorization"])
