@@ -164,20 +164,23 @@ class SqliteSecrets:
     # ---- the file --------------------------------------------------------------------------------
 
     def _do(self, act: Callable[[sqlite3.Connection, Cipher], T], *, writes: bool = False) -> T:
-        """One transaction, with the cipher that the store is under now: a rotation may have come between."""
+        """One transaction, with the cipher that the store is under now: a rotation may have come between.
+
+        What fails is told to callers and on pages too, so it names the file and not where it lies.
+        """
         try:
             with self._transaction("IMMEDIATE" if writes else "DEFERRED") as db:
                 row = db.execute("SELECT key_id FROM store").fetchone()
                 cipher = next((c for c in self._ciphers if row is not None and c.id == row[0]), None)
                 if cipher is None:
                     raise Unavailable(
-                        f"{self._file} is encrypted under another key than secrets.key; give that one, or name it in "
-                        "secrets.old_key and run 'toolmesh secrets rotate'"
+                        f"{self._file.name} is encrypted under another key than secrets.key; give that one, or name it "
+                        "in secrets.old_key and run 'toolmesh secrets rotate'"
                     )
                 return act(db, cipher)
         except (OSError, sqlite3.Error) as e:
             raise Unavailable(
-                f"{self._file} cannot be used: {e}; check the directory, its rights and the disk"
+                f"{self._file.name} cannot be used: {e}; check node.data_dir, its rights and the disk"
             ) from None
 
     @contextmanager
@@ -241,8 +244,8 @@ class SqliteSecrets:
         value = cipher.open(name, version, sealed)
         if value is None:
             raise Unavailable(
-                f"secret {name!r} does not open: {self._file} was changed without the key; set it anew and find out "
-                "who wrote there"
+                f"secret {name!r} does not open: {self._file.name} was changed without the key; set it anew and find "
+                "out who wrote there"
             )
         return value
 

@@ -9,6 +9,7 @@ import typer
 
 from node.verbs.options import AsJson, KeyFile, Url, Wait
 from proto import jsons
+from proto.errors import Unknown
 
 grants_app = typer.Typer(help="What people agreed that a node may do in their name at a server.", no_args_is_help=True)
 
@@ -27,7 +28,11 @@ def list_grants(
     """Show grants: all of the node to an operator, to everybody else their own. No token is ever shown."""
     from node.verbs.remote import Remote
 
-    found = asyncio.run(Remote.of(url, key_file, timeout_s).get("/api/v1/grants"))["grants"]
+    try:
+        found = asyncio.run(Remote.of(url, key_file, timeout_s).get("/api/v1/grants"))["grants"]
+    except Unknown:
+        # Only a node with such servers has the route.
+        raise Unknown("no server of this node acts on accounts of its callers; ask the node that owns it") from None
     found = [grant for grant in found if server in ("", grant["server"])]
     if as_json:
         typer.echo(jsons.dumps({"grants": found}).decode())
@@ -35,7 +40,7 @@ def list_grants(
     from node.verbs import tables
 
     if not found:
-        typer.echo("nobody has agreed to anything yet: /oauth at the node's address is where people do")
+        typer.echo("nobody has agreed to anything at this node: /oauth at its address is where people do")
         return
     tables.show(tables.table("", COLUMNS, map(_row, found)))
 

@@ -78,7 +78,8 @@ def rotate(config: ConfigFile = Path("node.yaml")) -> None:
 
     with _store(config) as store:
         moved = store.rotate()
-    typer.echo(f"{count(moved, 'secret')} under secrets.key now; take secrets.old_key out of the configuration")
+    mend = "a node that runs must be restarted, and secrets.old_key taken out of the configuration"
+    typer.echo(f"{count(moved, 'secret')} under secrets.key now; {mend}")
 
 
 @app.command("check")

@@ -226,6 +226,12 @@ def test_a_bad_option_is_named(run: Any, args: list[str], word: str) -> None:
     assert word in ran.err
 
 
+def test_a_node_without_accounts_of_callers_is_told_from_one_where_nobody_agreed(run: Any, node: Any) -> None:
+    ran = run("grants", "list", **node.environment)
+    assert (ran.status, ran.out) == (1, "")
+    assert "no server of this node acts on accounts of its callers" in ran.err
+
+
 @pytest.mark.parametrize("verb", [["explain"], ["explain", "text"], ["peers"], ["search"]])
 def test_what_no_request_can_carry_is_not_sent(run: Any, node: Any, verb: list[str]) -> None:
     ran = run(*verb, "x" * 33_000, **node.environment)

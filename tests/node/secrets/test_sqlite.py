@@ -108,13 +108,17 @@ def test_a_value_too_short_to_be_one_is_refused(made: Made, file: Path, sealed: 
     store = made(file, NEW)
     store.set("a", "one")
     change(file, "UPDATE secrets SET sealed = ?", sealed)
-    with pytest.raises(Unavailable, match="does not open"):
+    with pytest.raises(Unavailable, match="does not open") as refused:
         store.get("a")
+    # Callers are told it, too.
+    assert str(file.parent) not in refused.value.message
 
 
 def test_another_key_opens_nothing_and_the_message_says_what_to_do(made: Made, file: Path) -> None:
     made(file, OLD).set("a", "one")
-    with pytest.raises(Unavailable, match=r"under another key than secrets\.key; .*secrets\.old_key"):
+    with pytest.raises(
+        Unavailable, match=r"^secrets\.db is encrypted under another key than secrets\.key; .*secrets\.old_key"
+    ):
         made(file, NEW).get("a")
 
 
