@@ -215,7 +215,7 @@ class MeshGuard:
         decision: Decision | None = None
         refusal: MeshError | None = None
         for resource in resources:
-            found = self._decide(terms, party, call, action, resource, asked)
+            found = self._refused_to_peers(call, resource) or self._decide(terms, party, call, action, resource, asked)
             if terms.shadow is not None:
                 self._compare(terms, party, call, action, resource, asked, found)
             if isinstance(found, Decision):
@@ -249,6 +249,12 @@ class MeshGuard:
             arguments = await mutate(call, resources[0])
             call = replace(call, params={**call.params, "arguments": arguments})
         return call
+
+    def _refused_to_peers(self, call: Call, resource: Resource) -> MeshError | None:
+        if not call.via or call.via[0] == self._me:
+            return None
+        denied = self._reaches.from_peer(resource)
+        return _ruled(Forbidden(denied.reason), denied.rule) if denied is not None else None
 
     def _decide(
         self, terms: Terms, party: Party, call: Call, action: Action, resource: Resource, asked: Any

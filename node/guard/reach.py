@@ -36,7 +36,8 @@ class Reaches:
 
     A key of this node's own configuration, or of governance, decides for the principal of its name, wherever it entered
     the mesh. Others were authenticated here (`issuers`, `users`, certificates), or by peers of this trust domain, whose
-    callers reach what `peers` lets through. `open`: nobody is asked here who he is, and everybody reaches everything.
+    callers reach what `peers` lets through. `open`: nobody has to say here who he is, and whoever came in here
+    reaches everything (see `from_peer`).
     """
 
     mesh: str
@@ -59,6 +60,11 @@ class Reaches:
     ) -> Reaches:
         named = {key.name: key for key in keys}
         return cls(mesh, named, ServerGlobs.of(peers), frozenset(issuers), frozenset(users), open)
+
+    def from_peer(self, resource: Resource) -> Decision | None:
+        """Why a call that a peer has sent is out of the question here, where it came from being all that tells its
+        caller from this node's own."""
+        return Reach((self.peers,), "auth.peers").refuses(resource) if self.open else None
 
     def reach(self, principal: Principal, governed: Mapping[str, KeyRecord]) -> Reach:
         """`governed` are the keys of governance, by name."""

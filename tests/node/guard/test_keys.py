@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,15 @@ def test_a_refusal_is_explained_by_the_rule_and_what_it_lets_through(keys: list[
     some = keyed(keys, MESH).principals()["some"]
     decision = guard.explain(some, Action.CALL, Resource("git", "us-1"))
     assert (decision.allowed, decision.reason) == (False, "auth.keys 'some' lets through *--eu-1, time")
+
+
+async def test_what_is_not_for_peers_is_not_for_them_at_a_node_that_asks_nobody_who_he_is() -> None:
+    guard = MeshGuard("eu-1", Reaches.of(MESH, peers=("public-*",), open=True))
+    private, public = Resource("private", "eu-1"), Resource("public-time", "eu-1")
+    for principal in (ANONYMOUS, Principal("bob", MESH, kind="key"), Principal("zoe", "https://idp", kind="user")):
+        call = Call("c", "s", "tools/call", {"name": "t"}, principal, via=("us-1",))
+        with pytest.raises(Forbidden) as refused:
+            await guard.admit(call, private)
+        assert refused.value.rule == "auth.peers"
+        assert (await guard.admit(call, private, public)).allowed == (public,)
+        assert (await guard.admit(replace(call, via=("eu-1",)), private)).allowed == (private,)
