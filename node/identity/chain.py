@@ -16,7 +16,7 @@ from node.identity import jose
 from node.identity.audience import Audience
 from node.identity.certificates import Certificates, thumbprint
 from node.identity.claims import Verified, refused
-from node.identity.keys import KeyRing, digest_of
+from node.identity.keys import PREFIX, KeyRing, digest_of
 from node.identity.memory import Memory
 from node.identity.users import Users
 from node.ports import Credentials, ProofEnded
@@ -179,6 +179,9 @@ class Chain:
             except Invalid as e:
                 raise refused(e.message) from None
             issuer = self._issuers.get(signed.issuer)
+        elif bearer.startswith(PREFIX):
+            # A key that is over, or another node's: nobody's business but ours.
+            issuer = None
         if issuer is None:
             raise Unauthenticated(self._needed)
         # Of a signed one without its signature: from one of ECDSA anybody can make a second (r, n - s), under which a

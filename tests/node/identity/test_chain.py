@@ -396,3 +396,12 @@ async def test_a_token_that_is_refused_takes_the_place_of_none_for_exchange(make
     assert kept == []
     await chain.authenticate(Credentials(bearer=authority.token(jti="t3"), resource="/mcp"))
     assert [subject for subject, _ in kept] == ["ann"]
+
+
+async def test_a_key_that_is_not_known_here_is_shown_to_no_issuer(make, authority):
+    asked = {"client_id": "node", "client_secret": "secret"}
+    chain = make({"issuers": [{"issuer": authority.url, "introspection": asked}]})
+    for shown, issuers_asked in ((fresh_key("ci"), False), ("opaque", True)):
+        with pytest.raises(Unauthenticated):
+            await chain.authenticate(Credentials(bearer=shown, resource="/mcp"))
+        assert ("/introspect" in authority.asked) is issuers_asked
