@@ -341,7 +341,8 @@ class MeshGuard:
             return
         if before.policies != governed.policies:
             self.differences.clear()
-        self.terms = Terms(governed, self._own, self._roles, self._reaches)
+        former, self.terms = self.terms, Terms(governed, self._own, self._roles, self._reaches)
+        former.let_go()
 
 
 def _same_for_terms(a: Governed, b: Governed) -> bool:

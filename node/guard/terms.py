@@ -106,6 +106,17 @@ class Terms:
         self._rulings += 1
         party.rulings[action, resource] = ruling
 
+    def let_go(self) -> None:
+        """Others are in force. Lists that were made by these may be kept for a while, and must not keep all of this."""
+        for known in self._by_key.values():
+            known.rulings.clear()
+            known.filters.clear()
+        self._parties.clear()
+        self._by_key.clear()
+        for book in (self.book, self.shadow):
+            if book is not None:
+                book.let_go()
+
     def judge(self, party: Party, action: str, resource: Resource) -> Verdict:
         """By policies and roles, arguments apart. Without any, everything is permitted."""
         if self.broken:

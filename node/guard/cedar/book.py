@@ -115,6 +115,11 @@ class Book:
             self._verdicts += 1
         return found
 
+    def let_go(self) -> None:
+        """What was worked out will not be asked for again."""
+        self._forget()
+        self.engine = Engine()
+
     def _forget(self) -> None:
         for known in self._classes.values():
             known.by_action.clear()

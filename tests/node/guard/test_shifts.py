@@ -7,9 +7,9 @@ import pytest
 from node.guard.governed import Governed, Held, KeyRecord, PolicyRule, Revoked, Tenant
 from node.guard.shifts import Shift, shift
 from node.ingress.changes import ChangeFeed
-from node.ports import EVERYTHING
+from node.ports import EVERYTHING, Action
 from proto.records import Principal
-from tests.node.guard.test_mistakes import House
+from tests.node.guard.test_mistakes import ANN, House
 
 KEY = KeyRecord("bob", b"d" * 32)
 BEFORE = Governed(version=1, held={"files": (Held("files", "rm"),)}, keys={KEY.sha256: KEY})
@@ -58,3 +58,23 @@ async def test_agents_hear_of_lists_that_governance_has_changed_and_of_no_others
     assert lay_down(revoked={"key/x": Revoked("key/x")}) == []
     ann = KeyRecord("ann", b"a" * 32)
     assert lay_down(keys={ann.sha256: ann}) == ["tools drop-server", "tools files"]
+
+
+async def test_what_was_worked_out_by_former_policies_is_let_go() -> None:
+    """Lists made by them are kept for a while; with them would be kept all that was decided, at each change anew."""
+    house = House()
+    await house.ask("files", "tools/list", {})
+    former = house.guard.terms
+    party = former.party(Principal("ann", "mesh.test", groups=("clerks",), kind="key"))
+    seen = house.guard.visible(ANN.principal, Action.LIST)
+    assert party.rulings
+    key = KeyRecord("bob", b"b" * 32)
+    house.governance.lay_down(replace(house.governance.state, keys={key.sha256: key}))
+    assert not party.rulings
+    assert former.principals == []
+    assert former.book is not None
+    assert "0 classes, 0 verdicts" in repr(former.book)
+    # Whoever still holds a filter of theirs is answered by what was in force when it was given.
+    server = house.catalog.find("eu-1", "files")
+    assert server is not None
+    assert [seen.allows(server.resource(tool)) for tool in ("read", "drop_all")] == [True, False]
