@@ -51,7 +51,9 @@ class Road(Protocol):
 
 
 def sse(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    """The messages of a stream; a batch is given apart."""
+    said = [json.loads(line[6:]) for line in text.splitlines() if line.startswith(("data: {", "data: ["))]
+    return [message for one in said for message in (one if isinstance(one, list) else [one])]
 
 
 def initialize(version: str = LEGACY) -> dict[str, Any]:
@@ -71,7 +73,8 @@ class _Http:
         text = body.decode()
         heard = sse(text) if told.get("content-type", "").startswith("text/event-stream") else []
         if not heard and text.startswith(("{", "[")):
-            heard = [json.loads(text)]
+            said = json.loads(text)
+            heard = said if isinstance(said, list) else [said]
         return Said(status, heard[-1] if heard else {}, json.dumps([status, sorted(told.items())]).encode() + body,
                     heard[:-1])  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -14,7 +15,7 @@ from mcp_types.methods import SPEC_CLIENT_METHODS
 from node.asking import ACCOMPANYING, READS, WITH_ARGUMENTS
 from node.gateway import HOP_METHODS
 from tests.matrix import methods
-from tests.matrix.agents import TRANSPORTS, Forward, Road, Said, opened, peering, piped
+from tests.matrix.agents import BATCHES, TRANSPORTS, Forward, Road, Said, Session, opened, peering, piped
 from tests.matrix.methods import Row
 from tests.matrix.world import NOBODIES, PEOPLE, World
 
@@ -193,3 +194,37 @@ async def test_every_meta_tool_has_its_rows(roads: Roads) -> None:
     there = {tool["name"] for tool in said.message["result"]["tools"]}
     asked = {row.what.partition("=")[0] for row in ROWS if row.path == "/mcp" and row.method == "tools/call"}
     assert asked == there
+
+
+async def test_a_batch_gives_each_of_its_messages_what_the_table_says(world: World) -> None:
+    rows = [row for row in ROWS if row.path == "/mcp" and row.method == "tools/call" and row.era == "both"]
+    for who in PEOPLE:
+        session = Session(world, who, "/mcp", "east", BATCHES)
+        assert "result" in (await session.open()).message
+        batch = [{"jsonrpc": "2.0", "id": n, "method": row.method, "params": row.params} for n, row in enumerate(rows)]
+        said = await session.post(batch)
+        told = {
+            message["id"]: word(Said(0, message, b"")) for message in (said.message, *said.events) if "id" in message
+        }
+        assert told == {n: row.expected(who) for n, row in enumerate(rows)}, who
+        await session.close()
+    assert (await Session(world, "none", "/mcp", "east", BATCHES).post([])).status == 401
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_task_of_somebody_else_is_none(roads: Roads, transport: str) -> None:
+    begun = await roads.ask(Row("/mcp/open", "tools/call", "task", "both", ()), "user", transport)
+    task = re.search(r"open-\d+", begun.raw.decode())
+    assert task is not None, begun
+    for path, theirs in (("/mcp/open", task[0]), ("/mcp", f"open__{task[0]}"), ("/mcp-all", f"open__{task[0]}")):
+        for method in ("tasks/get", "tasks/result", "tasks/cancel"):
+            for who in ("other", "landlord", "admin"):
+                road = await roads.of(who, transport, path)
+                assert not isinstance(road, Said)
+                nobodys = theirs.replace("open-", "none-")
+                said, none = [await road.ask(method, {"taskId": name}) for name in (theirs, nobodys)]
+                assert word(said) == "bad", said
+                assert none.raw.replace(b"none-", b"open-") == said.raw
+    mine = await roads.of("user", transport, "/mcp/open")
+    assert not isinstance(mine, Said)
+    assert word(await mine.ask("tasks/get", {"taskId": task[0]})) == "ok"
