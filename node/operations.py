@@ -147,6 +147,7 @@ class Operations:
             peers=app.federation.peers() if app.federation else (),
             refusals=app.federation.refusals.latest() if app.federation else (),
             catalogue=frozenset(app.config.catalogue),
+            unapproved=frozenset(a.server for a, _ in app.adding.approvals() if a.state != "approved"),
             loaded=app.loaded,
         )
         return explain(sources, server, tool, self._named(principal) if principal else asker)

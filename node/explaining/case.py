@@ -40,7 +40,8 @@ _AWAY = {
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What a node knows. `catalogue` names servers that it could start when asked; `loaded`: its own are started."""
+    """What a node knows. `catalogue` names servers that it could start when asked, `unapproved` those of them
+    that wait for an operator's word; `loaded`: its own are started."""
 
     catalog: Catalog
     guard: Guard
@@ -49,6 +50,7 @@ class Sources:
     peers: Sequence[PeerStatus]
     refusals: Sequence[Refusal]
     catalogue: frozenset[str]
+    unapproved: frozenset[str]
     loaded: bool
 
 

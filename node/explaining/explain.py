@@ -37,7 +37,10 @@ def _unknown(of: Sources, typed: str, meant: Meant, refused: list[Finding]) -> t
     bare = split_name(meant.server)
     if bare in of.catalogue:
         text = f"{bare!r} is in this node's catalogue and has not been added"
-        findings.append(no(About.SERVER, text, f"an agent adds it with add_mcp_server, or move it to servers.{bare}"))
+        mend = f"an agent adds it with add_mcp_server, or move it to servers.{bare}"
+        if bare in of.unapproved:
+            mend = f"'toolmesh approve {bare}' lets agents add it, with add_mcp_server"
+        findings.append(no(About.SERVER, text, mend))
         return f"not running: {text}", findings
     if not of.loaded:
         findings.append(say(About.SERVER, "this node's own servers are still being started"))

@@ -68,8 +68,9 @@ def inspect(config: NodeConfig, now: datetime | None = None, file: Path | None =
             if problem:
                 report.problems.append(f"server {name!r}: {problem}")
             how = server.url or " ".join(server.argv())
+            waits = "an operator approves it first" if server.approval else ""
             signs = f"signs in by {server.auth.kind}" if server.auth is not None else ""
-            report.servers.append((name, how, problem or ", ".join(filter(None, (note, signs)))))
+            report.servers.append((name, how, problem or ", ".join(filter(None, (note, waits, signs)))))
     return report
 
 

@@ -105,6 +105,21 @@ async def test_a_stop_while_a_server_is_being_added_ends_both(
         await hosting.add("sleeps", sleeps)
 
 
+@pytest.mark.parametrize("turns", [1, 2, 5])
+async def test_what_is_dropped_while_it_is_added_does_not_come_up(
+    hosting: Hosting, catalog: Catalog, nodes: tuple[NodeId, ...], turns: int
+) -> None:
+    remembered: list[str] = []
+    adding = asyncio.create_task(hosting.add("text", GOOD, remembered.append))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await hosting.drop("text")
+    with pytest.raises(Unavailable, match="did not start"):
+        await adding
+    assert (catalog.find(nodes[0].name, "text"), remembered) == (None, [])
+    await hosting.drop("text")
+
+
 async def test_a_name_in_retry_safe_that_no_tool_bears_is_said_once(
     hosting: Hosting, caplog: pytest.LogCaptureFixture
 ) -> None:

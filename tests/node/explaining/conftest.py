@@ -38,6 +38,7 @@ class World:
     guard: Guard = field(default_factory=OpenGuard)
     refusals: tuple[Refusal, ...] = ()
     catalogue: frozenset[str] = frozenset()
+    unapproved: frozenset[str] = frozenset()
     loaded: bool = True
 
     def __post_init__(self) -> None:
@@ -74,6 +75,7 @@ class World:
             tuple(self.peers.values()),
             self.refusals,
             self.catalogue,
+            self.unapproved,
             self.loaded,
         )
         return explain(sources, server, tool, principal)

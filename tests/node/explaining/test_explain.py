@@ -209,6 +209,9 @@ def test_a_server_of_the_catalogue_says_how_to_add_it(world: Any) -> None:
     answer = world.ask("git/log")
     assert answer["verdict"] == "not running: 'git' is in this node's catalogue and has not been added"
     assert "add_mcp_server" in answer["findings"][-1]["mend"]
+    assert "approve" not in str(answer)
+    world.unapproved = frozenset({"git"})
+    assert "'toolmesh approve git'" in world.ask("git/log")["findings"][-1]["mend"]
 
 
 def test_own_servers_that_are_still_starting_are_mentioned(world: Any, findings: Find) -> None:
