@@ -153,9 +153,11 @@ class Terms:
         for rule in rules:
             try:
                 book_of([rule], {})
-            except Invalid as e:
+            # Whatever it is that fails: what went before must not stay in force in its place.
+            except Exception as e:
+                why = e.message if isinstance(e, Invalid) else f"it cannot be read ({type(e).__name__})"
                 source = f" of {rule.authority}" if rule.authority else ""
-                problem = f"policy {rule.name!r}{source} cannot be honoured here: {e.message}"
+                problem = f"policy {rule.name!r}{source} cannot be honoured here: {why}"
                 if rule.mode == "enforce":
                     log.error("%s; everything that policies decide is refused", problem)
                     self.broken = problem

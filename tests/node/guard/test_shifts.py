@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from node.guard.governed import Governed, Held, KeyRecord, PolicyRule, Revoked, Tenant
+from node.guard.policy import read_policy
 from node.guard.shifts import Shift, shift
 from node.ingress.changes import ChangeFeed
 from node.ports import EVERYTHING, Action
+from proto.errors import Unknown
 from proto.records import Principal
 from tests.node.guard.test_mistakes import ANN, House
 
@@ -78,3 +80,23 @@ async def test_what_was_worked_out_by_former_policies_is_let_go() -> None:
     server = house.catalog.find("eu-1", "files")
     assert server is not None
     assert [seen.allows(server.resource(tool)) for tool in ("read", "drop_all")] == [True, False]
+
+
+async def test_a_policy_that_fails_to_be_read_in_any_way_closes_what_policies_decide(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Were it to raise, the former policies would stay in force, and nobody would know."""
+    house = House()
+    assert isinstance(await house.ask("files", "tools/call", {"name": "read"}), dict)
+
+    def read(name: str, text: str) -> object:
+        if name == "odd":
+            raise RuntimeError(text)
+        return read_policy(name, text)
+
+    monkeypatch.setattr("node.guard.policy.read_policy", read)
+    odd = PolicyRule("odd", "forbid(principal, action, resource);", "enforce", "a")
+    state = house.governance.state
+    house.governance.lay_down(replace(state, policies=(*state.policies, odd)))
+    assert "cannot be read (RuntimeError)" in house.guard.terms.broken
+    assert (await house.ask("files", "tools/call", {"name": "read"}))[0] is Unknown
