@@ -54,8 +54,9 @@ def verified(claims: Mapping[str, Any], config: IssuerConfig, credential: str, n
     names = config.claims
     subject = _text(_claim(claims, names.subject), names.subject)
     tenant = config.tenant
-    if names.tenant and (claimed := _claim(claims, names.tenant)) is not None:
-        if config.tenant and claimed != config.tenant:
+    # Who is of no tenant may be more than one of a tenant: where the issuer is to say whose somebody is, it must.
+    if names.tenant and ((claimed := _claim(claims, names.tenant)) is not None or not tenant):
+        if tenant and claimed != tenant:
             raise refused(f"its {names.tenant!r} is another tenant than the issuer's")
         tenant = _text(claimed, names.tenant, 64)
     scopes = _words(_claim(claims, names.scopes), names.scopes) if names.scopes else ()

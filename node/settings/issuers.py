@@ -71,7 +71,8 @@ class IssuerConfig(Section):
     the well-known addresses of the issuer (RFC 8414, OpenID Connect). With `introspection` it is asked instead.
 
     `audiences`: one of them must be in the token; without, `http.public_url` and what stands under it. `tenant` is
-    everybody's, where `claims.tenant` names no claim. A token without all `required_scopes` is refused by naming them.
+    everybody's; without it a token must have the claim that `claims.tenant` names, if that names one. A token without
+    all `required_scopes` is refused by naming them.
     """
 
     issuer: ProtectedUrl

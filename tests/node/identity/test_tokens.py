@@ -305,7 +305,15 @@ async def test_claims_are_found_within_objects_and_under_names_with_dots(authori
     config = {"claims": {"groups": "realm_access.roles", "tenant": "https://x.example/tenant"}}
     principal = await who(token, **config)
     assert (principal.groups, principal.tenant) == (("r",), "acme")
-    assert (await who(authority.token(realm_access="r"), **config)).groups == ()
+    lacking = authority.token(**{"realm_access": "r", "https://x.example/tenant": "acme"})
+    assert (await who(lacking, **config)).groups == ()
+
+
+async def test_a_token_of_no_tenant_is_not_believed_where_the_issuer_is_to_name_one(authority, who):
+    """Who is of no tenant is nobody's alone, and with the scope `operator` operates the whole mesh."""
+    for lacking in (authority.token(), authority.token(tid=""), authority.token(tid=7)):
+        with pytest.raises(Unauthenticated, match="'tid'"):
+            await who(lacking, claims={"tenant": "tid"})
 
 
 async def test_a_token_cannot_leave_the_tenant_of_its_issuer(authority, who):
