@@ -18,7 +18,12 @@ _NOT_KEYS = ("[key]", *KINDS)
 def explain(error: ValidationError, schema: type[BaseModel], document: Document) -> list[str]:
     """One line for each error, in the order of the file; those from the environment come first."""
     found = []
-    for e in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    wrong = {e["loc"][:-1] for e in errors}
+    for e in errors:
+        # A list whose only item is wrong is not short of items as well.
+        if e["type"] == "too_short" and e["loc"] in wrong:
+            continue
         # A bad name of an entry is located at `[key]` below that entry, a key of `auth` below its kind.
         path = tuple(part for part in e["loc"] if part not in _NOT_KEYS)
         found.append((path, _message(e["type"], e["msg"], e.get("ctx", {}), e["input"], path, schema)))
@@ -52,8 +57,11 @@ def _message(kind: str, text: str, context: dict[str, Any], value: Any, path: Ke
             return f"must hold at most {context['max_length']} items, not {context['actual_length']}"
         case "string_too_long":
             return f"must have at most {context['max_length']} characters"
+        case "too_short":
+            return f"must hold at least {context['min_length']}"
         case "string_too_short":
-            return "must not be empty"
+            least = context["min_length"]
+            return "must not be empty" if least == 1 else f"must have at least {least} characters"
         case "string_pattern_mismatch":
             return f"may hold only characters that match {context['pattern']}"
     return text.removeprefix("Input ").replace("should be", "must be", 1).split(", unable to parse")[0]

@@ -58,8 +58,16 @@ class CertificateConfig(Section):
     `dns:a.example.org`, `cn:a`. The first entry that matches one of them counts, and the name is the caller's subject.
     """
 
-    subject: str = Field(min_length=4, max_length=400, pattern=r"^(uri|dns|cn):.+$")
+    subject: str = Field(max_length=400)
     kind: Literal["service", "user"] = "service"
     tenant: str = Field(default="", max_length=64)
     groups: tuple[str, ...] = ()
     scopes: tuple[Scope, ...] = ()
+
+    @field_validator("subject")
+    @classmethod
+    def _kind_of_name(cls, value: str) -> str:
+        kind, _, name = value.partition(":")
+        if kind not in ("uri", "dns", "cn") or not name:
+            raise ValueError(f"{value!r} does not say which kind of name it is: write uri:…, dns:… or cn:…")
+        return value

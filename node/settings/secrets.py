@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +23,10 @@ _OTHERS = stat.S_IRWXO | stat.S_IWGRP
 def _key(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, SecretStr) or value is None:
         return value
+    # A variable of the environment brings it as text.
+    if isinstance(value, str) and value.startswith("{"):
+        with suppress(ValueError):
+            value = json.loads(value)
     if not (isinstance(value, dict) and len(value) == 1 and value.keys() <= {"file", "env"}):
         raise ValueError("must be {file: PATH} or {env: VARIABLE}: a key does not stand in a configuration")
     ((how, where),) = value.items()

@@ -56,6 +56,15 @@ def findings(config: NodeConfig, now: datetime) -> Iterator[Finding]:
             "warning",
             f"auth.required is false: {', '.join(auth.ways)} may be used, and whoever shows nothing may call",
         )
+    if config.federation.tls is None:
+        # Nobody could change either from outside.
+        if auth.required and not auth.ways:
+            yield "problem", "auth.required: nobody can prove himself to a node that runs alone; add auth.keys"
+        if config.guard.authorities:
+            yield (
+                "problem",
+                "guard.authorities: without federation.tls none of them is ever heard, and everything stays refused",
+            )
     if auth.users and http.tls is None and not is_loopback(http.host):
         yield "warning", "auth.users: passwords come over http; make sure that a proxy in front of it does TLS"
     if http.tls is not None and http.tls.client_ca is not None:

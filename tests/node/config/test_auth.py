@@ -66,7 +66,9 @@ def config(auth: dict[str, object], **http: object) -> NodeConfig:
             "used by an earlier key",
         ),
         ({"certificates": [{"subject": "uri:x"}]}, "needs http.tls.client_ca"),
-        ({"certificates": [{"subject": "spiffe://x"}]}, "may hold only"),
+        ({"certificates": [{"subject": "spiffe://x"}]}, "write uri:…, dns:… or cn:…"),
+        ({"certificates": [{"subject": "*"}]}, "'*' does not say which kind of name it is"),
+        ({"certificates": [{"subject": "cn:"}]}, "does not say which kind"),
         ({"keys": [{"name": "a", "sha256": "0" * 64, "addresses": ["10.0.0.1/8"]}]}, "host bits"),
         ({"keys": [{"name": "a", "sha256": "0" * 64, "expires": "soon"}]}, "keys[0].expires"),
         ({"peers": {"servers": ["x"]}}, "needs auth.keys"),
@@ -125,6 +127,23 @@ def test_check_says_for_whom_a_node_is_and_what_will_end(tmp_path):
     assert callers(config({"issuers": [ISSUER]})) == "1 issuer of tokens"
     assert callers(config({"required": True})) == "keys that authorities of the mesh lay down"
     assert callers(config({})) == "anyone who reaches it"
+
+
+def test_one_bad_item_is_one_problem():
+    with pytest.raises(Invalid) as e:
+        config({"issuers": [{**ISSUER, "algorithms": ["HS256"]}]})
+    assert "algorithms[0]: must be one of" in e.value.message
+    assert len(e.value.message.splitlines()) == 1
+    with pytest.raises(Invalid, match=r"algorithms: must hold at least 1"):
+        config({"issuers": [{**ISSUER, "algorithms": []}]})
+
+
+def test_a_node_alone_that_nobody_could_ever_call_is_a_problem():
+    sections = {"auth": {"required": True}, "guard": {"authorities": ["lord"]}}
+    problems = [words for kind, words in findings(parse(sections, Path()), NOW) if kind == "problem"]
+    assert [words.split(":")[0] for words in problems] == ["auth.required", "guard.authorities"]
+    meshed = {"node": {"name": "east", "region": "eu"}, "federation": {"tls": {"ca": "a", "cert": "b", "key": "c"}}}
+    assert not [words for kind, words in findings(parse({**sections, **meshed}, Path()), NOW) if kind == "problem"]
 
 
 def test_a_client_authority_that_cannot_be_read_is_a_problem(tmp_path):

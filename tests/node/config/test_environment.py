@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from node.config import NodeConfig, load
+from node.secrets.keys import new_key
 from proto.errors import Invalid
 
 Load = Callable[[str], NodeConfig]
@@ -28,6 +29,14 @@ def test_lists_and_mappings_come_as_json(load_text: Load, monkeypatch: pytest.Mo
     assert config.servers["time"].command == ("time-server", "--utc")
     assert config.servers["time"].to_spec("time").env == {"TZ": "UTC"}
     assert config.search.top_k == 7
+
+
+def test_a_reference_to_a_key_comes_as_json_too(load_text: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLMESH_SECRETS__KEY", '{"env": "STORE_KEY"}')
+    monkeypatch.setenv("STORE_KEY", key := new_key())
+    config = load_text("")
+    assert config.secrets.key is not None
+    assert config.secrets.key.get_secret_value() == key
 
 
 def test_no_file_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
