@@ -58,8 +58,8 @@ def linked(facts: dict[str, Any], head: Head) -> tuple[bytes, Head]:
     facts["seq"] = seq
     facts["prev"] = head.hash.hex()
     text = jsons.canonical(facts)
-    digest = hashlib.sha256(head.hash + text)
-    return b'%b,"hash":"%b"}' % (text[:-1], digest.hexdigest().encode()), Head(seq, digest.digest())
+    digest = hashlib.sha256(head.hash + text).digest()
+    return b'%b,"hash":"%b"}' % (text[:-1], digest.hex().encode()), Head(seq, digest)
 
 
 class Link(NamedTuple):
