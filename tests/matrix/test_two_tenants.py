@@ -108,7 +108,7 @@ class Client:
                 for _ in range(ATTEMPTS):
                     # On a busy machine, where all nodes share one loop, one may be taken for dead for a moment.
                     if "suspect" in said.raw.decode():
-                        await met(world, self.at)
+                        await world.meet()
                         said = await roads[path].ask(method, params)
                 assert word(said) == expected or (expected == "failed" and "error" in said.message), said
                 self.check(said)
@@ -151,14 +151,6 @@ def foreign(tenant: str, text: str) -> str | None:
     other = OTHER[tenant]
     found = re.search(rf"{other}-(east|west|op|k\d)|MARK-{other}", text)
     return found[0] if found else None
-
-
-async def met(world: World, at: str) -> None:
-    """Until this node holds all others for alive."""
-    app = world.nodes[at]
-    assert app.federation is not None
-    peers = app.federation.peers
-    await until(app, lambda: all(peer.state == "alive" for peer in peers()))
 
 
 async def test_nobody_hears_of_another_under_load(world: World) -> None:

@@ -132,6 +132,21 @@ class World:
         told: dict[str, Any] = json.loads(said)
         return told
 
+    async def meet(self) -> None:
+        """Until each node hears the others, and is heard by them."""
+
+        def strangers() -> bool:
+            for name, app in self.nodes.items():
+                assert app.federation is not None
+                peers = [p for p in app.federation.peers() if p.node and p.subscribed and p.state == "alive"]
+                if not self.nodes.keys() - {name} <= {p.node.name for p in peers if p.node}:
+                    return True
+            return False
+
+        async with asyncio.timeout(PATIENCE_S):
+            while strangers():  # noqa: ASYNC110 - who subscribes is told to nobody
+                await asyncio.sleep(0.01)
+
     def client(self, certificate: tuple[Path, Path]) -> ssl.SSLContext:
         """TLS of a client that shows this certificate."""
         context = ssl.create_default_context(cafile=str(self.ca.file))
@@ -255,6 +270,7 @@ async def worlds(base: Path, change: Callable[[str, dict[str, Any]], None] | Non
             world.nodes[name] = app
         for app in world.nodes.values():
             await until(app, lambda app=app: all(_up(app, server) for server in SERVERS))  # type: ignore[misc]
+        await world.meet()
         await world.does("admin", "PUT", "/revoked", {"credential": "key/revoked"})
         yield world
 
