@@ -54,12 +54,22 @@ async def query(remote: Remote, asked: Mapping[str, str], limit: int, as_json: b
     if asked.get("mesh"):
         page = await _page(remote, asked, limit=str(min(limit, PAGE)))
         _print(page["records"], as_json)
+        _say_if_none(bool(page["records"]))
         for missing in page["unanswered"]:
             print(f"toolmesh: {missing['node']} did not answer in full: {missing['reason']}", file=sys.stderr)
         return not page["unanswered"]
+    found = False
     async for records in _pages(remote, asked, "newest", limit):
+        found = found or bool(records)
         _print(records, as_json)
+    _say_if_none(found)
     return True
+
+
+def _say_if_none(found: bool) -> None:
+    if not found:
+        # Beside the answer, which stays empty for whoever counts its lines.
+        print("no record fits", file=sys.stderr)
 
 
 async def export(remote: Remote, asked: Mapping[str, str], form: Literal["jsonl", "csv"], out: Path | None) -> int:
