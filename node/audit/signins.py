@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from node.audit.entries import SigninEntry, now_ms
 from node.audit.port import Audit
 from node.ports import Authenticator, Credentials
-from proto.errors import Unauthenticated
+from proto.errors import ScopeRequired, Unauthenticated
 from proto.records import Principal
 
 WINDOW_MS = 60_000
@@ -88,8 +88,9 @@ class AuditedAuthenticator:
     async def authenticate(self, credentials: Credentials) -> Principal:
         try:
             return await self._authenticator.authenticate(credentials)
-        except Unauthenticated as e:
-            self._audit.signin(credentials.peer, scheme_of(credentials), e.message)
+        except (Unauthenticated, ScopeRequired) as e:
+            # What the caller is told may keep the reason back.
+            self._audit.signin(credentials.peer, scheme_of(credentials), e.rule or e.message)
             raise
 
     def valid(self, principal: Principal) -> bool:

@@ -84,7 +84,7 @@ class Chain:
                 if not self._required:
                     return ANONYMOUS
                 # The same words whether nothing was shown or what nobody knows.
-                raise Unauthenticated(self._needed)
+                raise self._unproved("it is not known here" if _shown(credentials) else "nothing was shown")
             for principal, networks in found:
                 self._admit(principal, credentials, networks)
             principal = found[0][0]
@@ -183,7 +183,7 @@ class Chain:
             # A key that is over, or another node's: nobody's business but ours.
             issuer = None
         if issuer is None:
-            raise Unauthenticated(self._needed)
+            raise self._unproved("it is no key that counts here, and of no issuer that is configured")
         # Of a signed one without its signature: from one of ECDSA anybody can make a second (r, n - s), under which a
         # token that is revoked must not come back.
         named = digest if signed is None else hashlib.sha256(signed.signed).digest()
@@ -197,12 +197,18 @@ class Chain:
     def _admit(self, principal: Principal, credentials: Credentials, networks: tuple[str, ...]) -> None:
         """Raises `Unauthenticated` where it counts no longer, or not from this address."""
         if (why := self._refusal(principal)) is not None:
-            raise ProofEnded(why) if why is _ENDED else Unauthenticated(why)
+            raise ProofEnded(why) if why is _ENDED else self._unproved(why)
         tenant = self._governance.state.tenants.get(principal.tenant)
         for allowed in (networks, tenant.addresses if tenant is not None else ()):
             if allowed and not _admits(allowed, credentials.peer):
                 # As for a key that does not exist: its holder learns elsewhere where it may be used from.
-                raise Unauthenticated(self._needed)
+                raise self._unproved(f"{principal.credential} may not be used from this address")
+
+    def _unproved(self, why: str) -> Unauthenticated:
+        """The same words to every caller; `why` is for the audit alone."""
+        error = Unauthenticated(self._needed)
+        error.rule = why
+        return error
 
     def _refusal(self, principal: Principal) -> str | None:
         """Why what proved it does not count; None: it does."""
@@ -210,9 +216,9 @@ class Chain:
             return _ENDED
         state = self._governance.state
         if state.revoked and state.revocation(principal.credential, principal.issuer, principal.subject) is not None:
-            return self._needed
+            return f"{principal.credential} is revoked"
         if state.tenants_governed and principal.tenant and principal.tenant not in state.tenants:
-            return self._needed
+            return f"{principal.credential} is of tenant {principal.tenant!r}, which there is not"
         return None
 
     def _changed(self, _: Governed) -> None:

@@ -7,10 +7,12 @@ import pytest
 from node.audit.entries import SigninEntry
 from node.audit.port import NoAudit
 from node.audit.signins import ADDRESSES_MAX, ELSEWHERE, TOLD_MAX, WINDOW_MS, AuditedAuthenticator, Signins, scheme_of
+from node.guard.open import OpenAuthenticator
 from node.identity.choose import authenticator_of
 from node.ports import Credentials
 from node.settings.auth import AuthSection
-from proto.errors import Unauthenticated
+from proto.errors import ScopeRequired, Unauthenticated
+from proto.records import Principal
 
 
 class Clock:
@@ -75,8 +77,16 @@ async def test_whoever_is_refused_by_the_node_s_authenticator_is_told_whichever_
         await authenticator.authenticate(Credentials(bearer="wrong", peer="10.0.0.9"))
     ((address, scheme, reason),) = told
     assert (address, scheme) == ("10.0.0.9", "bearer")
-    assert "wrong" not in reason
+    assert reason == "it is not known here"
     assert list(authenticator.principals())
+
+    class Scoped(OpenAuthenticator):
+        async def authenticate(self, credentials: Credentials) -> Principal:
+            raise ScopeRequired("this needs a token with mcp", scopes=["mcp"])
+
+    with pytest.raises(ScopeRequired):
+        await AuditedAuthenticator(Scoped(), Audit()).authenticate(Credentials(bearer="token", peer="10.0.0.9"))
+    assert told[1:] == [("10.0.0.9", "bearer", "this needs a token with mcp")]
 
 
 @pytest.mark.parametrize(

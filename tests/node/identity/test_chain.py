@@ -165,13 +165,16 @@ async def test_the_same_words_are_said_for_no_key_a_wrong_one_and_a_revoked_one(
     revoked = Governed(1, revoked={"key/b": Revoked("key/b")})
     entries = [{"name": "a", "sha256": sha("a")}, {"name": "b", "sha256": sha("b")}]
     chain = make({"keys": entries}, Ungoverned(revoked))
-    said = set()
+    said, known = set(), []
     for shown in (Credentials(), bearer("x"), bearer("b"), Credentials(basic="a:b")):
         with pytest.raises(Unauthenticated) as e:
             await chain.authenticate(shown)
         said.add(e.value.message)
+        known.append(e.value.rule)
         assert e.value.data.get("presented", False) == bool(shown.bearer or shown.basic)
     assert len(said) == 1
+    # The audit is told the truth.
+    assert known == ["nothing was shown", "it is not known here", "key/b is revoked", "it is not known here"]
 
 
 # ---- several at once ------------------------------------------------------------------------------
