@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is: that is a benchmark's to measure.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 # What helpers of tests assert tells what it saw, as what tests themselves assert does.
 pytest.register_assert_rewrite(*(f"tests.{part.name}" for part in Path(__file__).parent.iterdir() if part.is_dir()))
