@@ -33,8 +33,14 @@ _KNOWN = {"principal": PRINCIPAL_ATTRIBUTES, "resource": RESOURCE_ATTRIBUTES}
 
 
 def check_policy(name: str, text: str) -> None:
-    """Raises `Invalid` naming what is wrong with a policy: its syntax, an attribute, a type, an action, its size."""
-    read_policy(name, text)
+    """Raises `Invalid` naming what is wrong with a policy: its syntax, an attribute, a type, an action, its size.
+
+    Also where it says nothing at all: once it is in force, what no other policy permits is refused to everybody.
+    """
+    if not read_policy(name, text):
+        raise Invalid(
+            f"policy {name!r} holds no statement; to close the mesh write 'forbid(principal, action, resource);'"
+        )
 
 
 @lru_cache(maxsize=POLICIES_KEPT)

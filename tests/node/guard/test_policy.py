@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("", "holds no statement"),
+        ("// permit(principal, action, resource);", "holds no statement"),
         (
             "permit(principal, action, resource) when { resource.sever == 1 };",
             "no attribute 'sever'; did you mean 'server'",
