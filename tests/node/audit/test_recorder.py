@@ -14,7 +14,7 @@ import pytest
 
 from node.audit.bounds import AuditSettings
 from node.audit.chain import unlinked
-from node.audit.entries import Bodies
+from node.audit.entries import Bodies, now_ms
 from node.audit.masking import Mask
 from node.audit.memory import MemoryAuditStore
 from node.audit.rows import AuditStore, Row
@@ -421,7 +421,9 @@ async def test_bodies_are_kept_only_if_asked_masked_and_cut(store: AuditStore, t
 async def test_times_never_go_back_in_the_store_though_the_clock_does(
     store: AuditStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([5_000, 9_000, 2_000, 1_000, *[3_000] * 100])
+    # Around the present: what is older than `keep_days` is removed while the recorder runs.
+    now = now_ms()
+    clock = iter([now + 5_000, now + 9_000, now + 2_000, now + 1_000, *[now + 3_000] * 100])
     monkeypatch.setattr("node.audit.scribe.now_ms", lambda: next(clock))
     audit = recorder(store, tmp_path / "keys")
     audit.start(version="test")
