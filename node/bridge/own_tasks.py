@@ -11,14 +11,21 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
+from mcp_types.jsonrpc import MISSING_REQUIRED_CLIENT_CAPABILITY
+
+from node.bridge.eras import MODERN
+from node.endpoints.capabilities import TASKS
 from node.relaying import LISTEN
 from proto.calls import Answer, Call, Exchange, Target
-from proto.errors import Invalid
+from proto.errors import Invalid, Unknown
 
 TASKS_MAX = 10_000
 """Of one server, and the oldest are forgotten: nobody can ask about those any more."""
 TASKS_OF_ONE_MAX = 512
 """Of one caller at one server, likewise, so that nobody can make others' be forgotten alone."""
+
+_OF_ONE_TASK = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+"""What the tasks extension of 2026-07-28 asks about one task (SEP-2663)."""
 
 Identity = tuple[str, str, str]
 
@@ -43,10 +50,12 @@ class OwnTasks:
         return f"OwnTasks({self._target!r}, {len(self._holders)} tasks)"
 
     async def call(self, call: Call, exchange: Exchange) -> Answer:
-        """As `Target.call`. Raises `Invalid` for a task that is not the caller's, be there one of that id or not."""
+        """As `Target.call`. Raises `Invalid` for a task that is not the caller's, be there one of that id or not, and
+        `Unknown` for a method about it that its era does not have."""
         about = call.method.startswith("tasks/")
         if about and call.method != "tasks/list":
-            self._check(call)
+            if (wrong := self._wrong(call)) is not None:
+                return wrong
         elif call.method == LISTEN:
             call = self._heard(call)
         answer = await self._target.call(call, exchange)
@@ -59,11 +68,19 @@ class OwnTasks:
             self._hold(task, call.principal.identity)
         return answer
 
-    def _check(self, call: Call) -> None:
+    def _wrong(self, call: Call) -> Answer | None:
+        """What is told of a task that is not the caller's, in the order in which a server of its era would look."""
         task = call.params.get("taskId")
         # Without an id the server words its own complaint.
-        if isinstance(task, str) and self._holders.get(task) != call.principal.identity:
-            raise Invalid(f"params.taskId: server {self._server!r} has no task {task[:200]!r} of yours")
+        if not isinstance(task, str) or self._is(task, call.principal.identity):
+            return None
+        if call.era >= MODERN and call.method not in _OF_ONE_TASK:
+            raise Unknown(f"method {call.method!r} is not found", method=call.method)
+        if call.era >= MODERN and not _declares_tasks(call):
+            data = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+            message = f"{call.method} needs a client that declares the extension {TASKS}"
+            return {"error": {"code": MISSING_REQUIRED_CLIENT_CAPABILITY, "message": message, "data": data}}
+        raise Invalid(f"params.taskId: server {self._server!r} has no task {task[:200]!r} of yours")
 
     def _heard(self, call: Call) -> Call:
         asked = call.params.get("notifications")
@@ -102,6 +119,11 @@ class OwnTasks:
         del mine[task]
         if not mine:
             del self._held[identity]
+
+
+def _declares_tasks(call: Call) -> bool:
+    extensions = call.client_capabilities.get("extensions")
+    return isinstance(extensions, dict) and TASKS in extensions
 
 
 def _begun(result: dict[str, Any]) -> str:

@@ -30,7 +30,8 @@ MODERN, LEGACY, BATCHES = "2026-07-28", "2025-11-25", "2025-03-26"
 META = "io.modelcontextprotocol/"
 BOTH = "application/json, text/event-stream"
 ROOT = Path(__file__).parents[2]
-ENVELOPE = {META + "protocolVersion": MODERN, META + "clientCapabilities": {}}
+TASKS = "io.modelcontextprotocol/tasks"
+ENVELOPE = {META + "protocolVersion": MODERN, META + "clientCapabilities": {"extensions": {TASKS: {}}}}
 
 
 @dataclass

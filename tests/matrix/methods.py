@@ -67,7 +67,8 @@ TABLE = """
 /mcp        completion/complete       greet                           both  who    never never never never never
 /mcp        tasks/list                -                               both  who    never never never never never
 /mcp        tasks/get                 vault/none                      both  who   hid   hid   bad   bad   hid
-/mcp        tasks/result              vault/none                      both  who   hid   hid   bad   bad   hid
+/mcp        tasks/result              vault/none                      old   who   hid   hid   bad   bad   hid
+/mcp        tasks/result              vault/none                      new   who   hid   hid   never never hid
 /mcp        tasks/cancel              vault/none                      both  who   hid   hid   bad   bad   hid
 /mcp        tasks/update              vault/none                      both  who   hid   hid   bad   bad   hid
 /mcp        odd/method                -                               both  who    never never never never never
@@ -93,7 +94,8 @@ TABLE = """
 /mcp/open   subscriptions/listen      note                            new   who    ok    ok    ok    ok    ok
 /mcp/open   tasks/list                -                               both  who   never hid   never never never
 /mcp/open   tasks/get                 none                            both  who   bad   hid   bad   bad   bad
-/mcp/open   tasks/result              none                            both  who   bad   hid   bad   bad   bad
+/mcp/open   tasks/result              none                            old   who   bad   hid   bad   bad   bad
+/mcp/open   tasks/result              none                            new   who   never hid   never never never
 /mcp/open   tasks/cancel              none                            both  who   bad   hid   bad   bad   bad
 /mcp/open   tasks/update              none                            both  who   bad   hid   bad   bad   bad
 /mcp/open   odd/method                -                               both  who    never hid   never never never
@@ -111,7 +113,8 @@ TABLE = """
 /mcp/vault  subscriptions/listen      note                            new   who    hid   ok    ok    ok    hid
 /mcp/vault  tasks/list                -                               both  who   hid   hid   never never hid
 /mcp/vault  tasks/get                 none                            both  who   hid   hid   bad   bad   hid
-/mcp/vault  tasks/result              none                            both  who   hid   hid   bad   bad   hid
+/mcp/vault  tasks/result              none                            old   who   hid   hid   bad   bad   hid
+/mcp/vault  tasks/result              none                            new   who   hid   hid   never never hid
 /mcp/vault  tasks/cancel              none                            both  who   hid   hid   bad   bad   hid
 /mcp/vault  tasks/update              none                            both  who    hid   hid   bad   bad   hid
 /mcp/vault  odd/method                -                               both  who   hid   hid   never never hid
@@ -142,7 +145,8 @@ TABLE = """
 /mcp-all    subscriptions/listen      open                            new   who    ok    ok    ok    ok    ok
 /mcp-all    tasks/list                -                               both  who    never never never never never
 /mcp-all    tasks/get                 vault/none                      both  who   hid   hid   bad   bad   hid
-/mcp-all    tasks/result              vault/none                      both  who   hid   hid   bad   bad   hid
+/mcp-all    tasks/result              vault/none                      old   who   hid   hid   bad   bad   hid
+/mcp-all    tasks/result              vault/none                      new   who   hid   hid   never never hid
 /mcp-all    tasks/cancel              vault/none                      both  who   hid   hid   bad   bad   hid
 /mcp-all    tasks/update              vault/none                      both  who    hid   hid   bad   bad   hid
 /mcp-all    odd/method                -                               both  who    never never never never never
@@ -232,5 +236,5 @@ def rows() -> list[Row]:
             path, method, what, era, *cells = line.split()
             assert len(cells) == len(COLUMNS), line
             found.append(Row(path, method, what, era, tuple(cells)))
-    assert len({row[:3] for row in found}) == len(found), "a row stands twice"
+    assert len({row[:4] for row in found}) == len(found), "a row stands twice"
     return found

@@ -165,7 +165,8 @@ async def test_the_pipe_opens_nothing_for_nobody(roads: Roads, who: str) -> None
 @pytest.mark.parametrize("row", [row for row in ROWS if row.path.startswith("/mcp/")], ids=str)
 async def test_the_owner_decides_again_whichever_peer_asks(roads: Roads, row: Row) -> None:
     """By itself: what an edge answers travels to no owner, and who is nobody there has nothing to see."""
-    if row.method in ("initialize", "ping"):
+    if row.method in ("initialize", "ping") or (row.method, row.era) == ("tasks/result", "new"):
+        # The peer says for whom it asks that they speak 2025-11-25.
         return
     wrong = []
     for who in (*PEOPLE, "none", "expired", "revoked"):
@@ -223,7 +224,8 @@ async def test_a_task_of_somebody_else_is_none(roads: Roads, transport: str) -> 
                 assert not isinstance(road, Said)
                 nobodys = theirs.replace("open-", "none-")
                 said, none = [await road.ask(method, {"taskId": name}) for name in (theirs, nobodys)]
-                assert word(said) == "bad", said
+                removed = method == "tasks/result" and ERAS.get(transport) == "new"
+                assert word(said) == ("never" if removed else "bad"), said
                 assert none.raw.replace(b"none-", b"open-") == said.raw
     mine = await roads.of("user", transport, "/mcp/open")
     assert not isinstance(mine, Said)

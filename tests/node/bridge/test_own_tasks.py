@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from node.bridge.own_tasks import OwnTasks
+from node.endpoints.capabilities import TASKS
 from proto.calls import Answer, Call, Exchange, Notification
-from proto.errors import Invalid
+from proto.errors import Invalid, Unknown
 from proto.records import Principal
 
 ANN, BOB = Principal("ann", "mesh", "acme", kind="key"), Principal("ann", "mesh", "beta", kind="key")
@@ -111,3 +112,36 @@ async def test_what_is_remembered_is_bounded_for_all_and_for_one(server: Server)
     more = [await begin(own, ANN) for _ in range(2)]
     assert "4 tasks" in repr(own)
     await ask(own, ANN, "tasks/get", taskId=more[-1])
+
+
+@pytest.mark.parametrize("method", ["tasks/get", "tasks/update", "tasks/cancel"])
+async def test_who_does_not_declare_tasks_is_told_that_first_whatever_there_is(method: str) -> None:
+    server = Server(modern=True)
+    own = OwnTasks(server, "s")
+    task = await begin(own, ANN)
+    told = [await own.call(modern(method, taskId=asked), Nobody()) for asked in (task, "no such task")]
+    assert told[0] == told[1]
+    assert told[0]["error"]["code"] == -32021
+    assert told[0]["error"]["data"] == {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+    assert [c.method for c in server.asked] == ["tools/call"]
+
+
+async def test_a_method_that_was_removed_is_not_found_whatever_there_is() -> None:
+    server = Server(modern=True)
+    own = OwnTasks(server, "s")
+    for asked in (await begin(own, ANN), "no such task"):
+        with pytest.raises(Unknown) as refused:
+            await own.call(modern("tasks/result", {TASKS: {}}, taskId=asked), Nobody())
+        assert refused.value.data == {"method": "tasks/result"}
+
+
+async def test_who_declares_tasks_is_told_that_one_is_not_his_own() -> None:
+    own = OwnTasks(Server(modern=True), "s")
+    task = await begin(own, ANN)
+    with pytest.raises(Invalid, match="of yours"):
+        await own.call(modern("tasks/get", {TASKS: {}}, taskId=task), Nobody())
+
+
+def modern(method: str, extensions: dict[str, Any] | None = None, **params: Any) -> Call:
+    capabilities = {"extensions": extensions or {}}
+    return Call("c", "s", method, params, BOB, era="2026-07-28", client_capabilities=capabilities)
