@@ -77,7 +77,7 @@ class OwnTasks:
         if call.era >= MODERN and call.method not in _OF_ONE_TASK:
             raise Unknown(f"method {call.method!r} is not found", method=call.method)
         if call.era >= MODERN and not _declares_tasks(call):
-            data = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+            data: dict[str, Any] = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
             message = f"{call.method} needs a client that declares the extension {TASKS}"
             return {"error": {"code": MISSING_REQUIRED_CLIENT_CAPABILITY, "message": message, "data": data}}
         raise Invalid(f"params.taskId: server {self._server!r} has no task {task[:200]!r} of yours")
