@@ -84,11 +84,14 @@ class World:
         upstream = Upstream(spec, self._hear)
         self.upstreams.append(upstream)
         await upstream.start()
+        await self.until(upstream, wait)
+        return upstream
+
+    async def until(self, upstream: Upstream, state: str) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while upstream.health.state != wait:
+            while upstream.health.state != state:
                 self._news.clear()
                 await self._news.wait()
-        return upstream
 
     def _hear(self, offer: Offer) -> None:
         self.health.append((offer.health.state, offer.health.cause))
