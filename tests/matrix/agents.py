@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,7 +32,14 @@ META = "io.modelcontextprotocol/"
 BOTH = "application/json, text/event-stream"
 ROOT = Path(__file__).parents[2]
 TASKS = "io.modelcontextprotocol/tasks"
-ENVELOPE = {META + "protocolVersion": MODERN, META + "clientCapabilities": {"extensions": {TASKS: {}}}}
+
+
+def envelope(method: str, params: dict[str, Any]) -> dict[str, Any]:
+    """Tasks are declared where they are asked for, and nowhere else: who declares something has a session of his own
+    with a server that needs sessions, and what he changes there the node's own session does not see."""
+    about_tasks = method.startswith("tasks/") or params.get("name") == "task"
+    capabilities = {"extensions": {TASKS: {}}} if about_tasks else {}
+    return {META + "protocolVersion": MODERN, META + "clientCapabilities": capabilities}
 
 
 @dataclass
@@ -84,7 +92,7 @@ class Modern(_Http):
     """Streamable HTTP of 2026-07-28: each POST for itself."""
 
     async def ask(self, method: str, params: dict[str, Any]) -> Said:
-        meta = {**params.get("_meta", {}), **ENVELOPE}
+        meta = {**params.get("_meta", {}), **envelope(method, params)}
         message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
         headers = {"MCP-Protocol-Version": MODERN, "Mcp-Method": method}
         named = params.get("name", params.get("uri", params.get("taskId")))
@@ -136,18 +144,18 @@ class Session(_Http):
         await self.world.ask(self.who, "DELETE", self.path, at=self.at, **self.more)
 
 
-class _Duplex:
+class _Duplex(ABC):
     """One conversation in which answers come among notifications."""
 
     def __init__(self, modern: bool = False) -> None:
         self.modern = modern
         self._id = 0
 
-    async def say(self, message: dict[str, Any]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def say(self, message: dict[str, Any]) -> None: ...
 
-    async def hear(self) -> dict[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    async def hear(self) -> dict[str, Any]: ...
 
     async def open(self) -> Said:
         if self.modern:
@@ -161,7 +169,7 @@ class _Duplex:
     async def ask(self, method: str, params: dict[str, Any]) -> Said:
         self._id += 1
         if self.modern:
-            params = {**params, "_meta": {**params.get("_meta", {}), **ENVELOPE}}
+            params = {**params, "_meta": {**params.get("_meta", {}), **envelope(method, params)}}
         await self.say({"jsonrpc": "2.0", "id": self._id, "method": method, "params": params})
         events = []
         async with asyncio.timeout(PATIENCE_S):

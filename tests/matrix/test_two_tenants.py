@@ -6,7 +6,6 @@ Each client marks what it sends, and whatever it hears is looked through for mar
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import secrets
@@ -212,7 +211,6 @@ async def test_arguments_are_in_nothing_that_operators_are_shown(world: World) -
             assert all(foreign(tenant, said.decode()) is None for tenant in TENANTS), "tenants' names are labels"
 
 
-@pytest.mark.xfail(strict=False, reason="open: after the load a change of a server is now and then not seen by a node")
 async def test_a_change_of_one_tenants_tools_is_told_to_that_tenant_alone(world: World) -> None:
     """Over a WebSocket, where an answer comes after everything that was to be said before it."""
     for at, tenant in product(NODES, TENANTS):
@@ -225,19 +223,9 @@ async def test_a_change_of_one_tenants_tools_is_told_to_that_tenant_alone(world:
                 roads[who] = road
             new = f"grown-{tenant}-{at}"
             grow = {"name": "echo", "arguments": {"grow": new}}
+            assert word(await Modern(world, f"{tenant}-k0", f"/mcp/{owner}", at).ask("tools/call", grow)) == "ok"
             app = world.nodes[at]
-            for patience_s in (10.0, 10.0):
-                assert word(await Modern(world, f"{tenant}-k0", f"/mcp/{owner}", at).ask("tools/call", grow)) == "ok"
-                # Right after the storm one change was once not seen within a minute, and why is not known yet.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(patience_s):
-                        await until(
-                            app, lambda app=app, new=new, owner=owner: new in app.catalog.find("west", owner).tools
-                        )  # type: ignore[misc,union-attr]
-                    break
-            server = app.catalog.find("west", owner)
-            assert server is not None
-            assert new in server.tools
+            await until(app, lambda app=app, new=new, owner=owner: new in app.catalog.find("west", owner).tools)  # type: ignore[misc,union-attr]
             told = {who: json.dumps((await road.ask("ping", {})).events) for who, road in roads.items()}
             assert "list_changed" in told[tenant], (at, told)
             assert "list_changed" not in told[OTHER[tenant]], (at, told)
